@@ -1,0 +1,62 @@
+package store
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Old versions stay what they were while newer ones grow and shrink.
+func TestColumnVersions(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		type version struct {
+			col  Column
+			want []imap.UID
+		}
+		var c Column
+		var want []imap.UID
+		var old []version
+		next := imap.UID(1)
+		for range 200 {
+			switch r.IntN(3) {
+			case 0, 1:
+				var add []imap.UID
+				for range r.IntN(300) {
+					next += imap.UID(1 + r.IntN(3))
+					add = append(add, next)
+				}
+				c = c.Append(add...)
+				want = slices.Concat(want, add)
+			case 2:
+				var gone []imap.UID
+				for range r.IntN(20) {
+					gone = append(gone, imap.UID(r.IntN(int(next)+2)))
+				}
+				slices.Sort(gone)
+				gone = slices.Compact(gone)
+				c = c.Without(gone)
+				want = slices.DeleteFunc(slices.Clone(want), func(u imap.UID) bool { return slices.Contains(gone, u) })
+			}
+			old = append(old, version{c, want})
+		}
+		for _, v := range old {
+			if v.col.Len() != len(v.want) || !slices.Equal(v.col.Slice(0, v.col.Len()), v.want) {
+				t.Fatalf("seed %d: a version changed: has %d, want %d", seed, v.col.Len(), len(v.want))
+			}
+			for range 20 {
+				u := imap.UID(r.IntN(int(next) + 2))
+				i, ok := v.col.Find(u)
+				wi, wok := slices.BinarySearch(v.want, u)
+				if i != wi || ok != wok {
+					t.Fatalf("seed %d: Find(%d) = %d, %v, want %d, %v", seed, u, i, ok, wi, wok)
+				}
+				if ok && v.col.At(i) != u {
+					t.Fatalf("seed %d: At(%d) = %d, want %d", seed, i, v.col.At(i), u)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,20 @@
+package store
+
+import "io"
+
+// Message is one opened message. Offsets and sizes count every line end as CRLF,
+// whatever the file holds. Safe for concurrent reads. What is read stays readable
+// after the message is expunged, until Close.
+type Message interface {
+	io.ReaderAt
+
+	// Size is the whole length in bytes. The first call may read the file.
+	Size() (int64, error)
+
+	// WriteRange streams n bytes from off to w and never holds them whole; fewer when
+	// the message ends first. Errors of reading wrap ErrUnreadable, those of w are
+	// returned as they are.
+	WriteRange(w io.Writer, off, n int64) (int64, error)
+
+	Close() error
+}
