@@ -10,39 +10,42 @@ import (
 	"text/tabwriter"
 )
 
-var helpVerb = verb{
-	name:    "help",
-	about:   "Show what roost can do, or one verb in full.",
-	args:    "[VERB]",
-	example: "roost help config check",
-	setup: func(fs *flag.FlagSet) runner {
-		manual := fs.Bool("manual", false, "print the whole manual as Markdown")
-		return func(_ context.Context, env *environment, args []string) error {
-			if *manual {
-				printManual(env.stdout)
-				return nil
-			}
-			if len(args) == 0 {
-				printVerbs(env.stdout, verbs())
-				return nil
-			}
-			if v, _, err := findVerb(args); err == nil {
-				printVerb(env.stdout, v)
-				return nil
-			}
-			var group []verb // the verbs that share a first word
-			for _, v := range verbs() {
-				if strings.HasPrefix(v.name, args[0]+" ") {
-					group = append(group, v)
+// helpVerb is a function because it shows the table that it stands in.
+func helpVerb() verb {
+	return verb{
+		name:    "help",
+		about:   "Show what roost can do, or one verb in full.",
+		args:    "[VERB]",
+		example: "roost help config check",
+		setup: func(fs *flag.FlagSet) runner {
+			manual := fs.Bool("manual", false, "print the whole manual as Markdown")
+			return func(_ context.Context, env *environment, args []string) error {
+				if *manual {
+					printManual(env.stdout)
+					return nil
 				}
+				if len(args) == 0 {
+					printVerbs(env.stdout, verbs())
+					return nil
+				}
+				if v, _, err := findVerb(args); err == nil {
+					printVerb(env.stdout, v)
+					return nil
+				}
+				var group []verb // the verbs that share a first word
+				for _, v := range verbs() {
+					if strings.HasPrefix(v.name, args[0]+" ") {
+						group = append(group, v)
+					}
+				}
+				if group == nil {
+					return usagef("unknown verb %q; `roost help` lists them", strings.Join(args, " "))
+				}
+				printVerbs(env.stdout, group)
+				return nil
 			}
-			if group == nil {
-				return usagef("unknown verb %q; `roost help` lists them", strings.Join(args, " "))
-			}
-			printVerbs(env.stdout, group)
-			return nil
-		}
-	},
+		},
+	}
 }
 
 var versionVerb = verb{

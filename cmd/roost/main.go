@@ -46,7 +46,7 @@ type runner func(ctx context.Context, env *environment, args []string) error
 // verbs is the table of all verbs, in the order in which help shows them.
 func verbs() []verb {
 	return []verb{
-		helpVerb,
+		helpVerb(),
 		versionVerb,
 	}
 }
