@@ -1,0 +1,40 @@
+# Short targets that call the go tool; `make` alone lists them.
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PREFIX   ?= /usr/local
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+export CGO_ENABLED ?= 0
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+build: ## the program, one static binary: ./roost
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o roost ./cmd/roost
+
+install: build ## the program into $(PREFIX)/bin
+	install -D -m 0755 roost $(DESTDIR)$(PREFIX)/bin/roost
+
+demo: build ## a server on loopback with sample mail, a certificate of its own and a printed login
+	./roost demo
+
+test: ## all tests; those that need another mail program say what to install
+	go test -json $(TESTFLAGS) ./... | go run ./test/report
+
+check: lint ## everything that must be green before a push (the race detector needs a C compiler)
+	CGO_ENABLED=1 go test -race -shuffle=on -json ./... | go run ./test/report
+
+lint: ## format, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+fuzz: ## every fuzz target, FUZZTIME each (10s)
+	bash test/fuzz.sh $(FUZZTIME)
+
+bench: ## the server measured, against Dovecot where it is installed; BENCH='-quick' and other flags
+	go run ./bench $(BENCH)
+
+docs: ## what is made from the code: docs/config.md, docs/support.md, the reference config
+	go generate ./...
+
+.PHONY: help build install demo test check lint fuzz bench docs
