@@ -1,0 +1,113 @@
+package neighbour
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// MailUID and MailGID own the mail of all private instances.
+const (
+	MailUID = 5000
+	MailGID = 5000
+)
+
+// Missing says what to install. It is an error, and the reason of a skipped test.
+type Missing struct{ Program, Package string }
+
+func (m Missing) Error() string {
+	return fmt.Sprintf("%s is not installed: apt-get install %s", m.Program, m.Package)
+}
+
+// Find looks a program up in PATH and in the administrator's directories.
+func Find(program, pkg string) (string, error) {
+	if p, err := exec.LookPath(program); err == nil {
+		return p, nil
+	}
+	for _, dir := range []string{"/usr/sbin/", "/usr/lib/postfix/sbin/"} {
+		if st, err := os.Stat(dir + program); err == nil && st.Mode()&0o111 != 0 {
+			return dir + program, nil
+		}
+	}
+	return "", Missing{program, pkg}
+}
+
+// errNotRoot is what a program that changes its user needs.
+var errNotRoot = errors.New("needs root: the program changes its user")
+
+// process is a running program; it is ended by its own pid.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+	err  error         // readable after done
+}
+
+// start runs cmd in the background. Its goroutine ends with the program.
+func start(cmd *exec.Cmd) (*process, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// stop asks the program to end, waits, and ends it where it does not.
+func (p *process) stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("%s had to be killed", p.cmd.Path)
+	}
+	return nil
+}
+
+// reach waits until addr takes connections, or the program ends.
+func (p *process) reach(addr string) error {
+	for range 400 {
+		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			return c.Close()
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended: %w", p.cmd.Path, p.err)
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("%s does not listen on %s", p.cmd.Path, addr)
+}
+
+// freePort asks the kernel for a loopback port that nobody uses.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// expand fills {name} in a configuration text.
+func expand(text string, pairs ...string) string {
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// mailDir makes a directory that belongs to the mail user, and lets that user
+// come to it: test directories are closed to others.
+func mailDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chown(dir, MailUID, MailGID)
+}
