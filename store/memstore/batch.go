@@ -1,0 +1,89 @@
+package memstore
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"roost/store"
+)
+
+// batch implements store.Batch.
+type batch struct {
+	a     *account
+	b     *box
+	added []*message
+	bytes int64
+	err   error // of an Add: nothing can be committed then
+}
+
+// Admit implements store.Batch.
+func (t *batch) Admit(size int64) error {
+	if limit := t.a.quota.MessageBytes; limit > 0 && size > limit {
+		return fmt.Errorf("%d bytes, %d are allowed: %w", size, limit, store.ErrTooBig)
+	}
+	t.a.s.mu.Lock()
+	defer t.a.s.unlock()
+	return t.a.roomLocked(int64(len(t.added))+1, t.bytes+size)
+}
+
+// Add implements store.Batch.
+func (t *batch) Add(ctx context.Context, m store.Meta, r io.Reader) error {
+	if t.err == nil {
+		t.err = t.add(ctx, m, r)
+	}
+	return t.err
+}
+
+func (t *batch) add(ctx context.Context, m store.Meta, r io.Reader) error {
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := t.Admit(int64(len(raw))); err != nil {
+		return err
+	}
+	now := t.a.s.clock()
+	if m.Time.IsZero() {
+		m.Time = now
+	}
+	flags, names, _ := store.SplitFlags(m.Flags)
+	content := withCRLF(raw)
+	added := &message{bytes: content, row: store.Row{
+		Flags: flags, Keywords: store.KeywordsOf(names...),
+		Internal: m.Time.Unix(), Saved: now.Unix(), Size: int64(len(content)),
+	}}
+	if m.Notes != nil {
+		added.notes = m.Notes()
+	}
+	t.added = append(t.added, added)
+	t.bytes += added.row.Size
+	return nil
+}
+
+// Commit implements store.Batch.
+func (t *batch) Commit(ctx context.Context) (store.Copied, error) {
+	t.a.s.mu.Lock()
+	defer t.a.s.unlock()
+	if t.err != nil {
+		return store.Copied{}, t.err
+	}
+	if t.b.dead {
+		return store.Copied{}, fmt.Errorf("%q: %w", t.b.name, store.ErrNotFound)
+	}
+	if err := t.a.roomLocked(int64(len(t.added)), t.bytes); err != nil {
+		return store.Copied{}, err
+	}
+	c := store.Copied{UIDValidity: t.b.validity, To: t.b.addLocked(t.added)}
+	t.added, t.bytes = nil, 0
+	return c, nil
+}
+
+// Close implements store.Batch.
+func (t *batch) Close() error {
+	t.added, t.bytes = nil, 0
+	return nil
+}
