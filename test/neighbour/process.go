@@ -3,9 +3,11 @@ package neighbour
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -103,11 +105,39 @@ func expand(text string, pairs ...string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// mailDir makes a directory that belongs to the mail user, and lets that user
-// come to it: test directories are closed to others.
+// mailDir makes a directory that belongs to the mail user where we may give it away.
 func mailDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	if os.Getuid() != 0 {
+		return nil
+	}
 	return os.Chown(dir, MailUID, MailGID)
+}
+
+// TempDir makes a private directory that the mail user can reach, and a function
+// that removes it.
+func TempDir() (string, func(), error) {
+	dir, err := os.MkdirTemp("", "roost-")
+	if err != nil {
+		return "", nil, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return "", nil, err
+	}
+	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// Own gives a tree to the mail user, where we may.
+func Own(tree string) error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	return filepath.WalkDir(tree, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, MailUID, MailGID)
+	})
 }

@@ -1,0 +1,159 @@
+package neighbour
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// roostConf is what an administrator would write, and a plain listener beside it.
+const roostConf = `
+hostname = "mail.example.org"
+
+[tls]
+cert = "{cert}"
+key = "{key}"
+
+[[listen]]
+address = "127.0.0.1:{imaps}"
+
+[[listen]]
+address = "127.0.0.1:{starttls}"
+starttls = true
+
+[[listen]]
+address = "127.0.0.1:{plain}"
+plaintext = true
+
+[auth]
+passwd_file = "{dir}/passwd"
+
+[mail]
+location = "{location}"
+create = true
+{extra}
+`
+
+// RoostOptions say what a private Roost serves.
+type RoostOptions struct {
+	Bin      string // the program
+	Dir      string // private, absolute
+	Location string // mail.location
+	Users    map[string]string
+	Extra    string // further lines: they follow those of [mail]
+}
+
+// Roost is a private instance. As root it runs as the mail user.
+type Roost struct {
+	Addr         string // IMAPS
+	STARTTLSAddr string
+	PlainAddr    string // passwords in the clear
+	CertFile     string
+	proc         *process
+	log          *logBuffer
+}
+
+// logBuffer keeps what a program writes to its standard error.
+type logBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// BuildRoost compiles the program of this module into dir.
+func BuildRoost(dir string) (string, error) {
+	bin := filepath.Join(dir, "roost")
+	cmd := exec.Command("go", "build", "-o", bin, "roost/cmd/roost")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+}
+
+// StartRoost runs a private Roost.
+func StartRoost(o RoostOptions) (*Roost, error) {
+	if err := mailDir(o.Dir); err != nil {
+		return nil, err
+	}
+	r := &Roost{log: &logBuffer{}, CertFile: filepath.Join(o.Dir, "cert.pem")}
+	key := filepath.Join(o.Dir, "key.pem")
+	if err := writeCertificate(r.CertFile, key); err != nil {
+		return nil, err
+	}
+	var passwd strings.Builder
+	for user, password := range o.Users {
+		fmt.Fprintf(&passwd, "%s:{PLAIN}%s\n", user, password)
+	}
+	if err := os.WriteFile(filepath.Join(o.Dir, "passwd"), []byte(passwd.String()), 0o600); err != nil {
+		return nil, err
+	}
+	var ports [3]int
+	for i := range ports {
+		var err error
+		if ports[i], err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	conf := filepath.Join(o.Dir, "roost.toml")
+	text := expand(roostConf, "{cert}", r.CertFile, "{key}", key, "{dir}", o.Dir, "{location}", o.Location, "{extra}", o.Extra,
+		"{imaps}", strconv.Itoa(ports[0]), "{starttls}", strconv.Itoa(ports[1]), "{plain}", strconv.Itoa(ports[2]))
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(o.Bin, "serve", "--config", conf)
+	cmd.Stderr = r.log
+	cmd.Stdout = r.log
+	if os.Getuid() == 0 {
+		for _, f := range []string{key, filepath.Join(o.Dir, "passwd")} {
+			if err := os.Chown(f, MailUID, MailGID); err != nil {
+				return nil, err
+			}
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: MailUID, Gid: MailGID}}
+	}
+	proc, err := start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	r.proc = proc
+	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
+	r.Addr, r.STARTTLSAddr, r.PlainAddr = addr(0), addr(1), addr(2)
+	if err := proc.reach(r.PlainAddr); err != nil {
+		proc.stop()
+		return nil, fmt.Errorf("%w\n%s", err, r.Log())
+	}
+	return r, nil
+}
+
+// Log is what it has logged so far.
+func (r *Roost) Log() string { return r.log.String() }
+
+// PID is its process id.
+func (r *Roost) PID() int { return r.proc.cmd.Process.Pid }
+
+// Kill ends it at once, as a power cut of the process would.
+func (r *Roost) Kill() {
+	r.proc.cmd.Process.Kill()
+	<-r.proc.done
+}
+
+// Close ends it in order and waits.
+func (r *Roost) Close() error { return r.proc.stop() }

@@ -1,0 +1,145 @@
+package peers
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+const mbsyncrc = `
+IMAPAccount far
+Host %s
+Port %s
+User ann@example.org
+Pass %s
+SSLType IMAPS
+CertificateFile %s
+
+IMAPStore far
+Account far
+
+MaildirStore near
+Path %s/
+Inbox %s/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Both
+Expunge Both
+Remove None
+SyncState *
+Sync All
+`
+
+var totals = regexp.MustCompile(`C: \d+/\d+ +B: \d+/\d+ +F: (\S+ \S+ \S+) +N: (\S+ \S+ \S+)`)
+
+// mbsync keeps a second tree in step, both ways, and a further run moves nothing.
+func TestMbsync(t *testing.T) {
+	mbsync := need(t, "mbsync", "isync")
+	h := newHouse(t)
+	r := h.serve(t)
+	c := login(t, r.Addr, "ann", nil)
+	if err := c.Create("Listen/Größe", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		appendMessage(t, c, "INBOX", sample(n), imap.FlagSeen)
+		appendMessage(t, c, "Listen/Größe", sample(100+n))
+	}
+
+	near := t.TempDir()
+	rc := filepath.Join(near, "mbsyncrc")
+	host, port, _ := net.SplitHostPort(r.Addr)
+	local := filepath.Join(near, "mail")
+	if err := os.MkdirAll(local, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(rc, fmt.Appendf(nil, mbsyncrc, host, port, password, r.CertFile, local, local), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sync := func() (far, nearSide string) {
+		t.Helper()
+		out := script(t, mbsync, "-c", rc, "-V", "all")
+		all := totals.FindAllStringSubmatch(out, -1)
+		if all == nil {
+			return "", ""
+		}
+		last := all[len(all)-1]
+		return last[1], last[2]
+	}
+	quiet := func(when string) {
+		t.Helper()
+		out := script(t, mbsync, "-c", rc, "-D", "all")
+		for _, l := range strings.Split(out, "\n") {
+			if strings.Contains(l, "APPEND") || strings.Contains(l, "STORE") || regexp.MustCompile(`UID FETCH \d+ \(BODY`).MatchString(l) {
+				t.Errorf("%s: a run with nothing to do said %q", when, l)
+			}
+		}
+	}
+
+	sync()
+	if n := len(files(t, filepath.Join(local, "INBOX"))); n != 20 {
+		t.Fatalf("INBOX came over with %d of 20", n)
+	}
+	if n := len(files(t, filepath.Join(local, "Listen/Größe"))); n != 20 {
+		if n = len(files(t, filepath.Join(local, "Listen/Gr&APYA3w-e"))); n != 20 {
+			t.Fatalf("Listen/Größe came over with %d of 20", n)
+		}
+	}
+	quiet("after the first run")
+
+	// Near: a new message and one flagged. Far: one flagged, one gone, one new.
+	if err := os.WriteFile(filepath.Join(local, "INBOX/new/1700000000.1.near"), []byte(strings.ReplaceAll(sample(50), "\r\n", "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := files(t, filepath.Join(local, "INBOX"))[0]
+	if err := os.Rename(filepath.Join(local, "INBOX/cur", first), filepath.Join(local, "INBOX/cur", first+"F")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Store(imap.UIDSetNum(20), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagAnswered}}, nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Store(imap.UIDSetNum(19), &imap.StoreFlags{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}, nil).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Expunge().Close(); err != nil {
+		t.Fatal(err)
+	}
+	appendMessage(t, c, "INBOX", sample(51))
+	sync()
+	quiet("after changes on both sides")
+
+	msgs, err := c.Fetch(all, &imap.FetchOptions{Flags: true, Envelope: true}).Collect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	flagged, fromNear := 0, 0
+	for _, m := range msgs {
+		for _, f := range m.Flags {
+			if f == imap.FlagFlagged {
+				flagged++
+			}
+		}
+		if m.Envelope.Subject == "message 50" {
+			fromNear++
+		}
+	}
+	if len(msgs) != 21 || flagged != 1 || fromNear != 1 {
+		t.Errorf("%d messages, %d flagged, %d from the other side; want 21, 1, 1", len(msgs), flagged, fromNear)
+	}
+	if n := len(files(t, filepath.Join(local, "INBOX"))); n != 21 {
+		t.Errorf("%d messages on the other side, want 21", n)
+	}
+}
