@@ -90,12 +90,9 @@ func BuildRoost(dir string) (string, error) {
 
 // StartRoost runs a private Roost.
 func StartRoost(o RoostOptions) (*Roost, error) {
-	if err := mailDir(o.Dir); err != nil {
-		return nil, err
-	}
 	r := &Roost{log: &logBuffer{}, CertFile: filepath.Join(o.Dir, "cert.pem")}
 	key := filepath.Join(o.Dir, "key.pem")
-	if err := writeCertificate(r.CertFile, key); err != nil {
+	if err := Certificate(o.Dir); err != nil {
 		return nil, err
 	}
 	var passwd strings.Builder
@@ -122,10 +119,8 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 	cmd.Stderr = r.log
 	cmd.Stdout = r.log
 	if os.Getuid() == 0 {
-		for _, f := range []string{key, filepath.Join(o.Dir, "passwd")} {
-			if err := os.Chown(f, MailUID, MailGID); err != nil {
-				return nil, err
-			}
+		if err := Own(o.Dir); err != nil {
+			return nil, err
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: MailUID, Gid: MailGID}}
 	}

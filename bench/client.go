@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+)
+
+// client speaks just enough IMAP to time a server and not itself.
+type client struct {
+	conn net.Conn
+	r    *bufio.Reader
+	n    int
+}
+
+// dial connects, over TLS where secure, and logs in.
+func dial(addr string, secure bool) (*client, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	c := &client{conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}
+	if _, err := c.line(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	if _, err := c.do("LOGIN " + user + " " + password); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// line reads one line; this client asks for no literals.
+func (c *client) line() (string, error) {
+	l, err := c.r.ReadString('\n')
+	return strings.TrimSuffix(l, "\r\n"), err
+}
+
+// do sends a command and returns the untagged lines before its OK.
+func (c *client) do(command string) ([]string, error) {
+	c.n++
+	tag := fmt.Sprintf("a%d", c.n)
+	if _, err := fmt.Fprintf(c.conn, "%s %s\r\n", tag, command); err != nil {
+		return nil, err
+	}
+	var lines []string
+	for {
+		l, err := c.line()
+		if err != nil {
+			return lines, err
+		}
+		if rest, ok := strings.CutPrefix(l, tag+" "); ok {
+			if !strings.HasPrefix(rest, "OK") {
+				return lines, fmt.Errorf("%s: %s", command, rest)
+			}
+			return lines, nil
+		}
+		lines = append(lines, l)
+	}
+}
+
+// idle enters IDLE.
+func (c *client) idle() error {
+	if _, err := fmt.Fprintf(c.conn, "i IDLE\r\n"); err != nil {
+		return err
+	}
+	for {
+		l, err := c.line()
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(l, "+") {
+			return nil
+		}
+	}
+}
+
+// exists reads up to the next EXISTS line.
+func (c *client) exists() (n int, err error) {
+	for {
+		l, err := c.line()
+		if err != nil {
+			return 0, err
+		}
+		if _, err := fmt.Sscanf(l, "* %d EXISTS", &n); err == nil && strings.HasSuffix(l, "EXISTS") {
+			return n, nil
+		}
+	}
+}
+
+func (c *client) close() { c.conn.Close() }
