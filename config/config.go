@@ -1,0 +1,122 @@
+package config
+
+import "time"
+
+// Off is the value of a duration or size that was written as "off".
+const Off = -1
+
+// Config is the whole configuration, every default filled in. What each key means
+// stands in the table of default.go.
+type Config struct {
+	Hostname string `toml:"hostname"` // as greeted with; never empty after Load
+	TLS      TLS    `toml:"tls"`
+	Listen   []Listen
+	Auth     Auth
+	Mail     Mail
+	Limits   Limits
+	IMAP     IMAP
+	Log      Log
+
+	src *source // where it was read from; nil for Default
+}
+
+// TLS says how connections are encrypted.
+type TLS struct {
+	Cert        string        // PEM, the chain behind the certificate
+	Key         string        // PEM
+	MinVersion  string        `toml:"min_version"` // "1.2", "1.3"
+	Certificate []Certificate // further ones, chosen by SNI
+}
+
+// Certificate is one more certificate for other names.
+type Certificate struct {
+	Cert string
+	Key  string
+}
+
+// Listen is one listening socket.
+type Listen struct {
+	Address   string // host:port; ":993" is every address of the machine
+	STARTTLS  bool   `toml:"starttls"` // starts in the clear
+	Plaintext bool   // passwords in the clear, on loopback only; starts in the clear
+}
+
+// Implicit reports whether the socket speaks TLS from its first byte.
+func (l Listen) Implicit() bool { return !l.STARTTLS && !l.Plaintext }
+
+// Auth says who may log in.
+type Auth struct {
+	PasswdFile    string        `toml:"passwd_file"`
+	DefaultScheme string        `toml:"default_scheme"` // of hashes without {SCHEME}
+	DefaultDomain string        `toml:"default_domain"` // added to names without one; "" adds none
+	Lowercase     bool          // names are folded before they are looked up
+	AllowNoPass   bool          `toml:"allow_nopassword"`
+	FailureDelay  time.Duration `toml:"failure_delay"`
+	Remember      time.Duration // how long a verified password is known; Off never
+	Hashers       int           // passwords verified at once; 0 as many as processors
+}
+
+// Mail says where mail lies, and as whom it is read and written.
+type Mail struct {
+	Location   string
+	Home       string // for users whose passwd entry has none
+	Layout     string // "maildir++", "fs"
+	Separator  string // "/" or "."
+	Prefix     string // of all personal mailboxes but INBOX, with its separator: "INBOX."
+	Escape     string // "none", "backslash", "courier"
+	UTF8       bool   `toml:"utf8"`
+	InboxDir   string `toml:"inbox_dir"`
+	ControlDir string `toml:"control_dir"`
+	IndexDir   string `toml:"index_dir"`
+	MailDir    string `toml:"mail_dir"`
+	SubsFile   string `toml:"subscriptions_file"`
+	Create     bool
+	User       string
+	Group      string
+	LinkTo     []string `toml:"follow_links"`
+	Folder     []Folder
+}
+
+// Folder is a mailbox with a special use (RFC 6154).
+type Folder struct {
+	Name      string // in the user's own spelling: UTF-8, levels by mail.separator
+	Use       string // `\Sent`; "" for none
+	Create    bool
+	Subscribe bool
+}
+
+// Limits bound what clients cost.
+type Limits struct {
+	LoginTime        time.Duration `toml:"login_time"`
+	PreLoginLine     Size          `toml:"prelogin_line"`
+	PreLoginLiteral  Size          `toml:"prelogin_literal"`
+	AuthLine         Size          `toml:"auth_line"`
+	BadCommands      int           `toml:"bad_commands"`
+	Connections      int
+	PerAddress       int           `toml:"connections_per_address"`
+	TrustedNetworks  []string      `toml:"trusted_networks"`
+	PerUserAddress   int           `toml:"connections_per_user_address"`
+	PerUser          int           `toml:"connections_per_user"`
+	MakeRoomAfter    time.Duration `toml:"make_room_after"`
+	Silence          time.Duration
+	Command          Size
+	Message          Size
+	MIMEDepth        int           `toml:"mime_depth"`
+	MIMEParts        int           `toml:"mime_parts"`
+	MIMEHeader       Size          `toml:"mime_header"`
+	ShutdownPatience time.Duration `toml:"shutdown_patience"`
+}
+
+// IMAP says how Roost speaks to clients.
+type IMAP struct {
+	IdleKeepalive time.Duration `toml:"idle_keepalive"` // Off for none
+}
+
+// Log says what is logged.
+type Log struct {
+	Level  string // "debug", "info", "warn", "error"
+	Format string // "text", "json"
+}
+
+// Size is a number of bytes.
+type Size int64

@@ -1,0 +1,339 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+const (
+	kib Size = 1 << 10
+	mib Size = 1 << 20
+)
+
+// A key is one row of the table that the decoder, the reference file, the manual
+// and the reload all live on.
+type key struct {
+	name  string // "imap.idle_keepalive"; below an array of tables "listen.address"
+	value any    // the default, which is also the type
+	about string
+
+	oneOf  []string // the values that a string may have
+	off    bool     // "off" is a value
+	live   bool     // a reload changes it for what comes next; else a restart does
+	secret bool     // never shown
+	sample string   // what the reference file shows where the default says nothing
+}
+
+// sections gives each table of the file its sentence, in the order of the manual.
+// The keys outside of any table come first, as TOML wants it.
+var sections = []struct {
+	name  string
+	array bool
+	about string
+}{
+	{"", false, "What stands before the first table."},
+	{"tls", false, "Certificates. They are read again when their files change, and on SIGHUP."},
+	{"tls.certificate", true, "Further certificates: the one that fits the name a client asks for (SNI) is shown, else the first."},
+	{"listen", true, "Sockets to listen on; with any, the default goes. One that systemd passes is recognised by its address."},
+	{"auth", false, "Who may log in."},
+	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
+	{"mail.folder", true, "Mailboxes with a special use; with any, the default ones go."},
+	{"limits", false, "What clients may cost. 0 is the default."},
+	{"imap", false, "How Roost speaks to clients."},
+	{"log", false, "Logs go to standard error; systemd takes them from there."},
+}
+
+var (
+	defaultListen  = []Listen{{Address: ":993"}}
+	defaultFolders = []Folder{
+		{Name: "Drafts", Use: `\Drafts`, Create: true, Subscribe: true},
+		{Name: "Sent", Use: `\Sent`, Create: true, Subscribe: true},
+		{Name: "Junk", Use: `\Junk`, Create: true, Subscribe: true},
+		{Name: "Trash", Use: `\Trash`, Create: true, Subscribe: true},
+		{Name: "Archive", Use: `\Archive`, Create: false, Subscribe: true},
+	}
+	folderUses = []string{"", `\All`, `\Archive`, `\Drafts`, `\Flagged`, `\Important`, `\Junk`, `\Sent`, `\Trash`}
+)
+
+// keys is the one table of keys and defaults.
+var keys = []key{
+	{name: "hostname", value: "", live: true, sample: "mail.example.org", about: "Name of this server in greetings; empty is the machine's own name."},
+
+	{name: "tls.cert", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/fullchain.pem", about: "File of the certificate and its chain, PEM."},
+	{name: "tls.key", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/privkey.pem", about: "File of its private key, PEM; nobody else may read it."},
+	{name: "tls.min_version", value: "1.2", live: true, oneOf: []string{"1.2", "1.3"}, about: "Oldest TLS version that is spoken."},
+
+	{name: "tls.certificate.cert", value: "", live: true, sample: "/etc/letsencrypt/live/imap.example.net/fullchain.pem", about: "File of the certificate and its chain, PEM."},
+	{name: "tls.certificate.key", value: "", live: true, sample: "/etc/letsencrypt/live/imap.example.net/privkey.pem", about: "File of its private key, PEM."},
+
+	{name: "listen.address", value: "", about: `Where to listen, host:port: ":993" is every address, "[2001:db8::1]:993" one.`},
+	{name: "listen.starttls", value: false, about: "Start in the clear and let clients upgrade by STARTTLS: port 143. Passwords are refused until they did."},
+	{name: "listen.plaintext", value: false, about: "Accept passwords in the clear; only on a loopback address, for a webmail or a proxy on this machine."},
+
+	{name: "auth.passwd_file", value: "/etc/roost/passwd", live: true, about: "File of users and password hashes, as Dovecot's passwd-file; read again when it changes. `roost passwd` edits it."},
+	{name: "auth.default_scheme", value: "CRYPT", live: true, about: "Scheme of hashes in that file that do not name theirs in braces."},
+	{name: "auth.default_domain", value: "", live: true, sample: "example.org", about: "Domain that is added to names given without one; empty adds none."},
+	{name: "auth.lowercase", value: true, live: true, about: "Turn names into small letters before they are looked up."},
+	{name: "auth.allow_nopassword", value: false, live: true, about: "Honour the field `nopassword`, with which any password is right."},
+	{name: "auth.failure_delay", value: 2 * time.Second, live: true, about: "How long a refused login waits for its answer."},
+	{name: "auth.remember", value: 5 * time.Minute, off: true, live: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
+	{name: "auth.hashers", value: 0, about: "Passwords that are verified at once; 0 is one for each processor."},
+
+	{name: "mail.location", value: "~/Maildir", live: true, about: `Where a user's mail is. Dovecot's form "maildir:~/Maildir:LAYOUT=fs:INDEX=/var/index/%u" is understood too; its options override the keys below. A user's own field userdb_mail overrides both.`},
+	{name: "mail.home", value: "", live: true, sample: "/var/vmail/%d/%n", about: "Home of users whose passwd entry has none."},
+	{name: "mail.layout", value: "maildir++", live: true, oneOf: []string{"maildir++", "fs"}, about: `How folders lie on disk: A/B is ".A.B" (maildir++, as Dovecot, Courier and Postfix have it) or "A/B" (fs).`},
+	{name: "mail.separator", value: "/", live: true, oneOf: []string{"/", "."}, about: "What stands between the levels of folder names that clients see; some clients' settings break when it changes."},
+	{name: "mail.prefix", value: "", live: true, sample: "INBOX.", about: `What all folder names but INBOX begin with: "INBOX." after Courier.`},
+	{name: "mail.escape", value: "none", live: true, oneOf: []string{"none", "backslash", "courier"}, about: "How characters that a folder's directory cannot hold are written: refused (none), as Dovecot's listescape does (backslash), as Courier does (courier)."},
+	{name: "mail.utf8", value: false, live: true, about: "Directories of folders are named in UTF-8 instead of modified UTF-7."},
+	{name: "mail.inbox_dir", value: "", live: true, sample: "/var/mail/%u", about: "INBOX, where it is not the location itself."},
+	{name: "mail.control_dir", value: "", live: true, sample: "/var/vmail-control/%d/%n", about: "Where dovecot-uidlist, dovecot-keywords and subscriptions are kept; empty is beside the mail."},
+	{name: "mail.index_dir", value: "", live: true, sample: "/var/cache/roost/%d/%n", about: "Where Roost's caches are kept; empty is beside the mail. They may be deleted while Roost is stopped."},
+	{name: "mail.mail_dir", value: "", live: true, sample: "mAiLdIr", about: "With layout fs: directory of a folder that holds its mail (Dovecot's DIRNAME)."},
+	{name: "mail.subscriptions_file", value: "subscriptions", live: true, about: "Name of the file of subscriptions."},
+	{name: "mail.create", value: false, live: true, about: "Make a missing Maildir at the first login, with the folders below that say so. Off, so that a disk that is not mounted stays empty."},
+	{name: "mail.user", value: "", sample: "vmail", about: "User whom the mail belongs to; Roost becomes this user when it is started as root."},
+	{name: "mail.group", value: "", about: "Group instead of that user's own."},
+	{name: "mail.follow_links", value: []string{}, live: true, sample: "/var/vmail/shared", about: "Directories in which folders that are symbolic links may end; others are not shown."},
+
+	{name: "mail.folder.name", value: "", live: true, about: "Name of the mailbox, as clients see it."},
+	{name: "mail.folder.use", value: "", live: true, oneOf: folderUses, about: "Its special use (RFC 6154)."},
+	{name: "mail.folder.create", value: false, live: true, about: "Make it in a new Maildir."},
+	{name: "mail.folder.subscribe", value: false, live: true, about: "Subscribe to it there."},
+
+	{name: "limits.login_time", value: 30 * time.Second, live: true, about: "Time to log in, whatever trickles in."},
+	{name: "limits.prelogin_line", value: 8 * kib, live: true, about: "A line before login."},
+	{name: "limits.prelogin_literal", value: 4 * kib, live: true, about: "A literal before login."},
+	{name: "limits.auth_line", value: 32 * kib, live: true, about: "An answer in AUTHENTICATE; tokens are long."},
+	{name: "limits.bad_commands", value: 3, live: true, about: "Bad commands before login, then the connection ends."},
+	{name: "limits.connections", value: 20000, live: true, about: "Connections in all."},
+	{name: "limits.connections_per_address", value: 50, live: true, about: "Connections from one address that have not logged in."},
+	{name: "limits.trusted_networks", value: []string{"127.0.0.0/8", "::1/128"}, live: true, about: "Networks to which limits by address do not apply: webmails and container gateways are one address for many."},
+	{name: "limits.connections_per_user_address", value: 20, live: true, about: "Connections of one user from one address."},
+	{name: "limits.connections_per_user", value: 100, live: true, about: "Connections of one user."},
+	{name: "limits.make_room_after", value: 30 * time.Minute, off: true, live: true, about: "A connection idle for so long makes room for a new one that would be beyond these."},
+	{name: "limits.silence", value: 30 * time.Minute, live: true, about: "Silence outside of IDLE, then the connection ends; RFC 9051 asks for at least 30 minutes."},
+	{name: "limits.command", value: 1 * mib, live: true, about: "A command after login; webmails send 20,000 UIDs in one."},
+	{name: "limits.message", value: 64 * mib, live: true, about: "A message that is appended."},
+	{name: "limits.mime_depth", value: 100, live: true, about: "Levels of MIME parts that are looked into."},
+	{name: "limits.mime_parts", value: 10000, live: true, about: "Parts of one message that are looked into."},
+	{name: "limits.mime_header", value: 1 * mib, live: true, about: "Bytes of a header that are parsed; all of it is served."},
+	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
+
+	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},
+
+	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
+	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
+}
+
+// lookup gives the row of a key; indexes of arrays are passed over.
+func lookup(path string) (key, bool) {
+	name := withoutIndexes(path)
+	for _, k := range keys {
+		if k.name == name {
+			return k, true
+		}
+	}
+	return key{}, false
+}
+
+// sectionOf gives the table that a key stands in.
+func sectionOf(name string) string {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i]
+	}
+	return ""
+}
+
+// keysOf lists the rows of one table.
+func keysOf(section string) (rows []key) {
+	for _, k := range keys {
+		if sectionOf(k.name) == section {
+			rows = append(rows, k)
+		}
+	}
+	return rows
+}
+
+// leaf is a key's name inside of its table.
+func (k key) leaf() string { return strings.TrimPrefix(k.name[len(sectionOf(k.name)):], ".") }
+
+// Reference writes the commented reference file: every key with its default,
+// each commented out, so that the file as it stands says nothing new.
+func Reference(w io.Writer) {
+	fmt.Fprint(w, "# Roost's configuration, with every key at its default. The file /etc/roost/roost.toml\n"+
+		"# needs only what differs. `roost config check` finds mistakes; SIGHUP reads it again.\n"+
+		"# Durations are \"90s\", \"2m\", \"1h\"; sizes are bytes or \"8KiB\", \"64MiB\".\n")
+	def := Default()
+	for _, s := range sections {
+		fmt.Fprintln(w)
+		wrap(w, "# ", s.about)
+		if s.array {
+			referenceArray(w, def, s.name)
+			continue
+		}
+		if s.name != "" {
+			fmt.Fprintf(w, "[%s]\n", s.name)
+		}
+		for _, k := range keysOf(s.name) {
+			fmt.Fprintln(w)
+			wrap(w, "# ", k.note())
+			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), k.show(k.value))
+		}
+	}
+}
+
+// referenceArray writes an array of tables: its keys with their docs, then the
+// elements that are there by default, or one sample.
+func referenceArray(w io.Writer, def *Config, section string) {
+	for _, k := range keysOf(section) {
+		wrap(w, "#   ", k.leaf()+": "+k.note())
+	}
+	elements := def.elements(section)
+	if len(elements) == 0 {
+		fmt.Fprintf(w, "#[[%s]]\n", section)
+		for _, k := range keysOf(section) {
+			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), quote(k.sample))
+		}
+	}
+	for _, values := range elements {
+		fmt.Fprintf(w, "#[[%s]]\n", section)
+		for i, k := range keysOf(section) {
+			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), k.show(values[i]))
+		}
+	}
+}
+
+// Manual writes docs/config.md.
+func Manual(w io.Writer) {
+	fmt.Fprint(w, "# What can stand in roost.toml?\n\n"+
+		"One TOML file, by default `/etc/roost/roost.toml`. Every key has a default; an unknown key is an error. "+
+		"Durations are `\"90s\"`, `\"2m\"`, `\"1h\"`; sizes are bytes or `\"8KiB\"`, `\"64MiB\"`. "+
+		"`roost config check` finds mistakes, `roost config show` prints what is in force, `roost config default` prints this page as a file to start from. "+
+		"Keys marked *restart* wait for one; all others are taken over on SIGHUP, by what comes next: new connections, new logins.\n")
+	for _, s := range sections {
+		switch {
+		case s.name == "":
+			fmt.Fprint(w, "\n## Top level\n\n")
+		case s.array:
+			fmt.Fprintf(w, "\n## [[%s]]\n\n%s\n\n", s.name, s.about)
+		default:
+			fmt.Fprintf(w, "\n## [%s]\n\n%s\n\n", s.name, s.about)
+		}
+		for _, k := range keysOf(s.name) {
+			fmt.Fprintf(w, "- `%s` = `%s`", k.leaf(), k.show(k.value))
+			if !k.live {
+				fmt.Fprint(w, " *restart*")
+			}
+			fmt.Fprintf(w, ": %s\n", k.note())
+		}
+	}
+}
+
+// note is what the manual says: the sentence, the values, an example.
+func (k key) note() string {
+	s := k.about
+	if k.oneOf != nil {
+		var quoted []string
+		for _, v := range k.oneOf {
+			quoted = append(quoted, quote(v))
+		}
+		s += " One of " + strings.Join(quoted, ", ") + "."
+	}
+	if k.off {
+		s += ` "off" turns it off.`
+	}
+	if k.sample != "" {
+		s += " Example: " + quote(k.sample) + "."
+	}
+	return s
+}
+
+// show writes a value as TOML.
+func (k key) show(v any) string {
+	if k.secret && fmt.Sprint(v) != "" {
+		return `"(secret)"`
+	}
+	switch v := v.(type) {
+	case string:
+		return quote(v)
+	case []string:
+		var quoted []string
+		for _, s := range v {
+			quoted = append(quoted, quote(s))
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	case time.Duration:
+		if v == Off {
+			return `"off"`
+		}
+		return quote(showDuration(v))
+	case Size:
+		if v == Off {
+			return `"off"`
+		}
+		return showSize(v)
+	}
+	return fmt.Sprint(v)
+}
+
+// quote writes a TOML string, a literal one where that is easier to read.
+func quote(s string) string {
+	if strings.Contains(s, `\`) && !strings.ContainsFunc(s, func(r rune) bool { return r == '\'' || r < ' ' || r == 0x7f }) {
+		return "'" + s + "'"
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// showDuration drops the zero units that time.Duration prints.
+func showDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func showSize(n Size) string {
+	for _, u := range []struct {
+		size Size
+		name string
+	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {mib, "MiB"}, {kib, "KiB"}} {
+		if n != 0 && n%u.size == 0 {
+			return fmt.Sprintf(`"%d%s"`, n/u.size, u.name)
+		}
+	}
+	return fmt.Sprint(int64(n))
+}
+
+// wrap writes text in lines of at most 100 columns, each behind prefix.
+func wrap(w io.Writer, prefix, text string) {
+	line := prefix
+	for word := range strings.FieldsSeq(text) {
+		if len(line)+len(word) > 100 && line != prefix {
+			fmt.Fprintln(w, strings.TrimRight(line, " "))
+			line = prefix
+		}
+		line += word + " "
+	}
+	fmt.Fprintln(w, strings.TrimRight(line, " "))
+}
