@@ -1,0 +1,126 @@
+package message
+
+import (
+	"bytes"
+	"iter"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Field is one field of a header, as it was written.
+type Field struct {
+	Name  []byte // without the blanks before the colon; nil for a line that is no field
+	Value []byte // behind the colon, folded as it was, without the last line end
+	Raw   []byte // all of it, with its line ends
+}
+
+// Fields yields the fields of a header up to the blank line that ends it. Lines
+// may end in LF or CRLF. A line without a colon is yielded too, without a name,
+// for a client that asks for the header shall see all of it.
+func Fields(header []byte) iter.Seq[Field] {
+	return func(yield func(Field) bool) {
+		for len(header) > 0 {
+			end := 0
+			for {
+				n := bytes.IndexByte(header[end:], '\n') + 1
+				if n == 0 {
+					end = len(header)
+					break
+				}
+				end += n
+				if end == len(header) || header[end] != ' ' && header[end] != '\t' {
+					break
+				}
+			}
+			raw := header[:end]
+			if blankLine(raw) {
+				return
+			}
+			header = header[end:]
+			f := Field{Raw: raw}
+			first, _, _ := bytes.Cut(raw, []byte{'\n'})
+			if colon := bytes.IndexByte(first, ':'); colon >= 0 && raw[0] != ' ' && raw[0] != '\t' {
+				f.Name = bytes.TrimRight(raw[:colon], " \t")
+				f.Value = bytes.TrimRight(raw[colon+1:], "\r\n")
+			}
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+func blankLine(line []byte) bool {
+	return len(line) == 1 && line[0] == '\n' || len(line) == 2 && line[0] == '\r' && line[1] == '\n'
+}
+
+// Is tells whether the field has this name; names have no case.
+func (f Field) Is(name string) bool {
+	return len(f.Name) == len(name) && strings.EqualFold(string(f.Name), name)
+}
+
+// Text is the value unfolded: each run of white space that holds a line break, or
+// a bare CR, is one space (RFC 5322 section 2.2.3); none is left at the ends. NUL, which no
+// answer may carry, is U+FFFD.
+func (f Field) Text() string { return unfold(f.Value) }
+
+func unfold(v []byte) string {
+	v = bytes.Trim(v, " \t\r\n")
+	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 && bytes.IndexByte(v, 0) < 0 {
+		return string(v)
+	}
+	out := make([]byte, 0, len(v))
+	for i := 0; i < len(v); {
+		switch c := v[i]; c {
+		case ' ', '\t', '\r', '\n':
+			end, broken := i, false
+			for end < len(v) && strings.IndexByte(" \t\r\n", v[end]) >= 0 {
+				broken = broken || v[end] == '\r' || v[end] == '\n'
+				end++
+			}
+			if broken {
+				out = append(out, ' ')
+			} else {
+				out = append(out, v[i:end]...)
+			}
+			i = end
+		case 0:
+			out = utf8.AppendRune(out, utf8.RuneError)
+			i++
+		default:
+			out = append(out, c)
+			i++
+		}
+	}
+	return string(out)
+}
+
+// AppendFields appends the fields of header whose names are among names, or with
+// not those whose names are not, as HEADER.FIELDS and HEADER.FIELDS.NOT want them
+// (RFC 9051 section 6.4.5.1): in the order of the header, as they were written. The
+// blank line is always there behind chosen fields, and behind the others where
+// the header has one. The header must have CRLF line ends.
+func AppendFields(dst, header []byte, names []string, not bool) []byte {
+	rest := header
+	for f := range Fields(header) {
+		rest = rest[len(f.Raw):]
+		in := false
+		for _, n := range names {
+			if f.Name != nil && f.Is(n) {
+				in = true
+				break
+			}
+		}
+		if in == not {
+			continue
+		}
+		dst = append(dst, f.Raw...)
+		if !not && f.Raw[len(f.Raw)-1] != '\n' {
+			dst = append(dst, "\r\n"...)
+		}
+	}
+	if !not || len(rest) > 0 {
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
+}
