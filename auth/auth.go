@@ -1,0 +1,164 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Options say how logins are checked.
+type Options struct {
+	// File is the password file: Dovecot's passwd-file, an htpasswd, or an OpenSMTPD
+	// credentials table.
+	File string
+
+	// KeepCase looks login names up as they were sent. By default they are folded to
+	// lower case first, as Dovecot does.
+	KeepCase bool
+
+	// Trusted networks speak for many users, as a webmail does: an address there is
+	// never made to wait for what others behind it did.
+	Trusted []netip.Prefix
+
+	// Verifiers is how many passwords are computed at one time; 0 is GOMAXPROCS.
+	Verifiers int
+
+	// Remember is how long a verified password is known without computing it again;
+	// 0 is one minute, negative is not at all.
+	Remember time.Duration
+
+	// NoWatch leaves it to each login to see that the file changed.
+	NoWatch bool
+
+	Log *slog.Logger // nil: slog.Default()
+}
+
+// Auth checks logins. Safe for concurrent use.
+type Auth struct {
+	opt      Options
+	file     *file
+	pool     *pool
+	cache    *cache
+	throttle *throttle
+}
+
+// New reads the password file and watches it. A file that cannot be read is an
+// error; single lines that cannot be used are logged, and refuse their user only.
+func New(opt Options) (*Auth, error) {
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	if opt.Verifiers <= 0 {
+		opt.Verifiers = runtime.GOMAXPROCS(0)
+	}
+	if opt.Remember == 0 {
+		opt.Remember = time.Minute
+	}
+	f, err := openFile(opt.File, !opt.KeepCase, opt.Log)
+	if err != nil {
+		return nil, err
+	}
+	if !opt.NoWatch {
+		// Without a watch each login still looks at the file.
+		if err := f.watch(); err != nil {
+			opt.Log.Warn("password file is not watched", "event", "passwd_watch", "path", opt.File, "err", err)
+		}
+	}
+	return &Auth{
+		opt:      opt,
+		file:     f,
+		pool:     newPool(opt.Verifiers),
+		cache:    newCache(opt.Remember),
+		throttle: newThrottle(opt.Trusted),
+	}, nil
+}
+
+// Close ends the watch and waits for it.
+func (a *Auth) Close() error { return a.file.close() }
+
+// Reload reads the file now, as SIGHUP wants it, whether or not it seems changed.
+// A damaged version is an error, and the last good one stays in force.
+func (a *Auth) Reload() error { return a.file.reload(true) }
+
+// Login says who user is, if the password is theirs and they may log in from where
+// they are; otherwise the error is a *Refusal, or that of ctx. It takes as long as it
+// takes: a failure is answered after a delay that grows with the failures before it.
+func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (User, error) {
+	start := time.Now()
+	if !a.throttle.admit(ctx, start, at.Addr) {
+		if err := ctx.Err(); err != nil {
+			return User{}, err
+		}
+		return User{}, &Refusal{Err: ErrThrottled}
+	}
+	d, err := a.decide(ctx, user, password, at)
+	if err != nil {
+		return User{}, err
+	}
+	if d.refusal == nil {
+		return d.user, nil
+	}
+	if errors.Is(d.refusal, ErrDenied) {
+		delay := a.throttle.fail(time.Now(), at.Addr, d.login, a.cache.mac(d.login, password, ""))
+		// Counted from the start, so that the cost of the hash does not show.
+		if err := wait(ctx, delay-time.Since(start)); err != nil {
+			return User{}, err
+		}
+	}
+	return User{}, d.refusal
+}
+
+// maxName and maxPassword bound what is looked at, in bytes. RFC 4616 section 2 asks
+// for 255; the time of a crypt(3) hash grows with the square of the password.
+const (
+	maxName     = 1024
+	maxPassword = 1024
+)
+
+var errName = errors.New("user names have no control characters and no slash, and neither they nor their parts around the @ are empty, \".\" or \"..\"")
+
+// foldName brings a login name into the form of the file's keys. The name goes into
+// paths later, so what could mean something there is refused.
+func (a *Auth) foldName(name string) (string, error) { return foldName(name, !a.opt.KeepCase) }
+
+func foldName(name string, lower bool) (string, error) {
+	if len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool {
+		return r == '/' || unicode.IsControl(r)
+	}) {
+		return "", errName
+	}
+	local, domain, at := strings.Cut(name, "@")
+	for _, part := range []string{name, local, domain} {
+		if part == "." || part == ".." {
+			return "", errName
+		}
+	}
+	if local == "" || at && domain == "" {
+		return "", errName
+	}
+	if lower {
+		name = strings.ToLower(name)
+	}
+	return name, nil
+}
+
+// wait sleeps, but not longer than ctx lasts.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,25 @@
+// Package auth says who is at the other end: it reads password files, verifies
+// passwords, speaks the SASL mechanisms and slows down those who guess.
+//
+// It knows neither IMAP nor mail. A caller makes one Auth and asks it from any
+// number of goroutines:
+//
+//	a, err := auth.New(auth.Options{File: "/etc/roost/passwd"})
+//	user, err := a.Login(ctx, name, password, attempt)
+//
+// The way one login takes: throttle.go makes addresses that failed before wait,
+// decide.go finds the entry in the newest good version of the file (reload.go,
+// passwdfile.go), cache.go answers what was verified a moment ago, pool.go
+// lets a bounded number of slow hashes run, turn by turn among the addresses, and
+// crypt.go and its neighbours compute them. Then the entry's own rules (allow_nets,
+// nologin, ...) have their say, and a failure is answered when its delay is over.
+//
+// What a newcomer gets wrong: a login must not tell why it failed. Unknown user,
+// wrong password, disabled user and forbidden network go one way, cost one hash and
+// are answered at one time, counted from the start of the attempt; only Refusal.Reason,
+// which is for the log, differs. What may be shown is said only to one who knew
+// the password.
+//
+// Locks: each of file, cache, pool and throttle has one mutex; none is taken while
+// another is held, and none while a hash is computed.
+package auth

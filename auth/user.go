@@ -1,0 +1,77 @@
+package auth
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// User is who logged in, as the password file describes them. Paths and fields are
+// as written there, with the variables of the user's name put in.
+type User struct {
+	Name  string // whose mail; another than Login when the entry has user=
+	Login string // the name that gave the password, folded as the file's keys are
+
+	Home string // "" when the file names none
+	Mail string // the mail location in Dovecot's words, "maildir:~/Maildir"; "" for none
+
+	UID, GID       uint32
+	HasUID, HasGID bool // the file names them
+
+	Groups        []string // for access rights
+	QuotaBytes    int64    // 0: none named
+	QuotaMessages int64    // 0: none named
+
+	// Fields are the extra fields of the entry, by name; a field without value is "".
+	Fields map[string]string
+}
+
+// Attempt is what is known of a connection that wants to log in.
+type Attempt struct {
+	Addr netip.Addr // invalid for a connection that has none, a pipe
+
+	// Secure: the transport is TLS, or one that the configuration trusts as much.
+	Secure bool
+
+	Protocol string // "imap", "lmtp"; what %s stands for in a field
+}
+
+// What a caller decides on; a Refusal wraps one of them.
+var (
+	// ErrDenied is all that one without the right password learns.
+	ErrDenied = errors.New("authentication failed")
+
+	// ErrUnauthorized: the password is right, but the login asks to act for another
+	// user and may not (RFC 5530 section 3, AUTHORIZATIONFAILED).
+	ErrUnauthorized = errors.New("not authorized to act for this user")
+
+	// ErrUnavailable: the password is right or could not be looked at, and there is no
+	// login now; Refusal.Text may say more.
+	ErrUnavailable = errors.New("login is not possible now")
+
+	// ErrThrottled: too many passwords from this address were wrong. Whether this one
+	// is was not looked at.
+	ErrThrottled = errors.New("too many failed logins, try again later")
+
+	// ErrMechanism: Start was asked for a mechanism that is not offered here.
+	ErrMechanism = errors.New("mechanism is not available")
+
+	// ErrMalformed: what the client sent is no message of its mechanism.
+	ErrMalformed = errors.New("malformed response")
+)
+
+// Refusal is a login that did not happen.
+type Refusal struct {
+	Err    error  // one of the sentinels
+	Text   string // may be shown to the client; "" for the sentinel's own words
+	Reason string // for the log alone: it tells what a stranger must not learn
+}
+
+// Error gives what may be shown.
+func (r *Refusal) Error() string {
+	if r.Text != "" {
+		return r.Text
+	}
+	return r.Err.Error()
+}
+
+func (r *Refusal) Unwrap() error { return r.Err }
