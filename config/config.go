@@ -46,14 +46,10 @@ func (l Listen) Implicit() bool { return !l.STARTTLS && !l.Plaintext }
 
 // Auth says who may log in.
 type Auth struct {
-	PasswdFile    string        `toml:"passwd_file"`
-	DefaultScheme string        `toml:"default_scheme"` // of hashes without {SCHEME}
-	DefaultDomain string        `toml:"default_domain"` // added to names without one; "" adds none
-	Lowercase     bool          // names are folded before they are looked up
-	AllowNoPass   bool          `toml:"allow_nopassword"`
-	FailureDelay  time.Duration `toml:"failure_delay"`
-	Remember      time.Duration // how long a verified password is known; Off never
-	Hashers       int           // passwords verified at once; 0 as many as processors
+	PasswdFile string        `toml:"passwd_file"`
+	Lowercase  bool          // names are folded before they are looked up
+	Remember   time.Duration // how long a verified password is known; Off never
+	Hashers    int           // passwords verified at once; 0 as many as processors
 }
 
 // Mail says where mail lies, and as whom it is read and written.

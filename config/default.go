@@ -72,13 +72,9 @@ var keys = []key{
 	{name: "listen.starttls", value: false, about: "Start in the clear and let clients upgrade by STARTTLS: port 143. Passwords are refused until they did."},
 	{name: "listen.plaintext", value: false, about: "Accept passwords in the clear; only on a loopback address, for a webmail or a proxy on this machine."},
 
-	{name: "auth.passwd_file", value: "/etc/roost/passwd", live: true, about: "File of users and password hashes, as Dovecot's passwd-file; read again when it changes. `roost passwd` edits it."},
-	{name: "auth.default_scheme", value: "CRYPT", live: true, about: "Scheme of hashes in that file that do not name theirs in braces."},
-	{name: "auth.default_domain", value: "", live: true, sample: "example.org", about: "Domain that is added to names given without one; empty adds none."},
-	{name: "auth.lowercase", value: true, live: true, about: "Turn names into small letters before they are looked up."},
-	{name: "auth.allow_nopassword", value: false, live: true, about: "Honour the field `nopassword`, with which any password is right."},
-	{name: "auth.failure_delay", value: 2 * time.Second, live: true, about: "How long a refused login waits for its answer."},
-	{name: "auth.remember", value: 5 * time.Minute, off: true, live: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
+	{name: "auth.passwd_file", value: "/etc/roost/passwd", about: "File of users and password hashes, as Dovecot's passwd-file; read again when it changes. `roost passwd` edits it."},
+	{name: "auth.lowercase", value: true, about: "Turn names into small letters before they are looked up."},
+	{name: "auth.remember", value: time.Minute, off: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
 	{name: "auth.hashers", value: 0, about: "Passwords that are verified at once; 0 is one for each processor."},
 
 	{name: "mail.location", value: "~/Maildir", live: true, about: `Where a user's mail is. Dovecot's form "maildir:~/Maildir:LAYOUT=fs:INDEX=/var/index/%u" is understood too; its options override the keys below. A user's own field userdb_mail overrides both.`},

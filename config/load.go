@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -114,8 +115,10 @@ func Parse(name, text string) (*Config, error) {
 		if !errors.As(err, &p) {
 			return nil, Problems{{File: name, Text: err.Error()}}
 		}
-		line := strings.LastIndexByte(text[:min(p.Position.Start, len(text))], '\n') + 1
-		return nil, Problems{{name, Pos{p.Position.Line, p.Position.Start - line + 1}, p.Message}}
+		before := text[:min(p.Position.Start, len(text))]
+		line := strings.LastIndexByte(before, '\n') + 1
+		pos := Pos{1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[line:])}
+		return nil, Problems{{name, pos, p.Message}}
 	}
 	d := &decoder{src: &source{name, locate(text)}}
 	c := Default()
@@ -127,6 +130,9 @@ func Parse(name, text string) (*Config, error) {
 		c.Mail.Folder = nil
 	}
 	d.table(reflect.ValueOf(c).Elem(), tree, "")
+	if c.Hostname == "" {
+		c.Hostname = Default().Hostname
+	}
 	if len(d.problems) > 0 {
 		return nil, d.problems.sorted()
 	}
@@ -151,7 +157,7 @@ func (d *decoder) table(dst reflect.Value, tree map[string]any, path string) {
 		f, ok := fieldNamed(dst, name)
 		if !ok {
 			p := d.src.places[at]
-			d.problems = append(d.problems, Problem{d.src.name, p.key, unknown(at, value)})
+			d.problems = append(d.problems, Problem{d.src.name, p.key, unknown(path, name, value)})
 			continue
 		}
 		switch {
@@ -343,41 +349,42 @@ func (k key) choices() string {
 	return "it is one of " + strings.Join(quoted, ", ")
 }
 
-// unknown says what is wrong with a key that does not exist.
-func unknown(path string, value any) string {
-	name := withoutIndexes(path)
+// unknown says what is wrong with a key of a table that does not exist.
+func unknown(table, leaf string, value any) string {
+	section := withoutIndexes(table)
+	name := join(section, leaf)
 	_, isTable := value.(map[string]any)
 	if list, ok := value.([]map[string]any); ok && len(list) > 0 {
 		isTable = true
 	}
-	section, leaf := sectionOf(name), name[strings.LastIndexByte(name, '.')+1:]
-	what := "key"
-	var known, here []string
 	if isTable {
-		what = "table"
-		for _, s := range sections {
-			if s.name != "" {
-				known = append(known, s.name)
-			}
+		if m := didYouMean(name, tableNames()); m != "" {
+			return "unknown table " + shown(name) + m
 		}
-	} else {
-		for _, k := range keys {
-			known = append(known, k.name)
-			if k.leaf() == leaf { // right key, wrong table
-				return fmt.Sprintf("unknown key %q (did you mean %q?)", name, k.name)
-			}
-		}
-		for _, k := range keysOf(section) {
-			here = append(here, k.leaf())
+		return fmt.Sprintf("unknown table %s; the tables are %s", shown(name), strings.Join(tableNames(), ", "))
+	}
+	var known, here []string
+	for _, k := range keys {
+		known = append(known, k.name)
+		if k.leaf() == leaf { // right key, wrong table
+			return fmt.Sprintf("unknown key %s (did you mean %q?)", shown(name), k.name)
 		}
 	}
 	if m := didYouMean(name, known); m != "" {
-		return fmt.Sprintf("unknown %s %q%s", what, name, m)
+		return "unknown key " + shown(name) + m
 	}
-	if here != nil {
-		return fmt.Sprintf("unknown key %q; the keys here are %s", name, strings.Join(here, ", "))
+	for _, k := range keysOf(section) {
+		here = append(here, k.leaf())
 	}
-	return fmt.Sprintf("unknown %s %q; the tables are %s", what, name, strings.Join(tableNames(), ", "))
+	return fmt.Sprintf("unknown key %s; the keys here are %s", shown(name), strings.Join(here, ", "))
+}
+
+// shown puts a key into quotes, unless it has its own.
+func shown(name string) string {
+	if strings.Contains(name, `"`) {
+		return name
+	}
+	return `"` + name + `"`
 }
 
 func tableNames() (names []string) {

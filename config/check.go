@@ -1,0 +1,335 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// checker collects what is wrong.
+type checker struct {
+	c        *Config
+	problems Problems
+}
+
+// wrong notes a problem with the value of path.
+func (k *checker) wrong(path, format string, args ...any) {
+	p := Problem{Text: fmt.Sprintf(format, args...)}
+	if src := k.c.src; src != nil {
+		p.File, p.Pos = src.name, src.at(path)
+	}
+	k.problems = append(k.problems, p)
+}
+
+// Check finds what only shows when keys stand side by side and on this machine's
+// disk. The error is Problems, all of them. now judges certificates.
+func (c *Config) Check(now time.Time) error {
+	k := &checker{c: c}
+	k.listeners()
+	k.certificates(now)
+	k.auth()
+	k.mail()
+	k.folders()
+	k.limits()
+	if len(k.problems) > 0 {
+		return k.problems.sorted()
+	}
+	return nil
+}
+
+func (k *checker) listeners() {
+	if len(k.c.Listen) == 0 {
+		k.wrong("listen", `there is nothing to listen on: leave listen out for ":993"`)
+	}
+	seen := map[string]int{}
+	for i, l := range k.c.Listen {
+		path := fmt.Sprintf("listen[%d]", i)
+		host, port, err := net.SplitHostPort(l.Address)
+		switch {
+		case l.Address == "":
+			k.wrong(path, `this [[listen]] has no address: add address = ":993"`)
+			continue
+		case err != nil && !strings.Contains(l.Address, ":"):
+			k.wrong(path+".address", "%s has no port: write %s", quote(l.Address), quote(net.JoinHostPort(l.Address, "993")))
+			continue
+		case err != nil:
+			k.wrong(path+".address", "%s is no address (%v); it is host:port, an IPv6 host in brackets", quote(l.Address), err)
+			continue
+		}
+		n, err := net.LookupPort("tcp", port)
+		if err != nil {
+			k.wrong(path+".address", "%s is no port", quote(port))
+			continue
+		}
+		same := net.JoinHostPort(host, strconv.Itoa(n))
+		if other, ok := seen[same]; ok && n != 0 {
+			k.wrong(path+".address", "%s is listened on already, by listen number %d", quote(l.Address), other+1)
+		}
+		seen[same] = i
+		if l.Plaintext && !loopback(host) {
+			k.wrong(path+".plaintext", "passwords would cross the network in the clear: plaintext is possible on a loopback address only, not on %s; "+
+				"remove it and set starttls = true", quote(l.Address))
+		}
+		if n == 993 && !l.Implicit() {
+			k.wrong(path, "clients expect TLS from the first byte on port 993: remove starttls and plaintext here, or use port 143")
+		}
+		if n == 143 && l.Implicit() {
+			k.wrong(path, "clients expect no TLS at first on port 143: set starttls = true here, or use port 993")
+		}
+	}
+}
+
+// loopback reports whether only this machine can reach an address.
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+func (k *checker) certificates(now time.Time) {
+	c := k.c
+	needed := ""
+	for i, l := range c.Listen {
+		if l.Implicit() || l.STARTTLS {
+			needed = fmt.Sprintf("listen[%d]", i)
+			break
+		}
+	}
+	if c.TLS.Cert == "" && c.TLS.Key == "" {
+		if needed != "" {
+			at := "tls"
+			if k.c.src == nil || k.c.src.places[at] == (place{}) {
+				at = needed
+			}
+			k.wrong(at, "there is no certificate: set tls.cert and tls.key, for instance to certbot's fullchain.pem and privkey.pem")
+		}
+	} else {
+		k.pair("tls.", c.TLS.Cert, c.TLS.Key, now)
+	}
+	for i, extra := range c.TLS.Certificate {
+		k.pair(fmt.Sprintf("tls.certificate[%d].", i), extra.Cert, extra.Key, now)
+	}
+}
+
+// pair checks one certificate with its key.
+func (k *checker) pair(prefix, certFile, keyFile string, now time.Time) {
+	if certFile == "" || keyFile == "" {
+		k.wrong(prefix+"cert", "%scert and %skey belong together: one of them is missing", prefix, prefix)
+		return
+	}
+	cert, certOK := k.file(prefix+"cert", certFile)
+	key, keyOK := k.file(prefix+"key", keyFile)
+	if info, err := os.Stat(keyFile); err == nil && info.Mode().Perm()&0o007 != 0 {
+		k.wrong(prefix+"key", "every user of this machine can get at the private key (mode %04o): chmod o= %s", info.Mode().Perm(), keyFile)
+	}
+	if !certOK || !keyOK {
+		return
+	}
+	both, err := tls.X509KeyPair(cert, key)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "does not match"):
+		k.wrong(prefix+"key", "the key %s does not belong to the certificate %s", keyFile, certFile)
+		return
+	case err != nil:
+		at := prefix + "cert"
+		if strings.Contains(err.Error(), "key") && !strings.Contains(err.Error(), "certificate") {
+			at = prefix + "key"
+		}
+		k.wrong(at, "%s with %s: %s", certFile, keyFile, strings.TrimPrefix(err.Error(), "tls: "))
+		return
+	}
+	leaf, err := x509.ParseCertificate(both.Certificate[0])
+	if err != nil {
+		k.wrong(prefix+"cert", "%s: %v", certFile, err)
+		return
+	}
+	if now.After(leaf.NotAfter) {
+		k.wrong(prefix+"cert", "the certificate %s ended on %s: renew it", certFile, leaf.NotAfter.UTC().Format("2006-01-02"))
+	}
+}
+
+// file reads a file that has to be there.
+func (k *checker) file(path, name string) ([]byte, bool) {
+	if !filepath.IsAbs(name) {
+		k.wrong(path, "%s: write the whole path, from / on", quote(name))
+		return nil, false
+	}
+	info, err := os.Stat(name)
+	if err == nil && info.IsDir() {
+		err = errors.New("it is a directory")
+	}
+	var b []byte
+	if err == nil {
+		b, err = os.ReadFile(name)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		k.wrong(path, "there is no file %s", name)
+	case errors.Is(err, fs.ErrPermission):
+		k.wrong(path, "%s may not be read by user %s", name, whoami())
+	case err != nil:
+		k.wrong(path, "%s cannot be read: %v", name, bottom(err))
+	}
+	return b, err == nil
+}
+
+// bottom is the error below a path error: the path is told already.
+func bottom(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func whoami() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
+}
+
+func (k *checker) auth() {
+	name := k.c.Auth.PasswdFile
+	if name == "" {
+		k.wrong("auth.passwd_file", "nobody could log in: auth.passwd_file is empty")
+		return
+	}
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(name) {
+		k.wrong("auth.passwd_file", "there is no file %s: `roost passwd` makes it with its first user", name)
+		return
+	}
+	k.file("auth.passwd_file", name)
+}
+
+func (k *checker) mail() {
+	m := k.c.Mail
+	var wrong *keyError
+	if _, err := m.Locator(); errors.As(err, &wrong) {
+		k.wrong(wrong.key, "%v", wrong)
+	}
+	if m.Prefix != "" && !strings.HasSuffix(m.Prefix, m.Separator) {
+		k.wrong("mail.prefix", "mail.prefix has to end in the separator: write %s", quote(m.Prefix+m.Separator))
+	}
+	if m.MailDir != "" && m.Layout != "fs" && !strings.HasPrefix(m.Location, "maildir:") {
+		k.wrong("mail.mail_dir", `mail.mail_dir has a meaning with mail.layout = "fs" only`)
+	}
+	for _, f := range []struct{ key, name string }{{"mail.mail_dir", m.MailDir}, {"mail.subscriptions_file", m.SubsFile}} {
+		if err := checkComponent(f.name); f.name != "" && err != nil {
+			k.wrong(f.key, "%s: %v", f.key, err)
+		}
+	}
+	for i, dir := range m.LinkTo {
+		if !filepath.IsAbs(dir) {
+			k.wrong(fmt.Sprintf("mail.follow_links[%d]", i), "%s: write the whole path, from / on", quote(dir))
+		}
+	}
+	if _, _, err := m.Owner(); err != nil {
+		at := "mail.user"
+		if errors.As(err, &wrong) {
+			at = wrong.key
+		}
+		k.wrong(at, "%v", err)
+	}
+}
+
+// Owner gives the numbers of mail.user and mail.group; -1 for what is not set.
+func (m Mail) Owner() (uid, gid int, err error) {
+	uid, gid = -1, -1
+	if m.User != "" {
+		u, err := user.Lookup(m.User)
+		if err != nil {
+			u, err = user.LookupId(m.User)
+		}
+		if err != nil {
+			return -1, -1, &keyError{"mail.user", fmt.Errorf("is %s, and there is no such user: useradd --system %s", quote(m.User), m.User)}
+		}
+		uid, _ = strconv.Atoi(u.Uid)
+		gid, _ = strconv.Atoi(u.Gid)
+	}
+	if m.Group != "" {
+		g, err := user.LookupGroup(m.Group)
+		if err != nil {
+			g, err = user.LookupGroupId(m.Group)
+		}
+		if err != nil {
+			return -1, -1, &keyError{"mail.group", fmt.Errorf("is %s, and there is no such group: groupadd --system %s", quote(m.Group), m.Group)}
+		}
+		gid, _ = strconv.Atoi(g.Gid)
+	}
+	return uid, gid, nil
+}
+
+func (k *checker) folders() {
+	seen := map[string]bool{}
+	for i, f := range k.c.Mail.Folder {
+		path := fmt.Sprintf("mail.folder[%d]", i)
+		sep := k.c.Mail.Separator
+		switch {
+		case f.Name == "":
+			k.wrong(path, "this [[mail.folder]] has no name")
+			continue
+		case strings.EqualFold(f.Name, "INBOX"):
+			k.wrong(path+".name", "INBOX is there always and has no special use")
+		case strings.HasPrefix(f.Name, sep), strings.HasSuffix(f.Name, sep), strings.Contains(f.Name, sep+sep):
+			k.wrong(path+".name", "%s has an empty level; levels are parted by %s", quote(f.Name), quote(sep))
+		}
+		if seen[f.Name] {
+			k.wrong(path+".name", "%s stands here twice", quote(f.Name))
+		}
+		seen[f.Name] = true
+	}
+}
+
+func (k *checker) limits() {
+	l := k.c.Limits
+	for i, n := range l.TrustedNetworks {
+		if _, err := ParseNetwork(n); err != nil {
+			k.wrong(fmt.Sprintf("limits.trusted_networks[%d]", i), "%s is no network: write 192.0.2.0/24, 2001:db8::/32, or an address", quote(n))
+		}
+	}
+	for _, low := range []struct {
+		key string
+		is  Size
+		min Size
+		why string
+	}{
+		{"limits.prelogin_line", l.PreLoginLine, 512, "clients could not log in"},
+		{"limits.auth_line", l.AuthLine, 512, "clients could not log in"},
+		{"limits.command", l.Command, 8 * kib, "RFC 7162 section 4 asks for lines of 8 KiB"},
+		{"limits.message", l.Message, 64 * kib, "mail programs could not keep what they sent"},
+	} {
+		if low.is < low.min {
+			k.wrong(low.key, "%s is %d bytes, too little: %s; the least is %d", low.key, low.is, low.why, low.min)
+		}
+	}
+	if l.PerUserAddress > l.PerUser {
+		k.wrong("limits.connections_per_user_address", "limits.connections_per_user_address is %d, more than limits.connections_per_user, which is %d", l.PerUserAddress, l.PerUser)
+	}
+	if l.LoginTime < time.Second {
+		k.wrong("limits.login_time", "nobody can log in within %v", l.LoginTime)
+	}
+	if ka := k.c.IMAP.IdleKeepalive; ka != Off && ka < time.Second {
+		k.wrong("imap.idle_keepalive", "imap.idle_keepalive is %v: phones would never sleep; \"2m\" is the default", ka)
+	}
+}
+
+// ParseNetwork reads a network, or an address as the network of itself.
+func ParseNetwork(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(s)
+}
