@@ -1,0 +1,221 @@
+package uidlist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"roost/maildir/fsys"
+)
+
+// A dotlock is a file that exists while somebody holds the lock. It says
+// "PID:HOST", without LF; others may leave it empty. Created O_EXCL, removed to
+// unlock.
+
+// ErrBusy is a lock that was not had in time.
+var ErrBusy = errors.New("locked by another program")
+
+const (
+	lockTimeout = 122 * time.Second // Dovecot's: the stale age and 2 s
+	lockStale   = 120 * time.Second
+	lockSettle  = 100 * time.Millisecond // after removing a stale lock: another may have judged it stale too
+	lockBytes   = 1 << 10
+)
+
+// Lock is a held dotlock.
+type Lock struct {
+	dir  fsys.Dir
+	name string
+	mine fsys.Stat
+	key  lockKey
+}
+
+// lockKey names a dotlock within the process.
+type lockKey struct {
+	dev, ino uint64 // of the directory
+	name     string
+}
+
+// inProcess lets one goroutine at a time try for a lock. Because of it a dotlock
+// with our own pid that we meet was left by another process that had our pid: as pid 1
+// of a container that was started again.
+var inProcess = struct {
+	mu   sync.Mutex // guards held
+	held map[lockKey]chan struct{}
+}{held: map[lockKey]chan struct{}{}}
+
+// Dotlock takes the lock file name in dir, which guards the file guarded: a lock
+// whose guarded file changes is not stale. It waits, with a growing delay, until ctx
+// ends or env.Timeout passes (ErrBusy).
+func Dotlock(ctx context.Context, dir fsys.Dir, name, guarded string, env *Env) (*Lock, error) {
+	self, err := dir.Self()
+	if err != nil {
+		return nil, err
+	}
+	l := &Lock{dir: dir, name: name, key: lockKey{self.Dev, self.Ino, name}}
+	if err := enter(ctx, l.key); err != nil {
+		return nil, fmt.Errorf("lock %s/%s: %w", dir.Path(), name, err)
+	}
+	_, mode := self.Modes()
+	if err := l.acquire(ctx, guarded, mode, env); err != nil {
+		leave(l.key)
+		return nil, fmt.Errorf("lock %s/%s: %w", dir.Path(), name, err)
+	}
+	return l, nil
+}
+
+func (l *Lock) acquire(ctx context.Context, guarded string, mode fs.FileMode, env *Env) error {
+	timeout := env.Timeout
+	if timeout == 0 {
+		timeout = lockTimeout
+	}
+	var (
+		waited  time.Duration // by our own count: clocks of other machines don't matter
+		still   time.Duration // of it, since the lock last changed
+		seen    [2]fsys.Stat  // the lock, and what it guards
+		content string        // of seen[0]
+	)
+	for delay := time.Millisecond; ; delay = min(delay*2, 250*time.Millisecond) {
+		err := l.create(mode, env)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		lock, err := l.dir.Stat(l.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			delay = time.Millisecond
+			continue
+		} else if err != nil {
+			return err
+		}
+		file, err := l.dir.Stat(guarded)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if seen[0] != lock || seen[1] != file {
+			seen, still = [2]fsys.Stat{lock, file}, 0
+			b, err := fsys.ReadFile(l.dir, l.name, lockBytes)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsys.ErrNotRegular) {
+				return err
+			}
+			content = string(b)
+		}
+		if still >= lockStale || l.stale(content, lock, file, env) {
+			if err := l.breakStale(ctx, lock, env); err != nil {
+				return err
+			}
+			delay = time.Millisecond
+			continue
+		}
+		if waited >= timeout {
+			return fmt.Errorf("%w (%q)", ErrBusy, content)
+		}
+		if err := env.Sleep(ctx, delay); err != nil {
+			return err
+		}
+		waited += delay
+		still += delay
+	}
+}
+
+// create makes the lock file, fs.ErrExist when it is there.
+func (l *Lock) create(mode fs.FileMode, env *Env) error {
+	f, err := l.dir.Create(l.name, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(strconv.Itoa(env.PID) + ":" + env.Host))
+	if err == nil {
+		l.mine, err = f.Stat()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		l.dir.Remove(l.name) // ours: we made it just now
+	}
+	return err
+}
+
+// stale judges a lock by what can be known at once.
+func (l *Lock) stale(content string, lock, guarded fsys.Stat, env *Env) bool {
+	digits, host, ok := strings.Cut(content, ":")
+	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
+		if pid == env.PID || !env.Alive(pid) {
+			return true
+		}
+	}
+	if l.dir.Remote() {
+		return false // another machine's clock, and another machine's boot
+	}
+	newest := max(lock.Mtime, lock.Ctime)
+	if !env.Booted.IsZero() && newest < env.Booted.UnixNano() {
+		return true
+	}
+	if ok && host == env.Host {
+		return false // its process lives
+	}
+	return env.Now().UnixNano()-max(newest, guarded.Mtime) >= int64(lockStale)
+}
+
+// breakStale removes the lock that was judged, and no other.
+func (l *Lock) breakStale(ctx context.Context, judged fsys.Stat, env *Env) error {
+	now, err := l.dir.Stat(l.name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && now != judged {
+		return nil
+	}
+	if err == nil {
+		err = l.dir.Remove(l.name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return env.Sleep(ctx, lockSettle)
+}
+
+// Unlock removes the lock file where it is still ours. An error wraps ErrBusy when
+// another took it from us meanwhile.
+func (l *Lock) Unlock() error {
+	defer leave(l.key)
+	now, err := l.dir.Stat(l.name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !now.SameFile(l.mine) {
+		return fmt.Errorf("unlock %s/%s: %w: it was taken over", l.dir.Path(), l.name, ErrBusy)
+	}
+	if err != nil {
+		return err
+	}
+	return l.dir.Remove(l.name)
+}
+
+func enter(ctx context.Context, k lockKey) error {
+	for {
+		inProcess.mu.Lock()
+		busy, held := inProcess.held[k]
+		if !held {
+			inProcess.held[k] = make(chan struct{})
+		}
+		inProcess.mu.Unlock()
+		if !held {
+			return nil
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func leave(k lockKey) {
+	inProcess.mu.Lock()
+	defer inProcess.mu.Unlock()
+	close(inProcess.held[k])
+	delete(inProcess.held, k)
+}

@@ -1,0 +1,81 @@
+package uidlist
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Env is what locks and marks depend on beside the files. The same Env serves all
+// mailboxes of a process.
+type Env struct {
+	Host   string    // kernel host name, as Dovecot writes it into its locks
+	PID    int       // of this process
+	BootID string    // changes with each boot of the machine; "" when not known
+	Booted time.Time // when this machine was started; zero when not known
+
+	Now   func() time.Time
+	Alive func(pid int) bool                               // whether a process is there
+	Sleep func(ctx context.Context, d time.Duration) error // or until ctx ends
+	Rand  io.Reader                                        // for GUIDs
+
+	Timeout time.Duration // how long to wait for a lock; 0 is 122 s, as Dovecot does
+}
+
+// System is the Env of this process.
+func System() *Env {
+	host, _ := os.Hostname()
+	e := &Env{
+		Host:  host,
+		PID:   os.Getpid(),
+		Now:   time.Now,
+		Alive: alive,
+		Sleep: sleep,
+		Rand:  rand.Reader,
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		e.BootID = strings.TrimSpace(string(b))
+	}
+	if b, err := os.ReadFile("/proc/stat"); err == nil {
+		if _, after, ok := bytes.Cut(b, []byte("\nbtime ")); ok {
+			line, _, _ := bytes.Cut(after, []byte("\n"))
+			if s, err := strconv.ParseInt(string(line), 10, 64); err == nil {
+				e.Booted = time.Unix(s, 0)
+			}
+		}
+	}
+	return e
+}
+
+func alive(pid int) bool {
+	// EPERM means that it is there, and another's.
+	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// NewGUID makes the name under which a mailbox is known for ever (MAILBOXID).
+func (e *Env) NewGUID() (string, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(e.Rand, b[:]); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(b[:]), nil
+}
