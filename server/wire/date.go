@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"strconv"
 	"strings"
 	"time"
 )
@@ -33,7 +32,7 @@ func (l *Lexer) DateTime() (time.Time, error) {
 	}
 	t, err := time.Parse("2-Jan-2006 15:04:05 -0700", strings.TrimLeft(s, " "))
 	if err != nil {
-		return time.Time{}, &SyntaxError{Offset: at, Want: `a date like "17-Jul-1996 02:44:25 -0700"`, Got: strconv.Quote(s)}
+		return time.Time{}, &SyntaxError{Offset: at, Want: `a date like "17-Jul-1996 02:44:25 -0700"`, Got: shown(s)}
 	}
 	return t, nil
 }
@@ -47,7 +46,7 @@ func (l *Lexer) Date() (time.Time, error) {
 	}
 	t, err := time.Parse("2-Jan-2006", strings.TrimLeft(s, " "))
 	if err != nil {
-		return time.Time{}, &SyntaxError{Offset: at, Want: "a date like 17-Jul-1996", Got: strconv.Quote(s)}
+		return time.Time{}, &SyntaxError{Offset: at, Want: "a date like 17-Jul-1996", Got: shown(s)}
 	}
 	return t, nil
 }

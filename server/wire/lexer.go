@@ -63,6 +63,9 @@ func (l *Lexer) Buffered() []byte { return append([]byte(nil), l.buf[l.r:l.w]...
 // Pending is how many bytes Buffered would give.
 func (l *Lexer) Pending() int { return l.w - l.r }
 
+// Err is the error of the stream, if it had one.
+func (l *Lexer) Err() error { return l.err }
+
 // Offset is how many bytes of the command were consumed.
 func (l *Lexer) Offset() int64 { return l.off }
 
@@ -374,10 +377,10 @@ func (l *Lexer) run(what string, ok func(byte) bool, empty bool) (string, error)
 
 // Character classes of RFC 9051 section 9.
 const (
-	classAtom   = 1 << iota // ATOM-CHAR
-	classAString            // ASTRING-CHAR: ATOM-CHAR and "]"
-	classList               // list-char: ASTRING-CHAR and wildcards
-	classTag                // ASTRING-CHAR without "+"
+	classAtom    = 1 << iota // ATOM-CHAR
+	classAString             // ASTRING-CHAR: ATOM-CHAR and "]"
+	classList                // list-char: ASTRING-CHAR and wildcards
+	classTag                 // ASTRING-CHAR without "+"
 )
 
 var classes = func() (t [256]uint8) {
@@ -420,7 +423,9 @@ func (l *Lexer) Keyword() (string, error) {
 }
 
 // AString reads an astring: an atom, where "]" is allowed, or a string.
-func (l *Lexer) AString() (string, error) { return l.classOrString("a string or an atom", classAString) }
+func (l *Lexer) AString() (string, error) {
+	return l.classOrString("a string or an atom", classAString)
+}
 
 // ListMailbox reads the pattern of LIST, where wildcards are allowed without quotes.
 func (l *Lexer) ListMailbox() (string, error) {
@@ -432,7 +437,7 @@ func (l *Lexer) classOrString(what string, mask uint8) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if c == '"' || c == '{' || c == '~' && mask == 0 {
+	if c == '"' || c == '{' {
 		return l.String()
 	}
 	return l.class(what, mask)
@@ -451,7 +456,7 @@ func (l *Lexer) NString() (s string, ok bool, err error) {
 	at := l.off
 	s, err = l.Keyword()
 	if err == nil && s != "NIL" {
-		err = &SyntaxError{Offset: at, Want: "a string or NIL", Got: strconv.Quote(s)}
+		err = &SyntaxError{Offset: at, Want: "a string or NIL", Got: shown(s)}
 	}
 	return "", false, err
 }

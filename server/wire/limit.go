@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Limits bound what a client can make us hold or read. The zero value of a field
@@ -44,6 +45,14 @@ func (e *SyntaxError) Error() string {
 		return fmt.Sprintf("%s at byte %d", e.Want, e.Offset)
 	}
 	return fmt.Sprintf("expected %s at byte %d, got %s", e.Want, e.Offset, e.Got)
+}
+
+// shown makes a word of the client fit for a line of text.
+func shown(s string) string {
+	if len(s) > 40 {
+		s = s[:40] + "..."
+	}
+	return strconv.QuoteToASCII(s)
 }
 
 // LimitError says that a command or one of its literals is longer than Limits allow.

@@ -1,0 +1,157 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/server/wire"
+	"roost/store"
+)
+
+// append adds messages to a mailbox, all or none. RFC 9051 section 6.3.12,
+// RFC 3502, RFC 3516 section 4.4, RFC 6855 section 4. What can be refused is
+// refused before the client is asked for a message.
+func (s *session) append(ctx context.Context, _ call) (string, error) {
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	name, err := s.mailbox()
+	if err != nil {
+		return "", err
+	}
+	var batch store.Batch
+	for count := 0; ; count++ {
+		if s.lex.AtEnd() && count > 0 {
+			break
+		}
+		if err := s.lex.SP(); err != nil {
+			return "", err
+		}
+		if s.lex.AtEnd() && count > 0 {
+			break
+		}
+		meta, err := s.appendMeta()
+		if err != nil {
+			return "", err
+		}
+		lit, utf8, err := s.appendLiteral()
+		if err != nil {
+			return "", err
+		}
+		if lit.Size > s.appendLimit() {
+			return "", no("TOOBIG", "Message is larger than %d bytes", s.appendLimit())
+		}
+		if lit.Size == 0 && count > 0 {
+			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 3
+		}
+		if batch == nil {
+			if batch, err = s.acct.Batch(ctx, name); err != nil {
+				return "", toTarget(err)
+			}
+			defer batch.Close()
+		}
+		if err := batch.Admit(lit.Size); err != nil {
+			return "", err
+		}
+		if err := batch.Add(ctx, meta, lit); err != nil {
+			return "", err
+		}
+		if lit.Left() > 0 {
+			return "", no("SERVERBUG", "Message was not read to its end")
+		}
+		if utf8 {
+			if err := s.lex.Expect(')'); err != nil {
+				return "", err
+			}
+		}
+	}
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	added, err := batch.Commit(ctx)
+	if err != nil {
+		return "", err
+	}
+	if len(added.To) == 0 {
+		return "", nil
+	}
+	code := wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)
+	return okCode(string(code), "Message saved"), nil
+}
+
+// appendMeta reads flags and date, both optional.
+func (s *session) appendMeta() (store.Meta, error) {
+	var meta store.Meta
+	if c, err := s.lex.Peek(); err != nil {
+		return meta, err
+	} else if c == '(' {
+		flags, err := s.lex.FlagList()
+		if err != nil {
+			return meta, err
+		}
+		if meta.Flags, err = keptFlags(flags); err != nil {
+			return meta, err
+		}
+		if err := s.lex.SP(); err != nil {
+			return meta, err
+		}
+	}
+	if c, err := s.lex.Peek(); err != nil {
+		return meta, err
+	} else if c == '"' {
+		if meta.Time, err = s.lex.DateTime(); err != nil {
+			return meta, err
+		}
+		return meta, s.lex.SP()
+	}
+	return meta, nil
+}
+
+// appendLiteral reads the announcement of a message: a literal, or UTF8 (~{n}, which
+// needs UTF8=ACCEPT (RFC 6855 section 4) and has a parenthesis behind it.
+func (s *session) appendLiteral() (lit *wire.Literal, utf8 bool, err error) {
+	c, err := s.lex.Peek()
+	if err != nil {
+		return nil, false, err
+	}
+	if c != 'U' && c != 'u' {
+		if c != '{' && c != '~' {
+			return nil, false, s.lex.Unexpected("flags, a date or a literal")
+		}
+		lit, err = s.lex.Literal()
+		return lit, false, err
+	}
+	word, err := s.lex.Keyword()
+	if err != nil {
+		return nil, false, err
+	}
+	if word != "UTF8" {
+		return nil, false, bad("Expected a literal, got %s", shown(word))
+	}
+	if !s.utf8 {
+		return nil, false, bad("UTF8 needs ENABLE UTF8=ACCEPT first")
+	}
+	if err := s.lex.SP(); err != nil {
+		return nil, false, err
+	}
+	if err := s.lex.Expect('('); err != nil {
+		return nil, false, err
+	}
+	if lit, err = s.lex.Literal(); err == nil && !lit.Binary {
+		err = bad("UTF8 needs a literal of the form ~{n}")
+	}
+	return lit, true, err
+}
+
+// keptFlags checks the flags of a client. \Recent, which copying programs send along,
+// is dropped: nobody can set it. Another unknown name with a backslash is BAD.
+func keptFlags(flags []imap.Flag) ([]imap.Flag, error) {
+	flags = slices.DeleteFunc(flags, func(f imap.Flag) bool { return strings.EqualFold(string(f), `\Recent`) })
+	if _, _, unknown := store.SplitFlags(flags); unknown != "" {
+		return nil, bad("There is no system flag %s", shown(string(unknown)))
+	}
+	return flags, nil
+}

@@ -1,0 +1,32 @@
+package session
+
+import "context"
+
+// close expunges what is \Deleted without saying so, and leaves the mailbox.
+// Under EXAMINE it expunges nothing. RFC 9051 section 6.4.1. mbsync, mutt and
+// getmail always leave by CLOSE.
+func (s *session) close(ctx context.Context, _ call) (string, error) {
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	var err error
+	if !s.sel.readOnly {
+		_, _, err = s.sel.box.Expunge(ctx, nil)
+	}
+	cerr := s.sel.box.Close()
+	s.sel = nil
+	if err != nil {
+		return "", err
+	}
+	return "", cerr
+}
+
+// unselect leaves the mailbox and expunges nothing. RFC 9051 section 6.4.2, RFC 3691.
+func (s *session) unselect(_ context.Context, _ call) (string, error) {
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	err := s.sel.box.Close()
+	s.sel = nil
+	return "", err
+}

@@ -1,0 +1,97 @@
+package session
+
+import "context"
+
+// call is one command being run.
+type call struct {
+	tag string
+	uid bool // the UID form
+	cmd *command
+}
+
+// command is a row of the table: all that the loop and the capabilities know of it.
+type command struct {
+	name  string
+	needs state
+	tell  tell   // what the session is told of its mailbox when the command ends
+	caps  string // capabilities that the command gives, in full or in part, separated by blanks
+
+	// run parses the arguments from s.lex to the end of the command, then does the work.
+	// It writes untagged responses to s.enc and returns the text of its OK, "" for the
+	// usual one, or an error for status. An error before the arguments were read to
+	// their end leaves the rest to the loop, which skips it.
+	run func(s *session, ctx context.Context, c call) (string, error)
+}
+
+// state is what a command needs.
+type state uint8
+
+const (
+	anyState      state = iota
+	selectedState       // a selected mailbox
+	nobodyState         // only before login: known so that the refusal is clear
+)
+
+// tell says which changes of the selected mailbox may be told at the end of a
+// command. RFC 9051 section 7.5.1.
+type tell uint8
+
+const (
+	tellAll       tell = iota
+	tellNoExpunge      // FETCH, STORE and SEARCH by sequence number
+	tellNothing        // what ends the selection or the session
+)
+
+// commands is the table. Commands of more than one form stand once a form.
+func commands() []command {
+	return []command{
+		{"CAPABILITY", anyState, tellAll, "", (*session).capability},
+		{"NOOP", anyState, tellAll, "", (*session).noop},
+		{"LOGOUT", anyState, tellNothing, "", (*session).logout},
+		{"ID", anyState, tellAll, "ID", (*session).id},
+
+		{"LOGIN", nobodyState, tellNothing, "", nil},
+		{"AUTHENTICATE", nobodyState, tellNothing, "SASL-IR", nil},
+		{"STARTTLS", nobodyState, tellNothing, "", nil},
+
+		{"ENABLE", anyState, tellAll, "ENABLE UTF8=ACCEPT", (*session).enable},
+		{"NAMESPACE", anyState, tellAll, "NAMESPACE", (*session).namespace},
+		{"SELECT", anyState, tellNothing, "", (*session).selectMailbox},
+		{"EXAMINE", anyState, tellNothing, "", (*session).examine},
+		{"CREATE", anyState, tellAll, "CREATE-SPECIAL-USE", (*session).create},
+		{"DELETE", anyState, tellAll, "", (*session).deleteMailbox},
+		{"RENAME", anyState, tellAll, "", (*session).rename},
+		{"SUBSCRIBE", anyState, tellAll, "", (*session).subscribe},
+		{"UNSUBSCRIBE", anyState, tellAll, "", (*session).unsubscribe},
+		{"LIST", anyState, tellAll, "LIST-EXTENDED LIST-STATUS SPECIAL-USE CHILDREN", (*session).list},
+		{"XLIST", anyState, tellAll, "", (*session).xlist},
+		{"LSUB", anyState, tellAll, "", (*session).lsub},
+		{"STATUS", anyState, tellAll, "STATUS=SIZE", (*session).statusOf},
+		{"APPEND", anyState, tellAll, "MULTIAPPEND UIDPLUS APPENDLIMIT", (*session).append},
+		{"IDLE", anyState, tellAll, "IDLE", (*session).idle},
+
+		{"CHECK", selectedState, tellAll, "", (*session).check},
+		{"CLOSE", selectedState, tellNothing, "", (*session).close},
+		{"UNSELECT", selectedState, tellNothing, "UNSELECT", (*session).unselect},
+		{"EXPUNGE", selectedState, tellAll, "", (*session).expunge},
+		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
+		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
+		{"UID STORE", selectedState, tellAll, "", (*session).store},
+		{"COPY", selectedState, tellAll, "", (*session).copy},
+		{"UID COPY", selectedState, tellAll, "UIDPLUS", (*session).copy},
+		{"MOVE", selectedState, tellAll, "MOVE", (*session).move},
+		{"UID MOVE", selectedState, tellAll, "MOVE", (*session).move},
+	}
+}
+
+// table finds a command by its name. It is made at start because the commands
+// themselves read it.
+var table map[string]*command
+
+func init() {
+	list := commands()
+	table = make(map[string]*command, len(list))
+	for i := range list {
+		table[list[i].name] = &list[i]
+	}
+}

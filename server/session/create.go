@@ -1,0 +1,77 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
+)
+
+// uses are the special uses that CREATE takes. RFC 6154 section 2.
+var uses = []imap.MailboxAttr{
+	imap.MailboxAttrAll, imap.MailboxAttrArchive, imap.MailboxAttrDrafts, imap.MailboxAttrFlagged,
+	imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash,
+}
+
+// create makes a mailbox. RFC 9051 section 6.3.4; with USE, RFC 6154 section 3.
+func (s *session) create(ctx context.Context, _ call) (string, error) {
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	name, err := s.mailbox()
+	if err != nil {
+		return "", err
+	}
+	var use []imap.MailboxAttr
+	if s.lex.Accept(' ') && !s.lex.AtEnd() {
+		if use, err = s.createOptions(); err != nil {
+			return "", err
+		}
+	}
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	for i, u := range use {
+		known := false
+		for _, k := range uses {
+			if strings.EqualFold(string(u), string(k)) {
+				use[i], known = k, true
+			}
+		}
+		if !known {
+			return "", no("USEATTR", "Special use %s is not supported", shown(string(u)))
+		}
+	}
+	// A separator at the end says that children will come (RFC 9051 section 6.3.4).
+	name = store.Name(strings.TrimSuffix(string(name), string(s.sep)))
+	err = s.acct.Create(ctx, name, use)
+	if len(use) > 0 && errors.Is(err, store.ErrUnsupported) {
+		return "", no("USEATTR", "Mailbox cannot have this special use")
+	}
+	return "", err
+}
+
+// createOptions reads "(USE (\Sent ...))".
+func (s *session) createOptions() (use []imap.MailboxAttr, err error) {
+	err = s.lex.List(func() error {
+		word, err := s.lex.Keyword()
+		if err != nil {
+			return err
+		}
+		if word != "USE" {
+			return bad("CREATE has no parameter %s", shown(word))
+		}
+		if err := s.lex.SP(); err != nil {
+			return err
+		}
+		flags, err := s.lex.FlagList()
+		for _, f := range flags {
+			use = append(use, imap.MailboxAttr(f))
+		}
+		return err
+	})
+	return use, err
+}

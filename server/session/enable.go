@@ -1,0 +1,40 @@
+package session
+
+import (
+	"context"
+	"strings"
+)
+
+// enable switches extensions on, for good. What it does not know it passes over.
+// RFC 9051 section 6.3.1, RFC 5161, RFC 6855 section 3. It does not look whether a
+// mailbox is selected, which RFC 5161 section 3.1 leaves to servers.
+func (s *session) enable(_ context.Context, _ call) (string, error) {
+	var on []string
+	rev2, utf8 := s.rev2, s.utf8
+	for first := true; first || !s.lex.AtEnd(); first = false {
+		if err := s.lex.SP(); err != nil {
+			return "", err
+		}
+		if !first && s.lex.AtEnd() {
+			break
+		}
+		name, err := s.lex.Keyword()
+		if err != nil {
+			return "", err
+		}
+		switch name {
+		case "IMAP4REV2":
+			rev2, utf8 = true, true
+			on = append(on, "IMAP4rev2")
+		case "UTF8=ACCEPT":
+			utf8 = true
+			on = append(on, "UTF8=ACCEPT")
+		}
+	}
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	s.rev2, s.utf8, s.enc.UTF8 = rev2, utf8, utf8
+	s.enc.Line(strings.TrimSpace("ENABLED " + strings.Join(on, " ")))
+	return "", nil
+}

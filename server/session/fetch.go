@@ -1,0 +1,433 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/server/wire"
+	"roost/store"
+)
+
+// FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items), RFC 3516.
+//
+// Items are answered in the order in which they were asked, for some clients read
+// them so. What the store keeps as notes is copied; a message is opened only
+// for what is not there, and its bytes are streamed.
+
+// fetchKind says what an item is made of.
+type fetchKind uint8
+
+const (
+	fetchUID fetchKind = iota
+	fetchFlags
+	fetchDate
+	fetchSize
+	fetchNote // ENVELOPE, BODYSTRUCTURE, BODY: bytes that are ready
+	fetchSection
+	fetchBinary
+	fetchBinarySize
+)
+
+// fetchItem is one data item.
+type fetchItem struct {
+	kind    fetchKind
+	name    string // as the response has it, without its section
+	note    store.NoteKind
+	bare    bool // RFC822 and its kin: the section is not shown
+	peek    bool // does not set \Seen
+	section section
+	partial partial
+}
+
+// plainItems are the items without a section.
+var plainItems = map[string]fetchItem{
+	"UID":           {kind: fetchUID},
+	"FLAGS":         {kind: fetchFlags},
+	"INTERNALDATE":  {kind: fetchDate},
+	"RFC822.SIZE":   {kind: fetchSize},
+	"ENVELOPE":      {kind: fetchNote, note: noteEnvelope},
+	"BODYSTRUCTURE": {kind: fetchNote, note: noteStructure},
+	"BODY":          {kind: fetchNote, note: noteBody},
+	"RFC822":        {kind: fetchSection, bare: true},
+	"RFC822.HEADER": {kind: fetchSection, bare: true, peek: true, section: section{text: textHeader}},
+	"RFC822.TEXT":   {kind: fetchSection, bare: true, section: section{text: textBody}},
+}
+
+// sectionItems are the items with one.
+var sectionItems = map[string]fetchItem{
+	"BODY":        {kind: fetchSection, name: "BODY"},
+	"BODY.PEEK":   {kind: fetchSection, name: "BODY", peek: true},
+	"BINARY":      {kind: fetchBinary, name: "BINARY"},
+	"BINARY.PEEK": {kind: fetchBinary, name: "BINARY", peek: true},
+	"BINARY.SIZE": {kind: fetchBinarySize, name: "BINARY.SIZE", peek: true},
+}
+
+var fetchMacros = map[string]string{
+	"ALL":  "FLAGS INTERNALDATE RFC822.SIZE ENVELOPE",
+	"FAST": "FLAGS INTERNALDATE RFC822.SIZE",
+	"FULL": "FLAGS INTERNALDATE RFC822.SIZE ENVELOPE BODY",
+}
+
+// maxItems bounds one FETCH; each item costs an answer for each message.
+const maxItems = 1000
+
+// parseItems reads the items of a FETCH: one, a macro, or a list.
+func parseItems(lex *wire.Lexer) ([]fetchItem, error) {
+	var items []fetchItem
+	one := func() error {
+		atom, err := lex.Atom()
+		if err != nil {
+			return err
+		}
+		names := []string{atom}
+		if macro, ok := fetchMacros[strings.ToUpper(atom)]; ok {
+			names = strings.Fields(macro)
+		}
+		for _, name := range names {
+			item, err := parseItem(lex, name)
+			if err != nil {
+				return err
+			}
+			items = append(items, item)
+		}
+		if len(items) > maxItems {
+			return bad("Too many data items")
+		}
+		return nil
+	}
+	c, err := lex.Peek()
+	if err == nil && c == '(' {
+		err = lex.List(one)
+	} else if err == nil {
+		err = one()
+	}
+	if err == nil && len(items) == 0 {
+		err = bad("FETCH asks for nothing")
+	}
+	return items, err
+}
+
+// parseItem reads the item that atom begins: a section stands in it up to the
+// first blank or closing bracket.
+func parseItem(lex *wire.Lexer, atom string) (fetchItem, error) {
+	name, spec, sectioned := strings.Cut(atom, "[")
+	name = strings.ToUpper(name)
+	if !sectioned {
+		item, ok := plainItems[name]
+		if !ok {
+			return item, bad("Unknown data item %s", shown(atom))
+		}
+		item.name = name
+		return item, nil
+	}
+	item, ok := sectionItems[name]
+	if !ok {
+		return item, bad("Unknown data item %s", shown(atom))
+	}
+	var err error
+	if item.section, err = parseSection(lex, spec); err != nil {
+		return item, err
+	}
+	if item.kind != fetchSection && item.section.text != textWhole {
+		return item, bad("%s takes the number of a part", name)
+	}
+	if err := lex.Expect(']'); err != nil {
+		return item, err
+	}
+	if item.kind != fetchBinarySize {
+		item.partial, err = parsePartial(lex)
+	}
+	return item, err
+}
+
+// fetchPlan is what a FETCH needs beside the rows.
+type fetchPlan struct {
+	items []fetchItem
+	kinds []store.NoteKind // to ask the store for
+	open  bool             // each message must be opened
+	parts bool             // and its parts be known
+	size  bool             // RFC822.SIZE, which a row may not know
+	seen  bool             // reading sets \Seen
+	flags bool             // FLAGS is among the items
+	uid   bool             // so is UID
+}
+
+func planOf(items []fetchItem) *fetchPlan {
+	p := &fetchPlan{items: items}
+	ask := func(kind store.NoteKind) {
+		if !slices.Contains(p.kinds, kind) {
+			p.kinds = append(p.kinds, kind)
+		}
+	}
+	for _, item := range items {
+		switch item.kind {
+		case fetchUID:
+			p.uid = true
+		case fetchFlags:
+			p.flags = true
+		case fetchSize:
+			p.size = true
+		case fetchNote:
+			ask(item.note)
+		case fetchSection:
+			p.seen = p.seen || !item.peek
+			switch sec := item.section; {
+			case sec.text == textFields && sec.byHeader() && allCommon(sec.fields):
+				ask(noteFields)
+			case sec.byHeader() || sec.text == textWhole && len(sec.path) == 0:
+				p.open = true
+			default:
+				p.open, p.parts = true, true
+			}
+		case fetchBinary, fetchBinarySize:
+			p.seen = p.seen || !item.peek
+			p.open, p.parts = true, true
+		}
+	}
+	if p.parts {
+		ask(noteParts)
+	}
+	return p
+}
+
+func (p *fetchPlan) has(kind store.NoteKind) bool { return slices.Contains(p.kinds, kind) }
+
+// missing tells whether a note that the items need is not there.
+func (p *fetchPlan) missing(notes *rowNotes) bool {
+	return slices.ContainsFunc(p.kinds, func(k store.NoteKind) bool { return k != noteParts && notes.of(k) == nil })
+}
+
+// header tells whether the header must be read from the message.
+func (p *fetchPlan) header(notes *rowNotes) bool {
+	if p.has(noteEnvelope) && notes.of(noteEnvelope) == nil || p.has(noteFields) && notes.of(noteFields) == nil {
+		return true
+	}
+	return slices.ContainsFunc(p.items, func(item fetchItem) bool {
+		sec := item.section
+		return item.kind == fetchSection && sec.byHeader() && !(sec.text == textFields && allCommon(sec.fields))
+	})
+}
+
+// fetcher runs one FETCH.
+type fetcher struct {
+	s    *session
+	box  store.Mailbox
+	enc  *wire.Encoder
+	uid  bool // UID FETCH
+	plan *fetchPlan
+
+	notes  [slice]rowNotes
+	copied []byte // what notes holds
+
+	failed error // of the first message that could not be read: the rest goes on
+}
+
+// fetch runs FETCH and UID FETCH.
+func (s *session) fetch(ctx context.Context, c call) (string, error) {
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	set, err := s.lex.NumSet(c.uid)
+	if err != nil {
+		return "", err
+	}
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	items, err := parseItems(s.lex)
+	if err != nil {
+		return "", err
+	}
+	if err := s.lex.End(); err != nil {
+		return "", err
+	}
+	uids, err := s.sel.resolve(set)
+	if err != nil {
+		return "", err
+	}
+	ctx, stop := s.watched(ctx)
+	defer stop()
+
+	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: planOf(items)}
+	answered, err := f.run(ctx, uids)
+	switch {
+	case err != nil:
+		return "", err
+	case f.failed != nil:
+		return "", f.failed
+	case !c.uid && answered < len(uids):
+		return "", store.ErrGone // RFC 2180 section 4.1.2
+	}
+	return "", nil
+}
+
+// slice is how many messages are answered for between two looks at the notes.
+const slice = 64
+
+// run answers for uids and counts those that were still there.
+func (f *fetcher) run(ctx context.Context, uids []imap.UID) (answered int, err error) {
+	for all, err := range f.box.Rows(ctx, uids, 0) {
+		if err != nil {
+			return answered, err
+		}
+		for rows := range slices.Chunk(all, slice) {
+			notes := f.notesOf(ctx, rows)
+			for i := range rows {
+				if err := ctx.Err(); err != nil {
+					return answered, err
+				}
+				err := f.row(ctx, rows[i], &notes[i])
+				if errors.Is(err, store.ErrGone) {
+					continue
+				}
+				if errors.Is(err, store.ErrReplaced) {
+					return answered, err
+				}
+				if err != nil && f.failed == nil {
+					f.failed = err
+				}
+				answered++
+				if err := f.enc.Err(); err != nil {
+					return answered, err
+				}
+			}
+		}
+	}
+	return answered, nil
+}
+
+// notesOf asks the store for what it keeps with rows.
+func (f *fetcher) notesOf(ctx context.Context, rows []store.Row) []rowNotes {
+	notes := f.notes[:len(rows)]
+	clear(notes)
+	if len(f.plan.kinds) == 0 {
+		return notes
+	}
+	uids := make([]imap.UID, len(rows))
+	for i, row := range rows {
+		uids[i] = row.UID
+	}
+	f.copied = f.copied[:0]
+	for _, kind := range f.plan.kinds {
+		for uid, b := range f.box.Notes(ctx, uids, kind) {
+			if i, ok := slices.BinarySearch(uids, uid); ok && b != nil {
+				start := len(f.copied)
+				f.copied = append(f.copied, b...)
+				notes[i][kind>>8] = f.copied[start:len(f.copied):len(f.copied)]
+			}
+		}
+	}
+	return notes
+}
+
+// row answers for one message. All that may fail is done before the first byte
+// of the answer, so that an error leaves none; what fails later ends the
+// connection, or is NIL.
+func (f *fetcher) row(ctx context.Context, row store.Row, notes *rowNotes) error {
+	p := f.plan
+	var m *opened
+	if p.open || p.missing(notes) || p.size && row.Size < 0 {
+		var err error
+		if m, err = f.load(ctx, row.UID, p, notes); err != nil {
+			return err
+		}
+		defer m.Close()
+		row.Size = m.size
+		if err := m.decodable(p.items); err != nil {
+			return err
+		}
+	}
+	tell := p.flags
+	if p.seen && row.Flags&store.FlagSeen == 0 && !f.s.sel.readOnly {
+		// RFC 9051 section 6.4.5: \Seen is set, and told. That it cannot be kept (a full
+		// disk) must not keep anyone from reading.
+		op := store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}}
+		rows, _, err := f.box.SetFlags(ctx, []imap.UID{row.UID}, op)
+		if err != nil {
+			f.s.log.Warn("\\Seen not set", "event", "seen_failed", "uid", row.UID, "err", err)
+		} else if len(rows) == 1 {
+			size := row.Size
+			row, tell = rows[0], true
+			row.Size = size
+		}
+	}
+	if tell {
+		f.s.writeNewKeywords()
+		if row.ModSeq > f.s.sel.view.ModSeq {
+			f.s.sel.answered(row)
+		}
+	}
+	return f.write(row, m, notes, tell)
+}
+
+// write writes the answer for one message.
+func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (failed error) {
+	enc := f.enc
+	enc.Untagged(f.s.sel.seq(row.UID)).Raw("FETCH (")
+	between := ""
+	if f.uid && !f.plan.uid {
+		enc.Raw("UID ").Number(uint64(row.UID))
+		between = " "
+	}
+	for _, item := range f.plan.items {
+		enc.Raw(between)
+		between = " "
+		switch item.kind {
+		case fetchUID:
+			enc.Raw("UID ").Number(uint64(row.UID))
+		case fetchFlags:
+			enc.Raw("FLAGS ")
+			f.s.writeFlags(row)
+		case fetchDate:
+			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0))
+		case fetchSize:
+			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
+		case fetchNote:
+			enc.Raw(item.name).SP().Write(ready(item.note, m, notes))
+		default:
+			enc.Raw(item.name)
+			if !item.bare {
+				item.section.write(enc, item.partial)
+			}
+			enc.SP()
+			if err := f.writeBytesOf(item, m, notes); err != nil && failed == nil {
+				failed = err
+			}
+		}
+	}
+	if tell && !f.plan.flags {
+		enc.Raw(" FLAGS ")
+		f.s.writeFlags(row)
+	}
+	enc.Raw(")\r\n")
+	return failed
+}
+
+// ready is a note of the store, or what was derived in its place.
+func ready(kind store.NoteKind, m *opened, notes *rowNotes) []byte {
+	if m != nil && m.derived[kind] != nil {
+		return m.derived[kind]
+	}
+	return notes.of(kind)
+}
+
+func (f *fetcher) writeBytesOf(item fetchItem, m *opened, notes *rowNotes) error {
+	sec := item.section
+	switch {
+	case item.kind == fetchBinary:
+		return m.writeBinary(f.enc, sec, item.partial)
+	case item.kind == fetchBinarySize:
+		return m.writeBinarySize(f.enc, sec)
+	case sec.byHeader() && sec.text == textFields && allCommon(sec.fields):
+		if b := ready(noteFields, m, notes); b != nil {
+			writeBytes(f.enc, sec.choose(b), item.partial)
+			return nil
+		}
+	}
+	return m.writeSection(f.enc, sec, item.partial)
+}

@@ -1,0 +1,42 @@
+package session
+
+import (
+	"context"
+	"strings"
+)
+
+// idle waits for the client while the pusher writes. RFC 9051 section 6.3.13,
+// RFC 2177. What the client sends ends it, DONE or not: a client that sends a new
+// command instead is told so, and goes on.
+func (s *session) idle(_ context.Context, _ call) (string, error) {
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	s.enc.Raw("+ idling\r\n")
+	if err := s.tellChanges(tellAll); err != nil {
+		return "", err
+	}
+	if err := s.enc.Flush(); err != nil {
+		return "", err
+	}
+	s.readWithin(0) // an idling client may be silent as long as it is there
+	s.idling = true
+	s.startPush()
+	err := s.lex.Wait()
+	s.push.stop()
+	s.idling = false
+	if err != nil {
+		return "", err
+	}
+	line, err := s.lex.Line()
+	if err != nil {
+		return "", err
+	}
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	if !strings.EqualFold(strings.TrimSpace(line), "DONE") {
+		return "", bad("Expected DONE, got %s; no longer idling", shown(line))
+	}
+	return "IDLE completed", nil
+}

@@ -1,0 +1,264 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
+)
+
+// listQuery is LIST as it was asked. RFC 9051 section 6.3.9, RFC 5258.
+type listQuery struct {
+	patterns []string // with the reference in front
+
+	subscribed, deep, specialUse bool // selection options
+
+	returnSubscribed bool
+	status           *statusItems // RETURN (STATUS (...)), RFC 5819
+	extended         bool         // any of the extended syntax was used
+}
+
+// list names the mailboxes that match. RFC 9051 section 6.3.9.
+func (s *session) list(ctx context.Context, _ call) (string, error) {
+	q, err := s.listArguments()
+	if err != nil {
+		return "", err
+	}
+	return "", s.runList(ctx, "LIST", q)
+}
+
+// xlist is an older name of LIST with special uses; Outlook asks for them by it
+// alone. It also marks INBOX.
+func (s *session) xlist(ctx context.Context, _ call) (string, error) {
+	q, err := s.listArguments()
+	if err != nil {
+		return "", err
+	}
+	return "", s.runList(ctx, "XLIST", q)
+}
+
+// lsub lists subscriptions. RFC 3501 section 6.3.9.
+func (s *session) lsub(ctx context.Context, _ call) (string, error) {
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	q := listQuery{subscribed: true}
+	if err := s.listPatterns(&q); err != nil {
+		return "", err
+	}
+	if err := s.end(); err != nil {
+		return "", err
+	}
+	// "%" shows, as \Noselect, a level that is not subscribed but has a subscribed
+	// mailbox below it (RFC 3501 section 6.3.9).
+	q.deep = strings.Contains(q.patterns[0], "%")
+	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: q.patterns, Subscribed: true, Deep: q.deep}) {
+		if err != nil {
+			return "", err
+		}
+		attrs := e.Attrs
+		if !e.Subscribed {
+			// Here \Noselect says "not subscribed itself".
+			attrs = append(slices.Clone(attrs), imap.MailboxAttrNoSelect)
+		}
+		s.writeListed("LSUB", attrs, e.Name)
+		s.enc.CRLF()
+	}
+	return "", nil
+}
+
+func (s *session) listArguments() (q listQuery, err error) {
+	if err := s.lex.SP(); err != nil {
+		return q, err
+	}
+	if c, err := s.lex.Peek(); err != nil {
+		return q, err
+	} else if c == '(' {
+		q.extended = true
+		if err := s.listSelection(&q); err != nil {
+			return q, err
+		}
+		if err := s.lex.SP(); err != nil {
+			return q, err
+		}
+	}
+	if err := s.listPatterns(&q); err != nil {
+		return q, err
+	}
+	if s.lex.Accept(' ') && !s.lex.AtEnd() {
+		q.extended = true
+		word, err := s.lex.Keyword()
+		if err != nil {
+			return q, err
+		}
+		if word != "RETURN" {
+			return q, bad("Expected RETURN, got %s", shown(word))
+		}
+		if err := s.lex.SP(); err != nil {
+			return q, err
+		}
+		if err := s.listReturn(&q); err != nil {
+			return q, err
+		}
+	}
+	return q, s.end()
+}
+
+// listSelection reads the options in front. RFC 9051 section 6.3.9.1.
+func (s *session) listSelection(q *listQuery) error {
+	err := s.lex.List(func() error {
+		word, err := s.lex.Keyword()
+		if err != nil {
+			return err
+		}
+		switch word {
+		case "SUBSCRIBED":
+			q.subscribed = true
+		case "REMOTE": // there are no remote mailboxes: nothing to add
+		case "RECURSIVEMATCH":
+			q.deep = true
+		case "SPECIAL-USE":
+			q.specialUse = true
+		default:
+			return bad("LIST has no selection option %s", shown(word))
+		}
+		return nil
+	})
+	if err == nil && q.deep && !q.subscribed && !q.specialUse {
+		err = bad("RECURSIVEMATCH needs another selection option beside it")
+	}
+	return err
+}
+
+// listPatterns reads the reference and one or more patterns.
+func (s *session) listPatterns(q *listQuery) error {
+	at := s.lex.Offset()
+	raw, err := s.lex.AString()
+	if err != nil {
+		return err
+	}
+	reference, err := s.decodeName(raw, at)
+	if err != nil {
+		return err
+	}
+	if err := s.lex.SP(); err != nil {
+		return err
+	}
+	one := func() error {
+		at := s.lex.Offset()
+		raw, err := s.lex.ListMailbox()
+		if err != nil {
+			return err
+		}
+		pattern, err := s.decodeName(raw, at)
+		if pattern != "" || reference == "" {
+			pattern = reference + pattern
+		}
+		q.patterns = append(q.patterns, pattern)
+		return err
+	}
+	if c, err := s.lex.Peek(); err != nil {
+		return err
+	} else if c != '(' {
+		return one()
+	}
+	q.extended = true
+	if err := s.lex.List(one); err != nil {
+		return err
+	}
+	if len(q.patterns) == 0 {
+		return bad("LIST needs a pattern")
+	}
+	return nil
+}
+
+// listReturn reads the options behind RETURN. RFC 9051 section 6.3.9.2.
+func (s *session) listReturn(q *listQuery) error {
+	return s.lex.List(func() error {
+		word, err := s.lex.Keyword()
+		if err != nil {
+			return err
+		}
+		switch word {
+		case "SUBSCRIBED":
+			q.returnSubscribed = true
+		case "CHILDREN", "SPECIAL-USE": // answered always
+		case "STATUS":
+			if err := s.lex.SP(); err != nil {
+				return err
+			}
+			items, err := s.statusItems()
+			if err != nil {
+				return err
+			}
+			q.status = &items
+		default:
+			return bad("LIST has no return option %s", shown(word))
+		}
+		return nil
+	})
+}
+
+func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
+	if !q.extended && q.patterns[0] == "" {
+		// The separator was asked for, and the root of the reference.
+		s.enc.Raw("* ").Raw(verb).Raw(` (\Noselect) "`).Raw(string(s.sep)).Raw("\" \"\"\r\n")
+		return nil
+	}
+	query := store.ListQuery{Patterns: q.patterns, Subscribed: q.subscribed, Deep: q.deep}
+	for e, err := range s.acct.List(ctx, query) {
+		if err != nil {
+			return err
+		}
+		if q.specialUse && !slices.ContainsFunc(e.Attrs, isUse) {
+			continue
+		}
+		attrs := slices.Clone(e.Attrs)
+		if e.Subscribed && (q.subscribed || q.returnSubscribed) {
+			attrs = append(attrs, imap.MailboxAttrSubscribed)
+		}
+		if slices.Contains(attrs, imap.MailboxAttrNonExistent) && !s.rev2 && !slices.Contains(attrs, imap.MailboxAttrNoSelect) {
+			attrs = append(attrs, imap.MailboxAttrNoSelect) // implied, but not known to old clients
+		}
+		if verb == "XLIST" && e.Name == store.Inbox {
+			attrs = append(attrs, `\Inbox`)
+		}
+		s.writeListed(verb, attrs, e.Name)
+		if q.deep && e.ChildSubscribed {
+			s.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`) // RFC 9051 section 6.3.9.6
+		}
+		s.enc.CRLF()
+		if q.status != nil && canSelect(attrs) {
+			// One mailbox that fails must not hide the others (RFC 5819 section 2).
+			if st, err := s.acct.Status(ctx, e.Name, q.status.exact); err == nil {
+				s.writeStatus(e.Name, *q.status, st)
+			} else if ctx.Err() != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isUse(a imap.MailboxAttr) bool {
+	return slices.Contains(uses, a) || a == imap.MailboxAttrImportant
+}
+
+func canSelect(attrs []imap.MailboxAttr) bool {
+	return !slices.Contains(attrs, imap.MailboxAttrNoSelect) && !slices.Contains(attrs, imap.MailboxAttrNonExistent)
+}
+
+// writeListed writes a line of LIST without its end.
+func (s *session) writeListed(verb string, attrs []imap.MailboxAttr, name store.Name) {
+	s.enc.Raw("* ").Raw(verb).Raw(" (")
+	for i, a := range attrs {
+		if i > 0 {
+			s.enc.SP()
+		}
+		s.enc.Raw(string(a))
+	}
+	s.enc.Raw(`) "`).Raw(string(s.sep)).Raw(`" `).Mailbox(string(name))
+}

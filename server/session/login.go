@@ -1,0 +1,107 @@
+package session
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"roost/store"
+)
+
+// Stream is the connection behind TLS. net.Conn is one. SetReadDeadline must
+// interrupt a Read that blocks.
+type Stream interface {
+	io.Reader
+	io.Writer
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	Close() error
+}
+
+// Login is all that a session is told of how it came to be. It is plain data: for
+// a worker process it is the first message, as JSON.
+type Login struct {
+	Who       store.Identity
+	Tag       string     // of LOGIN or AUTHENTICATE; its tagged answer is the session's first word
+	Mechanism string     // for the log
+	ID        string     // of the session in the log
+	Addr      netip.Addr // of the client
+	Secure    bool       // TLS, or a connection that needs none
+	Compress  bool       // COMPRESS=DEFLATE is in force on the stream
+	Input     []byte     // what the client already sent behind its login: the next commands
+}
+
+// Outcome says how a session ended.
+type Outcome struct {
+	// Unauthenticated: the stream is good and nobody is logged in: the account could not
+	// be opened and the client was told so. Input is what it had already sent.
+	Unauthenticated bool
+	Input           []byte
+
+	Reason  string // for the log: "logout", "client closed the connection", ...
+	In, Out int64  // bytes of the stream, after TLS
+}
+
+// Options are the same for all sessions of a server. The zero value of a field is
+// its default.
+type Options struct {
+	Log *slog.Logger // slog.Default()
+
+	Limits       Limits
+	Idle         time.Duration // silence outside IDLE after which the session ends; 30 min
+	Keepalive    time.Duration // between lines sent to an idling client; 2 min, below 0 none
+	WriteTimeout time.Duration // for one write that the client does not take; 2 min
+
+	// Product is what ID answers (RFC 2971), in pairs: "name", "Roost", "version", ...
+	Product []string
+}
+
+// Limits bound what one client can ask for.
+type Limits struct {
+	CommandBytes int64 // one command without APPEND's messages; 1 MiB
+	AppendBytes  int64 // one message of APPEND; 64 MiB
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Limits.CommandBytes <= 0 {
+		o.Limits.CommandBytes = 1 << 20
+	}
+	if o.Limits.AppendBytes <= 0 {
+		o.Limits.AppendBytes = 64 << 20
+	}
+	if o.Idle <= 0 {
+		o.Idle = 30 * time.Minute
+	}
+	if o.Keepalive == 0 {
+		o.Keepalive = 2 * time.Minute
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = 2 * time.Minute
+	}
+	if o.Product == nil {
+		o.Product = []string{"name", "Roost"}
+	}
+	return o
+}
+
+// Goodbye is a cause with which the context of Serve can be cancelled; the client
+// is sent its text in BYE. Other causes say that the server is shutting down.
+type Goodbye string
+
+func (g Goodbye) Error() string { return string(g) }
+
+var _ error = Goodbye("")
+
+// Serve runs the session of a user who has just logged in, until the client or ctx
+// ends it. It answers the command that logged in. The stream is not closed; after
+// Outcome.Unauthenticated it may be used on, and must be closed else. An error says
+// that the session failed for a reason that an admin should see; a client that
+// hung up is none.
+func Serve(ctx context.Context, stream Stream, in Login, st store.Store, opt Options) (Outcome, error) {
+	return newSession(stream, in, opt.withDefaults()).serve(ctx, st)
+}

@@ -1,0 +1,36 @@
+package session
+
+import (
+	"context"
+	"strings"
+
+	"roost/store"
+)
+
+// rename gives a mailbox and its children another name; of INBOX it moves the
+// messages. RFC 9051 section 6.3.6.
+func (s *session) rename(ctx context.Context, _ call) (string, error) {
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	from, err := s.mailbox()
+	if err != nil {
+		return "", err
+	}
+	to, err := s.onlyMailbox()
+	if err != nil {
+		return "", err
+	}
+	to = store.Name(strings.TrimSuffix(string(to), string(s.sep)))
+	if err := s.acct.Rename(ctx, from, to); err != nil {
+		return "", err
+	}
+	if s.sel != nil && from != store.Inbox {
+		if s.sel.name == from {
+			s.sel.name = to
+		} else if rest, ok := strings.CutPrefix(string(s.sel.name), string(from)+string(s.sep)); ok {
+			s.sel.name = to + store.Name(s.sep) + store.Name(rest)
+		}
+	}
+	return "", nil
+}

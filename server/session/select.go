@@ -1,0 +1,116 @@
+package session
+
+import (
+	"context"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
+)
+
+// selectMailbox opens a mailbox. RFC 9051 section 6.3.2, RFC 3501 section 6.3.1.
+func (s *session) selectMailbox(ctx context.Context, _ call) (string, error) {
+	return s.open(ctx, false)
+}
+
+// examine is SELECT without the right to change anything. RFC 9051 section 6.3.3.
+func (s *session) examine(ctx context.Context, _ call) (string, error) {
+	return s.open(ctx, true)
+}
+
+func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
+	name, err := s.onlyMailbox()
+	if err != nil {
+		return "", err
+	}
+	// Whatever comes of it, the mailbox that was selected is selected no more
+	// (RFC 9051 section 6.3.2).
+	if err := s.deselect(); err != nil {
+		s.log.Warn("mailbox does not close", "event", "mailbox_failed", "err", err)
+	}
+	box, err := s.acct.Hold(ctx, name, !readOnly, s.wake)
+	if err != nil {
+		return "", err
+	}
+	view, d, err := box.Advance(store.View{}, true)
+	if err != nil {
+		box.Close()
+		return "", err
+	}
+	info := box.Info()
+	sel := &selected{name: name, box: box, readOnly: readOnly || info.ReadOnly, view: view, recent: d.Recent}
+	s.sel = sel
+
+	s.writeFlagsLines(info)
+	s.enc.Untagged(uint32(view.UIDs.Len())).Raw("EXISTS\r\n")
+	s.writeRecent()
+	if !s.rev2 {
+		unseen, err := s.firstUnseen(ctx)
+		if err != nil {
+			s.deselect()
+			return "", err
+		}
+		if unseen > 0 {
+			s.enc.Raw("* OK [UNSEEN ").Number(uint64(unseen)).Raw("] First unseen message\r\n")
+		}
+	}
+	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(info.UIDValidity)).Raw("] UIDs valid\r\n")
+	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(max(view.UIDNext, 1))).Raw("] Predicted next UID\r\n")
+	if s.rev2 {
+		s.enc.Raw("* LIST () \"").Raw(string(s.sep)).Raw("\" ").Mailbox(string(name)).CRLF()
+	}
+	if sel.readOnly {
+		return okCode("READ-ONLY", "Mailbox opened, read-only"), nil
+	}
+	return okCode("READ-WRITE", "Mailbox opened"), nil
+}
+
+// writeFlagsLines writes FLAGS and PERMANENTFLAGS. RFC 9051 section 7.3.5, RFC 9051 section 7.1.
+func (s *session) writeFlagsLines(info store.Info) {
+	s.sel.keywords = len(info.Keywords)
+	flags := []imap.Flag{imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagSeen, imap.FlagDraft}
+	for _, k := range info.Keywords {
+		flags = append(flags, imap.Flag(k))
+	}
+	s.enc.Raw("* FLAGS ").Flags(flags).CRLF()
+	switch {
+	case s.sel.readOnly:
+		s.enc.Line("OK [PERMANENTFLAGS ()] No flag can be changed")
+		return
+	case !info.KeywordsEnd:
+		flags = append(flags, imap.FlagWildcard)
+	}
+	s.enc.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Raw("] Flags that are kept\r\n")
+}
+
+// firstUnseen is the sequence number of the first message without \Seen, or 0.
+func (s *session) firstUnseen(ctx context.Context) (uint32, error) {
+	col := s.sel.view.UIDs
+	for from := 0; from < col.Len(); from += 2048 {
+		for rows, err := range s.sel.box.Rows(ctx, col.Slice(from, from+2048), 0) {
+			if err != nil {
+				return 0, err
+			}
+			i := slices.IndexFunc(rows, func(r store.Row) bool { return r.Flags&store.FlagSeen == 0 })
+			if i >= 0 {
+				return s.sel.seq(rows[i].UID), nil
+			}
+		}
+	}
+	return 0, nil
+}
+
+// deselect lets go of the selected mailbox, and says so where clients of
+// IMAP4rev2 want to know which answers belong to which (RFC 9051 section 7.1, CLOSED).
+func (s *session) deselect() error {
+	if s.sel == nil {
+		return nil
+	}
+	err := s.sel.box.Close()
+	s.sel = nil
+	if s.rev2 {
+		s.enc.Line("OK [CLOSED] Previous mailbox is closed")
+	}
+	return err
+}

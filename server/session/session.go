@@ -1,0 +1,293 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"roost/server/wire"
+	"roost/store"
+)
+
+// session is one logged-in connection. Its fields belong to the goroutine of
+// serve; while the client idles, sel and enc belong to the pusher (push.go).
+type session struct {
+	login  Login
+	opt    Options
+	log    *slog.Logger
+	stream Stream
+	lex    *wire.Lexer
+	enc    *wire.Encoder
+	acct   store.Account
+	sep    byte
+
+	rev2 bool // ENABLE IMAP4rev2
+	utf8 bool // ENABLE UTF8=ACCEPT, or rev2: names and strings are UTF-8
+
+	sel  *selected // nil: no mailbox is selected
+	push pusher
+
+	closing bool   // LOGOUT, or a hold that died: no further command
+	reason  string // why, for Outcome
+
+	idling bool // no deadline, and the pusher writes: Fill must not flush
+	in     atomic.Int64
+	dead   deadline
+}
+
+// deadline sets the stream's read deadline, which an ended context overrides.
+type deadline struct {
+	mu    sync.Mutex // guards ended, and the order of calls
+	ended bool
+}
+
+func newSession(stream Stream, in Login, opt Options) *session {
+	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
+	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
+	s.enc = wire.NewEncoder(output{s})
+	s.lex = wire.NewLexer(input{s}, in.Input, wire.Limits{
+		Command: opt.Limits.CommandBytes,
+		Swallow: opt.Limits.AppendBytes + opt.Limits.CommandBytes,
+	}, wire.Hooks{Fill: s.fill, Invite: s.invite})
+	return s
+}
+
+// input counts what comes, output gives each write its time.
+type input struct{ s *session }
+
+func (i input) Read(p []byte) (int, error) {
+	n, err := i.s.stream.Read(p)
+	i.s.in.Add(int64(n))
+	return n, err
+}
+
+type output struct{ s *session }
+
+func (o output) Write(p []byte) (int, error) {
+	if err := o.s.stream.SetWriteDeadline(time.Now().Add(o.s.opt.WriteTimeout)); err != nil {
+		return 0, err
+	}
+	return o.s.stream.Write(p)
+}
+
+// fill runs before each read that may block: whatever the client waits for goes out.
+func (s *session) fill() error {
+	if s.idling {
+		return nil
+	}
+	s.readWithin(s.opt.Idle)
+	return s.enc.Flush()
+}
+
+// readWithin gives the next read its time; 0 is no limit.
+func (s *session) readWithin(d time.Duration) {
+	s.dead.mu.Lock()
+	defer s.dead.mu.Unlock()
+	if s.dead.ended {
+		return
+	}
+	var t time.Time
+	if d > 0 {
+		t = time.Now().Add(d)
+	}
+	s.stream.SetReadDeadline(t) // an error shows in the Read
+}
+
+// interrupt makes reads fail from now on.
+func (s *session) interrupt() {
+	s.dead.mu.Lock()
+	defer s.dead.mu.Unlock()
+	s.dead.ended = true
+	s.stream.SetReadDeadline(time.Unix(1, 0))
+}
+
+// invite asks for a synchronising literal. RFC 9051 section 7.6.
+func (s *session) invite() error {
+	return s.enc.Raw("+ OK\r\n").Flush()
+}
+
+func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, s.interrupt)
+	defer stop()
+	defer func() {
+		out.In, out.Out = s.in.Load(), s.enc.Written()
+	}()
+
+	s.acct, err = st.Account(ctx, s.login.Who)
+	if err != nil {
+		s.tagged(s.login.Tag, s.status(err))
+		if ferr := s.enc.Flush(); ferr != nil {
+			return Outcome{Reason: reasonOf(ferr)}, nil
+		}
+		return Outcome{Unauthenticated: true, Input: s.lex.Buffered(), Reason: "account cannot be opened"}, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("session panicked", "event", "panic", "err", p, "stack", string(debug.Stack()))
+			s.bye("Internal server error; the administrator's log has it")
+			out, err = Outcome{Reason: "panic"}, fmt.Errorf("session panicked: %v", p)
+		}
+		err = errors.Join(err, s.shut())
+	}()
+
+	s.tagged(s.login.Tag, reply{kind: "OK", code: "CAPABILITY " + s.capabilities(), text: "Logged in"})
+	return Outcome{Reason: s.loop(ctx)}, nil
+}
+
+// loop runs commands in order until the session ends, and says why it did.
+func (s *session) loop(ctx context.Context) string {
+	for !s.closing {
+		err := s.lex.Wait()
+		if err == nil {
+			err = s.command(ctx)
+		}
+		if err == nil {
+			continue
+		}
+		var bye Goodbye
+		switch {
+		case s.closing: // while idling
+			return s.reason
+		case ctx.Err() != nil:
+			if !errors.As(context.Cause(ctx), &bye) {
+				bye = "Server is shutting down"
+			}
+		case errors.Is(err, wire.ErrSwallow):
+			bye = "Command is too long"
+		case timedOut(err) && s.enc.Err() == nil:
+			bye = "Disconnected for inactivity"
+		default:
+			return reasonOf(err)
+		}
+		s.bye(string(bye))
+		return string(bye)
+	}
+	if err := s.enc.Flush(); err != nil {
+		return reasonOf(err)
+	}
+	return s.reason
+}
+
+// reasonOf names the end of a stream for the log: all are normal.
+func reasonOf(err error) string {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
+		return "client closed the connection"
+	case timedOut(err):
+		return "client does not read"
+	}
+	return "connection lost: " + err.Error()
+}
+
+func timedOut(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// bye tells the client that the server ends the session. RFC 9051 section 7.1.5.
+func (s *session) bye(text string) {
+	s.enc.Raw("* BYE ").Raw(text).CRLF()
+	s.enc.Flush()
+}
+
+// shut gives everything back.
+func (s *session) shut() error {
+	s.push.stop()
+	var err error
+	if s.sel != nil {
+		err = s.sel.box.Close()
+		s.sel = nil
+	}
+	return errors.Join(err, s.acct.Close())
+}
+
+// command reads one command, runs it, and answers. An error ends the session.
+func (s *session) command(ctx context.Context) error {
+	var c call
+	err := s.read(ctx, &c)
+	ok := ""
+	if err == nil {
+		ok, err = c.cmd.run(s, ctx, c)
+	}
+	if serr := s.lex.Skip(); serr != nil {
+		return serr
+	}
+	if s.lex.Err() != nil {
+		return s.lex.Err()
+	}
+	if err := s.enc.Err(); err != nil {
+		return err
+	}
+	answer := reply{kind: "OK", text: ok}
+	if err != nil {
+		answer = s.status(err)
+	} else if ok == "" {
+		answer.text = c.cmd.name + " completed"
+	}
+	if c.cmd != nil && answer.kind != "BAD" && !s.closing {
+		if err := s.tellChanges(c.cmd.tell); errors.Is(err, store.ErrReplaced) {
+			// RFC 2180 section 3.1 leaves a server the choice; this one is always understood.
+			s.closing, s.reason = true, "selected mailbox was deleted or replaced"
+			s.tagged(c.tag, s.status(err))
+			s.enc.Line("BYE Selected mailbox was deleted or replaced; connect again")
+			return nil
+		} else if err != nil {
+			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
+		}
+	}
+	if c.tag == "" {
+		c.tag = "*"
+	}
+	s.tagged(c.tag, answer)
+	return nil
+}
+
+// read reads tag and name of a command and finds it in the table.
+func (s *session) read(ctx context.Context, c *call) error {
+	tag, err := s.lex.Tag()
+	if err != nil {
+		return err
+	}
+	c.tag = tag
+	if err := s.lex.SP(); err != nil {
+		return err
+	}
+	name, err := s.lex.Keyword()
+	if err != nil {
+		return err
+	}
+	if name == "UID" {
+		if err := s.lex.SP(); err != nil {
+			return err
+		}
+		sub, err := s.lex.Keyword()
+		if err != nil {
+			return err
+		}
+		name += " " + sub
+		c.uid = true
+	}
+	cmd := table[name]
+	switch {
+	case cmd == nil:
+		return bad("Unknown command %s", shown(name))
+	case cmd.needs == selectedState && s.sel == nil:
+		return bad("%s needs a selected mailbox", name)
+	case cmd.needs == nobodyState:
+		return bad("%s: already logged in", name)
+	}
+	c.cmd = cmd
+	return nil
+}
+
+// end reads the end of a command that has no arguments left.
+func (s *session) end() error { return s.lex.End() }

@@ -1,0 +1,310 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
+)
+
+// selected is the mailbox that a session has open, and what the client knows of it.
+type selected struct {
+	name     store.Name
+	box      store.Mailbox
+	readOnly bool // EXAMINE, or the mailbox cannot be written
+
+	view     store.View // the client's sequence numbers are its indexes
+	recent   []imap.UID // \Recent for this session, ascending (RFC 3501 section 2.3.2)
+	keywords int        // how many of the mailbox's keywords FLAGS has named
+
+	// told holds, by UID, the newest state that an answer of a command already gave;
+	// Advance comes to it later, and it is not repeated then.
+	told map[imap.UID]store.ModSeq
+
+	saved []imap.UID // "$": the result of SEARCH RETURN (SAVE), ascending (RFC 5182)
+}
+
+// maxTold bounds told; beyond it changes are repeated, which harms nothing.
+const maxTold = 1 << 16
+
+// seq is the sequence number of uid, 0 when the client does not know it.
+func (sel *selected) seq(uid imap.UID) uint32 {
+	i, ok := sel.view.UIDs.Find(uid)
+	if !ok {
+		return 0
+	}
+	return uint32(i) + 1
+}
+
+// answered notes that the client was sent the flags of row.
+func (sel *selected) answered(row store.Row) {
+	if sel.told == nil {
+		sel.told = make(map[imap.UID]store.ModSeq)
+	}
+	if len(sel.told) < maxTold {
+		sel.told[row.UID] = row.ModSeq
+	}
+}
+
+// knows reports whether the client was sent the flags of row, or nothing of it yet
+// that row contradicts.
+func (sel *selected) knows(row store.Row) bool {
+	return row.ModSeq <= sel.view.ModSeq || sel.told[row.UID] == row.ModSeq
+}
+
+// indexes is a range of indexes of a view, to excluded.
+type indexes struct{ from, to int }
+
+// resolve gives the UIDs that set names in the view, ascending, each once.
+// Sequence numbers that no message has are BAD (RFC 9051 section 9, seq-number);
+// UIDs that no message has are passed over.
+func (sel *selected) resolve(set imap.NumSet) ([]imap.UID, error) {
+	if imap.IsSearchRes(set) {
+		return sel.searchResult(), nil
+	}
+	ranges, err := sel.ranges(set)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for _, r := range ranges {
+		n += r.to - r.from
+	}
+	uids := make([]imap.UID, 0, n)
+	for _, r := range ranges {
+		for i, uid := range sel.view.UIDs.All(r.from) {
+			if i >= r.to {
+				break
+			}
+			uids = append(uids, uid)
+		}
+	}
+	return uids, nil
+}
+
+// ranges is resolve without the UIDs, for a set that is not "$".
+func (sel *selected) ranges(set imap.NumSet) ([]indexes, error) {
+	var out []indexes
+	add := func(from, to int) {
+		if from < to {
+			out = append(out, indexes{from, to})
+		}
+	}
+	col := sel.view.UIDs
+	n := col.Len()
+	switch set := set.(type) {
+	case imap.SeqSet:
+		for _, r := range set {
+			first, last := r.Start, r.Stop
+			if first == 0 {
+				first = uint32(n)
+			}
+			if last == 0 {
+				last = uint32(n)
+			}
+			if n == 0 || int64(max(first, last)) > int64(n) {
+				return nil, bad("No message has sequence number %s: the mailbox has %d", imap.SeqSet{r}.String(), n)
+			}
+			add(int(min(first, last))-1, int(max(first, last)))
+		}
+	case imap.UIDSet:
+		if n == 0 {
+			return nil, nil
+		}
+		newest := col.At(n - 1)
+		for _, r := range set {
+			first, last := r.Start, r.Stop
+			if first == 0 {
+				first = newest
+			}
+			if last == 0 {
+				last = newest
+			}
+			first, last = min(first, last), max(first, last)
+			from, _ := col.Find(first)
+			to, ok := col.Find(last)
+			if ok {
+				to++
+			}
+			add(from, to)
+		}
+	}
+	// "n:*" beyond the end, turned round, may begin before what stands in front of it.
+	slices.SortFunc(out, func(a, b indexes) int { return a.from - b.from })
+	return joinIndexes(out), nil
+}
+
+func joinIndexes(in []indexes) []indexes {
+	out := in[:0]
+	for _, r := range in {
+		if k := len(out) - 1; k >= 0 && r.from <= out[k].to {
+			out[k].to = max(out[k].to, r.to)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// searchResult is "$" as far as its messages are still in the view.
+func (sel *selected) searchResult() []imap.UID {
+	var out []imap.UID
+	for _, uid := range sel.saved {
+		if _, ok := sel.view.UIDs.Find(uid); ok {
+			out = append(out, uid)
+		}
+	}
+	return out
+}
+
+// tellChanges moves the view on and writes what that brings.
+func (s *session) tellChanges(how tell) error {
+	sel := s.sel
+	if sel == nil || how == tellNothing {
+		return nil
+	}
+	s.push.clear()
+	old := sel.view
+	view, d, err := sel.box.Advance(old, how == tellAll)
+	if err != nil {
+		return err
+	}
+	sel.view = view
+	s.writeDelta(old, d)
+	if how == tellAll {
+		sel.told = nil // the view is the newest now, and all of told is behind it
+	}
+	return nil
+}
+
+// writeDelta tells the way from the view old to the session's. EXPUNGE comes
+// first, each by the number that its message has then (RFC 9051 section 7.5.1).
+func (s *session) writeDelta(old store.View, d store.Delta) {
+	sel := s.sel
+	for i, uid := range d.Vanished {
+		at, ok := old.UIDs.Find(uid)
+		if !ok {
+			continue
+		}
+		s.enc.Untagged(uint32(at + 1 - i)).Raw("EXPUNGE\r\n")
+		if k, ok := slices.BinarySearch(sel.recent, uid); ok {
+			sel.recent = slices.Delete(sel.recent, k, k+1)
+		}
+		delete(sel.told, uid)
+	}
+	if d.Grown {
+		sel.recent = append(sel.recent, d.Recent...)
+		s.enc.Untagged(d.Exists).Raw("EXISTS\r\n")
+		s.writeRecent()
+	}
+	fresh := slices.DeleteFunc(d.Changed, func(row store.Row) bool {
+		modSeq, ok := sel.told[row.UID]
+		return ok && modSeq == row.ModSeq
+	})
+	if len(fresh) > 0 {
+		s.writeNewKeywords()
+	}
+	for _, row := range fresh {
+		if n := sel.seq(row.UID); n > 0 {
+			s.writeFlagsFetch(n, row, true)
+		}
+	}
+}
+
+// writeRecent tells how many messages are \Recent; IMAP4rev2 knows none.
+func (s *session) writeRecent() {
+	if !s.rev2 {
+		s.enc.Untagged(uint32(len(s.sel.recent))).Raw("RECENT\r\n")
+	}
+}
+
+// writeNewKeywords sends FLAGS again when the mailbox got keywords that the client
+// was not told of: some clients show only those (RFC 9051 section 7.3.5).
+func (s *session) writeNewKeywords() {
+	info := s.sel.box.Info()
+	if len(info.Keywords) != s.sel.keywords {
+		s.writeFlagsLines(info)
+	}
+}
+
+// writeFlagsFetch writes the FETCH that tells the flags of row.
+func (s *session) writeFlagsFetch(seq uint32, row store.Row, uid bool) {
+	s.enc.Untagged(seq).Raw("FETCH (")
+	if uid {
+		s.enc.Raw("UID ").Number(uint64(row.UID)).SP()
+	}
+	s.enc.Raw("FLAGS ")
+	s.writeFlags(row)
+	s.enc.Raw(")\r\n")
+}
+
+// writeFlags writes the flags of row as a list, \Recent among them for those who know it.
+func (s *session) writeFlags(row store.Row) {
+	flags := row.Flags.Names()
+	for _, k := range row.Keywords.Names() {
+		flags = append(flags, imap.Flag(k))
+	}
+	if !s.rev2 {
+		if _, ok := slices.BinarySearch(s.sel.recent, row.UID); ok {
+			flags = append(flags, `\Recent`)
+		}
+	}
+	s.enc.Flags(flags)
+}
+
+// rowsOf reads the rows of uids at once: a command on many messages reads them in
+// chunks instead.
+func (s *session) rowsOf(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
+	var out []store.Row
+	for rows, err := range s.sel.box.Rows(ctx, uids, newer) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
+}
+
+// watched gives a context for a command that may take long. After a second it
+// ends when the client is gone; what the client sends meanwhile is kept for the
+// next commands. Nothing else may use the lexer until stop was called.
+func (s *session) watched(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	// Ends when ReadAhead does: on an error of the stream, a full buffer, or stop.
+	timer := time.AfterFunc(time.Second, func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			s.readWithin(0)
+			if ctx.Err() != nil {
+				return
+			}
+			more, err := s.lex.ReadAhead()
+			if err != nil && !timedOut(err) {
+				cancel()
+			}
+			if !more {
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		cancel()
+		if timer.Stop() {
+			return
+		}
+		for {
+			s.dead.mu.Lock()
+			s.stream.SetReadDeadline(time.Unix(1, 0)) // ends the Read; fill sets it anew
+			s.dead.mu.Unlock()
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond): // the deadline came before readWithin
+			}
+		}
+	}
+}
