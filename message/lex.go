@@ -30,10 +30,11 @@ func (l *lexer) peek() byte {
 // skip passes white space and comments. A comment that is not closed reaches to
 // the end.
 func (l *lexer) skip() {
-	for ; !l.end(); l.i++ {
+	for !l.end() {
 		switch l.b[l.i] {
 		case ' ', '\t', '\r', '\n':
 			l.spaced = true
+			l.i++
 		case '(':
 			l.spaced = true
 			l.skipComment()
@@ -43,7 +44,7 @@ func (l *lexer) skip() {
 	}
 }
 
-// skipComment stops at the closing parenthesis, or at the end.
+// skipComment goes behind the closing parenthesis, or to the end.
 func (l *lexer) skipComment() {
 	start, depth := l.i+1, 0
 	for ; !l.end(); l.i++ {
@@ -55,6 +56,7 @@ func (l *lexer) skipComment() {
 		case ')':
 			if depth--; depth == 0 {
 				l.comment = unquote(l.b[start:l.i])
+				l.i++
 				return
 			}
 		}
@@ -128,7 +130,6 @@ func (l *lexer) past(stop string) (found byte) {
 			l.quoted()
 		case c == '(':
 			l.skipComment()
-			l.i++
 		default:
 			l.i++
 		}
