@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 
@@ -56,7 +57,10 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 		if err := batch.Admit(lit.Size); err != nil {
 			return "", err
 		}
-		if err := batch.Add(ctx, meta, lit); err != nil {
+		// The first FETCH then finds its answers ready.
+		passing, notes := newDeriver()
+		meta.Notes = notes
+		if err := batch.Add(ctx, meta, io.TeeReader(lit, passing)); err != nil {
 			return "", err
 		}
 		if lit.Left() > 0 {

@@ -75,6 +75,8 @@ func commands() []command {
 		{"UNSELECT", selectedState, tellNothing, "UNSELECT", (*session).unselect},
 		{"EXPUNGE", selectedState, tellAll, "", (*session).expunge},
 		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
+		{"FETCH", selectedState, tellNoExpunge, "", (*session).fetch},
+		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
 		{"UID STORE", selectedState, tellAll, "", (*session).store},
 		{"COPY", selectedState, tellAll, "", (*session).copy},
