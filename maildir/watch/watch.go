@@ -1,0 +1,117 @@
+package watch
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"roost/maildir/fsys"
+)
+
+// ErrMoved is returned by Add when the directory's path leads elsewhere by now.
+var ErrMoved = errors.New("directory was moved or replaced")
+
+// A Watcher gives subscriptions. Two implement it: System, and watchtest.Fake. Safe
+// for concurrent use.
+type Watcher interface {
+	// Add subscribes to a directory, which must stay open until the Sub is closed. What
+	// belongs to one user has one key. wake is called without locks held when Pull has
+	// something to tell that it had not before; it must not block. ErrMoved.
+	Add(dir fsys.Dir, key string, wake func()) (*Sub, error)
+
+	// Close ends all subscriptions.
+	Close() error
+}
+
+// maxNames is how many names a subscription holds before it says Look: what a look
+// costs is then little more than looking at each.
+const maxNames = 4096
+
+// Report is what a Sub has to tell.
+type Report struct {
+	Names []string // in the order of events; a name may come several times
+	Look  bool     // names may have been missed: scan
+	Lost  bool     // and nothing more will come: close, find the directory, Add anew, scan
+}
+
+// A Sub is a subscription to one directory. Pull and Close may be called from any
+// goroutine.
+type Sub struct {
+	wake   func()
+	polled bool
+	close  func(*Sub) // of the Watcher
+
+	mu     sync.Mutex // guards what follows; held for an append
+	report Report
+	closed bool
+}
+
+// NewSub makes a subscription for an implementation of Watcher; close is called once,
+// when it ends.
+func NewSub(wake func(), polled bool, close func(*Sub)) *Sub {
+	return &Sub{wake: wake, polled: polled, close: close}
+}
+
+// Polled reports whether changes are seen only every Interval: who needs to know now
+// (NOOP, CHECK) scans himself.
+func (s *Sub) Polled() bool { return s.polled }
+
+// Pull takes what there is to tell.
+func (s *Sub) Pull() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.report
+	s.report = Report{Lost: r.Lost, Look: r.Lost} // lost stays lost
+	return r
+}
+
+// Close ends the subscription. wake may be called once more by an event under way.
+func (s *Sub) Close() {
+	s.mu.Lock()
+	closed := s.closed
+	s.closed = true
+	s.report = Report{}
+	s.mu.Unlock()
+	if !closed {
+		s.close(s)
+	}
+}
+
+// Note adds names, or what else there is to tell, and wakes.
+func (s *Sub) Note(r Report) {
+	s.mu.Lock()
+	idle := len(s.report.Names) == 0 && !s.report.Look
+	wasLost := s.report.Lost
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	for _, name := range r.Names {
+		if n := len(s.report.Names); n > 0 && s.report.Names[n-1] == name {
+			continue // CREATE, MODIFY, CLOSE_WRITE of one file
+		}
+		s.report.Names = append(s.report.Names, name)
+	}
+	s.report.Look = s.report.Look || r.Look || r.Lost
+	s.report.Lost = s.report.Lost || r.Lost
+	if len(s.report.Names) > maxNames {
+		s.report.Look = true
+	}
+	if s.report.Look {
+		s.report.Names = nil // a scan finds them all
+	}
+	s.mu.Unlock()
+	if idle || r.Lost && !wasLost {
+		s.wake()
+	}
+}
+
+// Options of System; zero values are the defaults.
+type Options struct {
+	Shards   int           // inotify instances at most; 0 is 8
+	Interval time.Duration // between polls; 0 is 5 s
+	Log      *slog.Logger  // nil: slog.Default
+	Poll     bool          // never ask the kernel
+	Now      func() time.Time
+}
