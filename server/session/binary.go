@@ -10,7 +10,7 @@ import (
 
 // BINARY, BINARY.PEEK and BINARY.SIZE: RFC 3516, RFC 9051 section 6.4.5. Of a part that
 // holds others, for which RFC 9051 has no answer, the leaves inside are decoded and all
-// else stays, as Dovecot answers it.
+// else stays, but that their headers say binary, as Dovecot answers it.
 
 // decodable refuses items whose part has a transfer encoding that nobody knows
 // (RFC 3516 section 4.3).
@@ -61,7 +61,7 @@ func (m *opened) binary(sec section) binary {
 	}
 	b.nul = m.parts[at].NUL
 	for _, p := range subtree(m.parts, at) {
-		if p.Kind == message.Leaf && p.Encoding != message.Identity {
+		if p.Kind == message.Leaf && p.Encoding != message.Identity && p.Body.Len > 0 {
 			b.leaves, b.nul = append(b.leaves, p), true
 		}
 	}
@@ -72,8 +72,13 @@ func (m *opened) binary(sec section) binary {
 func (b binary) decode(w io.Writer) error {
 	at := b.whole.Off
 	for _, p := range b.leaves {
-		if _, err := b.m.WriteRange(w, at, p.Body.Off-at); err != nil {
-			return err
+		if p.Header.Off >= at {
+			if _, err := b.m.WriteRange(w, at, p.Header.Off-at); err != nil {
+				return err
+			}
+			if err := b.header(w, p.Header); err != nil {
+				return err
+			}
 		}
 		d := message.NewDecoder(p.Encoding, w)
 		if _, err := b.m.WriteRange(d, p.Body.Off, p.Body.Len); err != nil {
@@ -85,6 +90,34 @@ func (b binary) decode(w io.Writer) error {
 		at = p.Body.End()
 	}
 	_, err := b.m.WriteRange(w, at, b.whole.End()-at)
+	return err
+}
+
+// header writes the header of a part whose body comes decoded: it must not say any
+// more that it is encoded.
+func (b binary) header(w io.Writer, r message.Range) error {
+	if r.Len > headerLimit {
+		_, err := b.m.WriteRange(w, r.Off, r.Len)
+		return err
+	}
+	var header collector
+	if _, err := b.m.WriteRange(&header, r.Off, r.Len); err != nil {
+		return err
+	}
+	rest := []byte(header)
+	for f := range message.Fields(header) {
+		rest = rest[len(f.Raw):]
+		if f.Is("Content-Transfer-Encoding") {
+			continue
+		}
+		if _, err := w.Write(f.Raw); err != nil {
+			return err
+		}
+	}
+	if _, err := io.WriteString(w, "Content-Transfer-Encoding: binary\r\n"); err != nil {
+		return err
+	}
+	_, err := w.Write(rest)
 	return err
 }
 

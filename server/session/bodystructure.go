@@ -60,7 +60,11 @@ func writeStructure(enc *wire.Encoder, parts []message.Part, extended bool) {
 // not name its charset is US-ASCII (RFC 2045 section 5.2).
 func writeFields(enc *wire.Encoder, p *message.Part) {
 	i := p.Info
-	enc.String(i.Type).SP().String(i.Subtype).SP()
+	typ, subtype := i.Type, i.Subtype
+	if p.Kind == message.Message {
+		typ, subtype = p.Type, p.Subtype // some clients know these only in small letters
+	}
+	enc.String(typ).SP().String(subtype).SP()
 	params := i.Params
 	if p.Kind == message.Leaf && strings.EqualFold(i.Type, "text") && !hasParam(params, "charset") {
 		params = append(params[:len(params):len(params)], message.Param{Name: "charset", Value: "us-ascii"})
