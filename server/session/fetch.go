@@ -384,7 +384,7 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			enc.Raw("FLAGS ")
 			f.s.writeFlags(row)
 		case fetchDate:
-			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0))
+			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0).UTC())
 		case fetchSize:
 			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
 		case fetchNote:
