@@ -95,7 +95,7 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 		if err := ctx.Err(); err != nil {
 			return User{}, err
 		}
-		return User{}, &Refusal{Err: ErrThrottled}
+		return User{}, &Refusal{Err: ErrThrottled, User: user}
 	}
 	d, err := a.decide(ctx, user, password, at)
 	if err != nil {
@@ -104,6 +104,7 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 	if d.refusal == nil {
 		return d.user, nil
 	}
+	d.refusal.User = user
 	if errors.Is(d.refusal, ErrDenied) {
 		delay := a.throttle.fail(time.Now(), at.Addr, d.login, a.cache.mac(d.login, password, ""))
 		// Counted from the start, so that the cost of the hash does not show.

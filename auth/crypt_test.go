@@ -61,8 +61,8 @@ func TestVectors(t *testing.T) {
 // What htpasswd and others write beside Dovecot's forms.
 func TestHashForms(t *testing.T) {
 	for stored, want := range map[string]bool{
-		"$apr1$lZL6V/ci$sQw6g73nRuoOIj/gnD18Z.":                                    true, // openssl passwd -apr1 -salt lZL6V/ci myPassword
-		"$1$lZL6V/ci$UquAiMYjMKtDoAHOwmJlO.":                                       false,
+		"$apr1$lZL6V/ci$sQw6g73nRuoOIj/gnD18Z.":                                        true, // openssl passwd -apr1 -salt lZL6V/ci myPassword
+		"$1$lZL6V/ci$UquAiMYjMKtDoAHOwmJlO.":                                           false,
 		"{SCRAM-SHA-1}4096,,Z/qyKAY2RVgK6hJb4JZxxuvjXMU=,eoH+Rk6r4OELlp1KTjMJOlR2ojc=": false,
 	} {
 		h, err := ParseHash(stored)

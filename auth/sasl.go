@@ -71,7 +71,7 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, bool, error)
 	// Only after the password was right: RFC 5530 section 3, AUTHORIZATIONFAILED.
 	if authzid != "" {
 		if name, err := p.auth.foldName(authzid); err != nil || name != user.Login && name != user.Name {
-			return nil, false, &Refusal{Err: ErrUnauthorized, Reason: fmt.Sprintf("wants to act for %.64q", authzid)}
+			return nil, false, &Refusal{Err: ErrUnauthorized, User: authcid, Reason: fmt.Sprintf("wants to act for %.64q", authzid)}
 		}
 	}
 	p.user = user

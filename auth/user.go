@@ -63,6 +63,7 @@ var (
 type Refusal struct {
 	Err    error  // one of the sentinels
 	Text   string // may be shown to the client; "" for the sentinel's own words
+	User   string // as the client sent it
 	Reason string // for the log alone: it tells what a stranger must not learn
 }
 
