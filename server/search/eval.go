@@ -1,0 +1,376 @@
+package search
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"runtime"
+	"slices"
+	"sort"
+	"strings"
+
+	"roost/message"
+	"roost/store"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// slice is how many messages are taken at once.
+const slice = 512
+
+// maxHeader is how much of one header is looked through, in bytes.
+const maxHeader = 1 << 20
+
+// Source is the mailbox that is searched.
+type Source struct {
+	Box  store.Mailbox
+	View store.View // the client's
+
+	// Parts is the kind of the notes that message.DecodeParts reads, Fields of those
+	// that are a header of the fields for which Common holds. Common may be nil.
+	Parts, Fields store.NoteKind
+	Common        func(fields []string) bool
+
+	// Opened, when not nil, is called before each message that must be opened; its
+	// error ends the search.
+	Opened func() error
+}
+
+// Found is the result of a search.
+type Found struct {
+	UIDs []imap.UID // ascending
+	Nums []uint32   // their sequence numbers
+
+	// Unread counts messages that could not be read, and so do not match what only
+	// reading decides; Err is why, for the first of them.
+	Unread int
+	Err    error
+}
+
+// truth is what a key says of a message. NOT is yes - t.
+type truth uint8
+
+const (
+	no truth = iota
+	maybe
+	yes
+)
+
+// run is one search under way.
+type run struct {
+	ctx     context.Context
+	plan    *Plan
+	src     Source
+	want    scope
+	stack   []truth
+	pending []piece // of the message at hand
+	found   Found
+
+	fields []string // that the plan asks for, and whether the notes hold them all
+	common bool
+
+	// What is known of the message at hand.
+	uid   imap.UID
+	row   store.Row
+	size  int64
+	depth level
+	match matcher // found is of headers and content alike
+	day   int64   // of the Date field; 0 for none
+}
+
+// scope is which of the messages that match are wanted.
+type scope uint8
+
+const (
+	all scope = iota
+	lowest
+	highest
+)
+
+// run finds messages of the view that match.
+func (p *Plan) run(ctx context.Context, src Source, want scope) (Found, error) {
+	r := &run{ctx: ctx, plan: p, src: src, want: want}
+	r.match = matcher{ctx: ctx, needles: p.folded, found: make([]bool, len(p.keys))}
+	for f := range p.fields {
+		r.fields = append(r.fields, f)
+	}
+	if p.dates {
+		r.fields = append(r.fields, "date")
+	}
+	r.common = len(r.fields) > 0 && src.Common != nil && src.Common(r.fields)
+
+	n := src.View.UIDs.Len()
+	for done := 0; done < n; done += slice {
+		from, to := done, min(done+slice, n)
+		if want == highest {
+			from, to = n-to, n-from
+		}
+		if err := r.slice(from, to); err != nil || r.enough() {
+			return r.found, err
+		}
+		runtime.Gosched()
+	}
+	return r.found, nil
+}
+
+// slice looks at the messages with the indexes from to to.
+func (r *run) slice(from, to int) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	clear(r.match.found)
+	var uids []imap.UID
+	for _, u := range r.src.View.UIDs.Slice(from, to) {
+		r.uid, r.depth = u, byUID
+		if r.hold(r.plan.pieces) != no {
+			uids = append(uids, u)
+		}
+	}
+	if len(uids) == 0 {
+		return nil
+	}
+	if r.want == highest {
+		slices.Reverse(uids)
+	}
+	if r.plan.deepest() == byUID {
+		for _, u := range uids {
+			if r.add(u); r.enough() {
+				break
+			}
+		}
+		return nil
+	}
+	rows, err := r.rows(uids)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		ok, err := r.message(row)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if r.add(row.UID); r.enough() {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// enough tells that what was found is all that is wanted.
+func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) > 0 }
+
+func (r *run) add(uid imap.UID) {
+	i, _ := r.src.View.UIDs.Find(uid)
+	r.found.UIDs = append(r.found.UIDs, uid)
+	r.found.Nums = append(r.found.Nums, uint32(i)+1)
+}
+
+func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
+	rows := make([]store.Row, 0, len(uids))
+	backwards := r.want == highest
+	if backwards { // Rows wants them ascending
+		slices.Reverse(uids)
+	}
+	for part, err := range r.src.Box.Rows(r.ctx, uids, 0) {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, part...)
+	}
+	if backwards {
+		slices.Reverse(rows)
+	}
+	return rows, nil
+}
+
+// message decides about one message.
+func (r *run) message(row store.Row) (bool, error) {
+	r.uid, r.row, r.size, r.day = row.UID, row, row.Size, 0
+	clear(r.match.found)
+	r.pending = append(r.pending[:0], r.plan.pieces...)
+	r.depth = byRow
+	t := r.hold(r.pending)
+	if t == maybe && r.common {
+		for _, note := range r.notes(r.src.Fields) {
+			r.header(note)
+			t = r.hold(r.pending)
+		}
+	}
+	if t != maybe {
+		return t == yes, nil
+	}
+	t, err := r.read()
+	if err == nil {
+		return t == yes, nil
+	}
+	if r.ctx.Err() != nil {
+		return false, r.ctx.Err()
+	}
+	switch {
+	case errors.Is(err, store.ErrGone):
+		return false, nil
+	case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
+		if r.found.Unread++; r.found.Err == nil {
+			r.found.Err = err
+		}
+		return false, nil
+	}
+	return false, err
+}
+
+// hold joins pieces: the decided ones are dropped where pieces is r.pending, so
+// that deeper looks only ask the rest.
+func (r *run) hold(pieces []piece) truth {
+	all := yes
+	left := r.pending[:0]
+	for _, p := range pieces {
+		t := r.eval(p)
+		if t == no {
+			return no
+		}
+		if t == maybe {
+			left = append(left, p)
+			all = maybe
+		}
+	}
+	if r.depth > byUID {
+		r.pending = left
+	}
+	return all
+}
+
+// eval gives the value of a piece, as far as it is known.
+func (r *run) eval(p piece) truth {
+	st := r.stack[:0]
+	for i := p.from; i < p.to; i++ {
+		k := &r.plan.keys[i]
+		switch k.Op {
+		case And:
+			t := yes
+			for _, x := range st[len(st)-int(k.N):] {
+				t = min(t, x)
+			}
+			st = append(st[:len(st)-int(k.N)], t)
+		case Or:
+			t := max(st[len(st)-1], st[len(st)-2])
+			st = append(st[:len(st)-2], t)
+		case Not:
+			st[len(st)-1] = yes - st[len(st)-1]
+		default:
+			st = append(st, r.leaf(k, i))
+		}
+	}
+	r.stack = st
+	return st[len(st)-1]
+}
+
+// leaf gives the value of a key that joins nothing.
+func (r *run) leaf(k *Key, i int) truth {
+	if k.level() > r.depth {
+		// A text that was found stays found; that it is not there is known in the end.
+		if r.match.found[i] {
+			return yes
+		}
+		return maybe
+	}
+	switch k.Op {
+	case UIDs:
+		n := sort.Search(len(k.Set), func(n int) bool { return k.Set[n].Stop >= r.uid })
+		return is(n < len(k.Set) && k.Set[n].Start <= r.uid)
+	case Flag:
+		return is(r.row.Flags&k.Flags != 0)
+	case Word:
+		return is(r.row.Keywords.Has(k.Text))
+	case Larger, Smaller:
+		if r.size < 0 {
+			return maybe // until the message is opened
+		}
+		return is(k.Op == Larger && r.size > k.N || k.Op == Smaller && r.size < k.N)
+	case Before:
+		return is(r.row.Internal < k.N)
+	case Since:
+		return is(r.row.Internal >= k.N)
+	case SentBefore:
+		return is(r.day > 0 && r.day < k.N)
+	case SentOn:
+		return is(r.day == k.N)
+	case SentSince:
+		return is(r.day >= k.N)
+	case Header, Body, Text:
+		return is(r.match.found[i])
+	}
+	return yes
+}
+
+func is(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// notes yields the note of the message at hand, if there is one.
+func (r *run) notes(kind store.NoteKind) iter.Seq2[imap.UID, []byte] {
+	return r.src.Box.Notes(r.ctx, []imap.UID{r.uid}, kind)
+}
+
+// header notes what the header fields decide.
+func (r *run) header(header []byte) {
+	for f := range message.Fields(header) {
+		if r.plan.dates && r.day == 0 && f.Is("Date") {
+			if t, ok := message.ParseDate(f.Value); ok {
+				r.day = DayOf(t)
+			}
+		}
+		wanted := r.plan.fields[strings.ToLower(string(f.Name))]
+		if len(wanted) == 0 {
+			continue
+		}
+		text := appendFold(nil, []byte(message.DecodeText(f.Value)))
+		for _, i := range wanted {
+			r.match.found[i] = r.match.found[i] || bytes.Contains(text, r.plan.folded[i])
+		}
+	}
+	r.depth = byHeader
+}
+
+// read opens the message at hand for what is still not decided.
+func (r *run) read() (truth, error) {
+	if r.src.Opened != nil {
+		if err := r.src.Opened(); err != nil {
+			return no, err
+		}
+	}
+	m, err := r.src.Box.Message(r.ctx, r.uid)
+	if err != nil {
+		return no, err
+	}
+	defer m.Close()
+	runtime.Gosched()
+	if r.size < 0 {
+		if r.size, err = m.Size(); err != nil {
+			return no, err
+		}
+		if t := r.hold(r.pending); t != maybe {
+			return t, nil
+		}
+	}
+	if r.depth < byHeader && (len(r.plan.fields) > 0 || r.plan.dates) {
+		header, err := readHeader(m)
+		if err != nil {
+			return no, err
+		}
+		r.header(header)
+		if t := r.hold(r.pending); t != maybe {
+			return t, nil
+		}
+	}
+	if err := r.content(m); err != nil {
+		return no, err
+	}
+	r.depth = byContent
+	return r.hold(r.pending), nil
+}

@@ -1,0 +1,104 @@
+package search
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+)
+
+// level is how deep a message must be looked at to decide a key.
+type level uint8
+
+const (
+	byUID level = iota
+	byRow
+	byHeader
+	byContent
+)
+
+// level of a key that joins others is that of the deepest of them.
+func (k *Key) level() level {
+	switch k.Op {
+	case Flag, Word, Larger, Smaller, Before, Since:
+		return byRow
+	case SentBefore, SentOn, SentSince, Header:
+		return byHeader
+	case Body, Text:
+		return byContent
+	}
+	return byUID
+}
+
+// errQuery is returned for keys that are no postfix form.
+var errQuery = errors.New("search: operands are missing or too many")
+
+// A Plan is a query made ready. Safe for concurrent use once made.
+type Plan struct {
+	keys   []Key
+	folded [][]byte // of each key that holds text
+	pieces []piece  // must all hold; the cheap ones first
+
+	fields  map[string][]int // the Header keys of each field, whose name is in small letters
+	dates   bool             // the Date field is asked for
+	content []int            // the Body and Text keys
+}
+
+// piece is a part of the query that stands for itself: keys[from:to].
+type piece struct {
+	from, to int
+	level    level
+}
+
+// NewPlan makes a query ready. The keys added last and joined by nothing must all
+// hold.
+func NewPlan(q Query) (*Plan, error) {
+	p := &Plan{keys: q.keys, folded: make([][]byte, len(q.keys)), fields: map[string][]int{}}
+	var open []piece // the values that would be on the stack
+	for i := range p.keys {
+		k := &p.keys[i]
+		n := k.operands()
+		if n > len(open) {
+			return nil, errQuery
+		}
+		joined := piece{i, i + 1, k.level()}
+		operands := open[len(open)-n:]
+		for _, o := range operands {
+			joined.level = max(joined.level, o.level)
+		}
+		if n > 0 {
+			joined.from = operands[0].from
+		}
+		if k.Op == And && i == len(p.keys)-1 {
+			break // its operands are pieces
+		}
+		open = append(open[:len(open)-n], joined)
+		p.note(i)
+	}
+	p.pieces = open
+	slices.SortStableFunc(p.pieces, func(a, b piece) int { return cmp.Compare(a.level, b.level) })
+	return p, nil
+}
+
+// note prepares the text of key i.
+func (p *Plan) note(i int) {
+	switch k := &p.keys[i]; k.Op {
+	case Header:
+		name := strings.ToLower(k.Field)
+		p.fields[name] = append(p.fields[name], i)
+		p.folded[i] = appendFold(nil, []byte(k.Text))
+	case Body, Text:
+		p.content = append(p.content, i)
+		p.folded[i] = appendFold(nil, []byte(k.Text))
+	case SentBefore, SentOn, SentSince:
+		p.dates = true
+	}
+}
+
+// deepest is the level of the deepest key.
+func (p *Plan) deepest() level {
+	if len(p.pieces) == 0 {
+		return byUID
+	}
+	return p.pieces[len(p.pieces)-1].level
+}
