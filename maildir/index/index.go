@@ -1,0 +1,106 @@
+package index
+
+import (
+	"errors"
+	"time"
+
+	"roost/maildir/fsys"
+)
+
+// roost.index: a snapshot, then a log. Integers of fixed size are little-endian, all
+// others varints of encoding/binary.
+//
+//	8        magic "RoostIx" and version 1
+//	... blocks: u32 length of the payload | u32 CRC-32C of kind and payload | u8 kind | payload
+//
+//	kind 1   head: once first; again in the log where it changed
+//	kind 2   keyword sets: numbered from 1 in the order in which they come
+//	kind 3   rows: some hundred messages, ascending UIDs
+//	kind 4   vanished: UIDs and MODSEQs of expunges
+//	kind 5   end of the snapshot: number of rows
+//	kind 6   log: changes of one moment, all or none
+//
+// A cache of one UIDVALIDITY, written by the owner of roost.lock only.
+
+// Name of the file, in the mailbox's index directory.
+const (
+	Name    = "roost.index"
+	tmpName = "roost.index.tmp"
+)
+
+// ErrNone says that there is no index that can be believed.
+var ErrNone = errors.New("no usable roost.index")
+
+// Head is what holds for the mailbox as a whole.
+type Head struct {
+	Validity uint32 // UIDVALIDITY
+	Next     uint32 // UIDNEXT
+	ModSeq   uint64 // highest that was given
+	Lines    uint32 // record lines of the uidlist, for uidlist.File.Resume
+	Last     uint32 // highest UID of these lines
+
+	// Since: the list of vanished messages has every expunge above this MODSEQ.
+	Since uint64
+
+	Stamps Stamps
+	At     int64 // when the stamps were taken, nanoseconds since 1970
+}
+
+// Stamps are what the mailbox's directories and files looked like when the index
+// said all that is in them.
+type Stamps struct{ Cur, New, UIDList, Keywords Stamp }
+
+// Stamp tells one state of a file or directory from another; zero when it is not
+// there.
+type Stamp struct {
+	Ino          uint64
+	Size         int64 // of files; 0 for directories, where it means nothing
+	Mtime, Ctime int64 // nanoseconds since 1970
+}
+
+// StampOf takes what a Stamp needs.
+func StampOf(st fsys.Stat) Stamp {
+	s := Stamp{Ino: st.Ino, Mtime: st.Mtime, Ctime: st.Ctime}
+	if st.Mode.IsRegular() {
+		s.Size = st.Size
+	}
+	return s
+}
+
+// coarse is the granularity of the worst clock of a file system.
+const coarse = int64(2 * time.Second)
+
+// Trusted reports whether nothing changed since the stamps were taken. A directory
+// that was changed within 2 s before that may have changed again within the same tick
+// of its clock, and is not trusted: leave a mailbox alone for 2 s before its snapshot.
+func (h Head) Trusted(now Stamps) bool {
+	if h.Stamps != now || h.Stamps.Cur.Ino == 0 || h.Stamps.New.Ino == 0 || h.Stamps.UIDList.Ino == 0 {
+		return false
+	}
+	for _, s := range []Stamp{now.Cur, now.New, now.UIDList, now.Keywords} {
+		if max(s.Mtime, s.Ctime) > h.At-coarse {
+			return false
+		}
+	}
+	return true
+}
+
+// Row is one message. Base and Info that were read are good as long as the Snapshot
+// is; they must not be changed.
+type Row struct {
+	UID      uint32
+	ModSeq   uint64
+	Size     int64 // with CRLF; -1 not known
+	Internal int64 // INTERNALDATE, unix seconds
+	Flags    uint8
+	InNew    bool   // the file lies in new/
+	Keywords uint32 // number of the keyword set, from 1 in Sets; 0 none
+	Base     []byte // name of the file up to its first colon
+	Info     []byte // the rest of it: ":2,S"
+}
+
+// Vanished is one expunge.
+type Vanished struct {
+	UID    uint32
+	ModSeq uint64
+}
