@@ -1,0 +1,28 @@
+package server
+
+import (
+	"context"
+	"net"
+
+	"roost/server/session"
+	"roost/store"
+)
+
+// A Runner carries sessions: it is the process boundary. Everything behind it
+// knows a user and a stream, and nothing of sockets, passwords and TLS.
+type Runner interface {
+	// Run returns when the session is over. The stream stays open. ctx ends it; the cause,
+	// when a session.Goodbye, is what the client is told.
+	Run(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error)
+}
+
+// Local is the Runner that works in this process.
+type Local struct {
+	Store   store.Store
+	Options session.Options
+}
+
+// Run is session.Serve.
+func (l Local) Run(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error) {
+	return session.Serve(ctx, stream, in, l.Store, l.Options)
+}

@@ -1,0 +1,215 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"roost/auth"
+	"roost/store"
+)
+
+// Options say how a Server works. What is nil or zero is the default.
+type Options struct {
+	Hostname string   // in greetings
+	Product  []string // what ID answers (RFC 2971), in pairs: "name", "Roost", ...
+	Auth     *auth.Auth
+	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
+	Runner   Runner
+	TLS      *tls.Config // nil: no TLS, no STARTTLS
+	Limits   Limits
+	Log      *slog.Logger // slog.Default()
+}
+
+// Limits bound what connections cost.
+type Limits struct {
+	LoginTime      time.Duration  // from accept through TLS, and from greeting to login; 30 s
+	Line           int64          // bytes of a line before login; 8 KiB
+	AuthLine       int64          // bytes of an answer in AUTHENTICATE; 32 KiB
+	Literal        int64          // bytes of a literal before login; 4 KiB
+	BadCommands    int            // before login; 3
+	Connections    int            // in all; 20,000
+	PerAddress     int            // from one address; 50
+	PerUserAddress int            // of one user from one address; 20
+	PerUser        int            // of one user; 100
+	MakeRoom       time.Duration  // silent for so long, a connection makes room for a new one; 30 min
+	Trusted        []netip.Prefix // networks to which PerAddress does not apply
+	Shutdown       time.Duration  // for commands to end; 10 s
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	l := &o.Limits
+	l.LoginTime = cmp.Or(l.LoginTime, 30*time.Second)
+	l.Connections = cmp.Or(l.Connections, 20000)
+	l.PerAddress = cmp.Or(l.PerAddress, 50)
+	l.PerUserAddress = cmp.Or(l.PerUserAddress, 20)
+	l.PerUser = cmp.Or(l.PerUser, 100)
+	l.MakeRoom = cmp.Or(l.MakeRoom, 30*time.Minute)
+	l.Shutdown = cmp.Or(l.Shutdown, 10*time.Second)
+	return o // the gate has its own
+}
+
+// Server serves IMAP on any number of listeners.
+type Server struct {
+	now    atomic.Pointer[generation]
+	places *places
+	on     registry
+}
+
+// generation is what a connection lives under: the options that were in force when
+// it came.
+type generation struct {
+	opt  Options
+	gate *gate
+}
+
+// New makes a server that has no listeners yet.
+func New(opt Options) *Server {
+	s := &Server{places: newPlaces(placeLimits{})}
+	s.Reconfigure(opt)
+	return s
+}
+
+// Reconfigure puts options in force for connections that come from now on.
+func (s *Server) Reconfigure(opt Options) {
+	opt = opt.withDefaults()
+	l := opt.Limits
+	s.places.setLimits(placeLimits{
+		Total: l.Connections, PerAddress: l.PerAddress, PerUserAddress: l.PerUserAddress,
+		PerUser: l.PerUser, Trusted: l.Trusted, MakeRoom: l.MakeRoom,
+	})
+	s.now.Store(&generation{opt, &gate{
+		hostname: opt.Hostname,
+		product:  opt.Product,
+		auth:     opt.Auth,
+		places:   s.places,
+		log:      opt.Log,
+		identity: opt.Identity,
+		run:      opt.Runner.Run,
+		limits:   gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
+	}})
+}
+
+// Serve accepts on all listeners until ctx ends, then stops in order and returns
+// nil. It also stops when a listener fails, with that error. On return the
+// listeners are closed and no connection and no goroutine of it is left.
+func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var accepting, talking sync.WaitGroup
+
+	for _, l := range listeners {
+		// Ends when the listener is closed below.
+		accepting.Go(func() {
+			if err := s.accept(ctx, l, &talking); err != nil {
+				stop(fmt.Errorf("listener on %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	<-ctx.Done() // every connection's context ends with it: each says BYE
+
+	for _, l := range listeners {
+		l.Close()
+	}
+	accepting.Wait()
+
+	gone := make(chan struct{})
+	go func() { // ends when the last connection is gone, which closeAll brings about
+		talking.Wait()
+		close(gone)
+	}()
+	opt := &s.now.Load().opt
+	patience := time.NewTimer(opt.Limits.Shutdown)
+	defer patience.Stop()
+	select {
+	case <-gone:
+	case <-patience.C:
+		n := s.on.closeAll()
+		opt.Log.Warn("connections were cut off", "event", "shutdown_cut", "connections", n)
+		<-gone
+	}
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(ctx context.Context, l Listener, talking *sync.WaitGroup) error {
+	wait := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = 0
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+			// Others will go, and their descriptors with them.
+			if wait == 0 {
+				s.now.Load().opt.Log.Error("no connection can be accepted", "event", "accept_failed", "addr", l.Addr().String(), "err", err)
+			}
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			continue
+		default:
+			return err
+		}
+		// Ends with the connection, which ends when ctx does.
+		talking.Go(func() { s.serveConn(ctx, nc, l.Mode) })
+	}
+}
+
+// serveConn carries one connection from its first byte to its last.
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
+	defer nc.Close()
+	now := s.now.Load()
+	a := arrival{conn: nc, id: fmt.Sprintf("%08x", rand.Uint32()), plaintext: mode == Plaintext, tls: now.opt.TLS}
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		a.addr = ap.Addr().Unmap()
+	}
+	log := now.opt.Log.With("sess", a.id, "addr", a.addr.String())
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("connection panicked", "event", "panic", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	s.on.add(nc)
+	defer s.on.remove(nc)
+
+	release, err := s.places.connect(a.addr)
+	if err != nil {
+		log.Warn("connection refused", "event", "connection_limit", "err", err)
+		if mode != Implicit { // a handshake only to say no is too dear
+			nc.SetDeadline(time.Now().Add(time.Second))
+			fmt.Fprintf(nc, "* BYE [LIMIT] %v\r\n", err) // RFC 5530 section 3
+		}
+		return
+	}
+	defer release()
+	if mode == Implicit {
+		if a.conn, err = handshake(ctx, nc, a.tls, now.opt.Limits.LoginTime); err != nil {
+			log.Debug("no TLS", "event", "tls_failed", "err", err)
+			return
+		}
+		a.secure = true
+	}
+	now.gate.serve(ctx, a)
+}
