@@ -1,0 +1,275 @@
+package maildir
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+// naiveCRLF is what crlf.go does to a whole message.
+func naiveCRLF(b []byte) []byte {
+	var out []byte
+	for i, c := range b {
+		if c == '\n' && (i == 0 || b[i-1] != '\r') {
+			out = append(out, '\r')
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// writeMessage makes a file and opens it as a message.
+func writeMessage(t testing.TB, b []byte) (store.Message, error) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "msg"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return openPath(t, dir, "msg")
+}
+
+func openPath(t testing.TB, dir, name string) (store.Message, error) {
+	t.Helper()
+	d, err := fsys.OS.Root(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := openContent(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	t.Cleanup(func() { m.Close() })
+	return m, nil
+}
+
+// randomMessage is n bytes of which many are line ends, of all kinds.
+func randomMessage(r *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "abc\n\n\r\x00 \xff"[r.IntN(9)]
+		if b[i] == '\n' && i > 0 && r.IntN(2) == 0 {
+			b[i-1] = '\r'
+		}
+	}
+	return b
+}
+
+func checkMessage(t *testing.T, m store.Message, want []byte, r *rand.Rand) {
+	t.Helper()
+	if n, err := m.Size(); err != nil || n != int64(len(want)) {
+		t.Fatalf("size %d, want %d: %v", n, len(want), err)
+	}
+	var all bytes.Buffer
+	if n, err := m.WriteRange(&all, 0, int64(len(want))+1); err != nil || n != int64(len(want)) || !bytes.Equal(all.Bytes(), want) {
+		t.Fatalf("%d bytes written of %d: %v", n, len(want), err)
+	}
+	for range 50 {
+		off, n := r.IntN(len(want)+2), r.IntN(200)
+		if r.IntN(4) == 0 {
+			n = r.IntN(len(want) + 2)
+		}
+		part := want[min(off, len(want)):min(off+n, len(want))]
+		p := make([]byte, n)
+		k, err := m.ReadAt(p, int64(off))
+		if !bytes.Equal(p[:k], part) || (k < n) != (err == io.EOF) || err != nil && err != io.EOF {
+			t.Fatalf("at %d: %d of %d bytes: %v", off, k, n, err)
+		}
+		var w bytes.Buffer
+		if k, err := m.WriteRange(&w, int64(off), int64(n)); err != nil || int(k) != len(part) || !bytes.Equal(w.Bytes(), part) {
+			t.Fatalf("from %d: %d of %d bytes: %v", off, k, n, err)
+		}
+	}
+}
+
+func TestContent(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	lines := strings.Repeat("a line of text\n", 9000)
+	atStride := bytes.Repeat([]byte("x"), 2*crlfStride)
+	copy(atStride[crlfStride-1:], "\r\n") // CRLF across two strides
+	for name, b := range map[string][]byte{
+		"empty":      nil,
+		"one LF":     []byte("\n"),
+		"one CR":     []byte("\r"),
+		"LF":         []byte(lines),
+		"CRLF":       []byte(strings.ReplaceAll(lines, "\n", "\r\n")),
+		"stride":     atStride,
+		"mixed":      randomMessage(r, 5000),
+		"mixed long": randomMessage(r, 3*crlfStride+17),
+		"LF only":    bytes.Repeat([]byte("\n"), crlfStride+1),
+		"CR only":    bytes.Repeat([]byte("\r"), crlfStride+1),
+		"nearly gz":  []byte("\x1f\x8b plain"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := writeMessage(t, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkMessage(t, m, naiveCRLF(b), r)
+			var z bytes.Buffer
+			w := gzip.NewWriter(&z)
+			w.Write(b)
+			w.Close()
+			packed, err := writeMessage(t, z.Bytes())
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkMessage(t, packed, naiveCRLF(b), r)
+			var c crlfCounter
+			for rest := b; len(rest) > 0; {
+				k := min(len(rest), 1+r.IntN(5000))
+				c.Write(rest[:k])
+				rest = rest[k:]
+			}
+			if c.at.raw != int64(len(b)) || c.at.wire != int64(len(naiveCRLF(b))) {
+				t.Errorf("counted %+v", c.at)
+			}
+		})
+	}
+}
+
+func TestCompressedFixture(t *testing.T) {
+	root := filepath.Join(unpack(t, "dovecot23-zlib/Maildir.tar.gz"), "Maildir")
+	b, err := os.ReadFile("testdata/dovecot23-zlib/EXPECTED.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want struct {
+		Mailbox map[string][]struct {
+			File, Kind string
+			Size       int64  `json:"rfc822_size"`
+			Sum        string `json:"body_sha256"`
+		}
+	}
+	if err := json.Unmarshal(b, &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range want.Mailbox["INBOX"] {
+		m, err := openPath(t, filepath.Join(root, filepath.Dir(c.File)), filepath.Base(c.File))
+		if c.Kind == "dovecot-lz4" {
+			if !errors.Is(err, store.ErrUnsupported) {
+				t.Errorf("%s: %v", c.Kind, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.Kind, err)
+			continue
+		}
+		sum := sha256.New()
+		n, err := m.WriteRange(sum, 0, 1<<20)
+		if err != nil || n != c.Size || hex.EncodeToString(sum.Sum(nil)) != c.Sum {
+			t.Errorf("%s: %d bytes, want %d: %v", c.Kind, n, c.Size, err)
+		}
+	}
+}
+
+func TestUnreadableContent(t *testing.T) {
+	if _, err := writeMessage(t, []byte("CRYPTED\x03\x07\x02...")); !errors.Is(err, store.ErrUnsupported) {
+		t.Errorf("mail_crypt: %v", err)
+	}
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	io.CopyN(w, rand.NewChaCha8([32]byte{}), 1<<17)
+	w.Close()
+	for name, b := range map[string][]byte{
+		"cut off":     z.Bytes()[:z.Len()/2],
+		"no header":   z.Bytes()[:5],
+		"wrong sum":   append(z.Bytes()[:z.Len()-8:z.Len()-8], "deadbeef"...),
+		"bad bzip2":   []byte("BZh9garbage"),
+		"bad zstd":    []byte("\x28\xb5\x2f\xfdgarbage"),
+		"huge window": []byte("\x28\xb5\x2f\xfd\x00\xf8\x01\x00\x00"),
+	} {
+		m, err := writeMessage(t, b)
+		if err == nil {
+			_, err = m.Size()
+		}
+		if !errors.Is(err, store.ErrUnreadable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	m, err := writeMessage(t, []byte("text\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("client went away")
+	if _, err := m.WriteRange(failingWriter{broken}, 0, 3); err != broken {
+		t.Errorf("an error of the writer came as %v", err)
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// A message is read by a FETCH and the notes of another at once.
+func TestContentConcurrent(t *testing.T) {
+	b := randomMessage(rand.New(rand.NewPCG(3, 4)), 2*crlfStride)
+	want := naiveCRLF(b)
+	m, err := writeMessage(t, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			p := make([]byte, 1000)
+			off := i * 15000
+			if _, err := m.ReadAt(p, int64(off)); err != nil || !bytes.Equal(p, want[off:off+1000]) {
+				t.Errorf("at %d: %v", off, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func FuzzCRLF(f *testing.F) {
+	f.Add([]byte("a\nb\r\nc\rd\x00\n"), uint16(2), uint16(5))
+	f.Fuzz(func(t *testing.T, b []byte, off, n uint16) {
+		want := naiveCRLF(b)
+		table, err := scanCRLF(bytes.NewReader(b))
+		if err != nil || table.size() != int64(len(want)) {
+			t.Fatalf("size %d, want %d: %v", table.size(), len(want), err)
+		}
+		from, to := min(int(off), len(want)), min(int(off)+int(n), len(want))
+		at := table.before(int64(from))
+		var got bytes.Buffer
+		written, err := copyCRLF(&got, bytes.NewReader(b[at.raw:]), at, int64(from), int64(to-from))
+		if err != nil || int(written) != to-from || !bytes.Equal(got.Bytes(), want[from:to]) {
+			t.Fatalf("from %d to %d: %q, want %q: %v", from, to, got.Bytes(), want[from:to], err)
+		}
+	})
+}
+
+func BenchmarkWriteRangeLF(b *testing.B) {
+	text := bytes.Repeat([]byte(strings.Repeat("x", 70)+"\n"), 1<<14)
+	m, err := writeMessage(b, text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := m.WriteRange(io.Discard, 0, 1<<30); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
