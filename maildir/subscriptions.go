@@ -1,0 +1,269 @@
+package maildir
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+// subscriptionList is the content of the subscriptions file, which Dovecot shares.
+//
+//	version 2                                  version 1
+//	V TAB 2 LF
+//	LF
+//	Archive TAB 2024 LF      one name a line   Archive.2024 LF     ('/' in the fs layout)
+//
+// The levels of a name stand as on disk; in version 2 they are escaped (0x01 then 1,
+// t, n, r, 0). The version that is there stays, a new file is of version 2. Names are
+// appended, never sorted; lines of mailboxes that do not exist, or that cannot be
+// read as a name, are kept as they are.
+type subscriptionList struct {
+	version1 bool
+	lines    []string // without LF
+}
+
+const (
+	subscriptionsHeader = "V\t2\n\n"
+	subscriptionsLimit  = 16 << 20
+)
+
+func parseSubscriptions(b []byte) subscriptionList {
+	rest, ok := bytes.CutPrefix(b, []byte(subscriptionsHeader))
+	l := subscriptionList{version1: !ok && len(b) > 0}
+	for line := range bytes.Lines(rest) {
+		if s := strings.TrimSuffix(string(line), "\n"); s != "" {
+			l.lines = append(l.lines, s)
+		}
+	}
+	return l
+}
+
+func (l subscriptionList) encode() []byte {
+	var out []byte
+	if !l.version1 {
+		out = append(out, subscriptionsHeader...)
+	}
+	for _, line := range l.lines {
+		out = append(append(out, line...), '\n')
+	}
+	return out
+}
+
+// levels reads one line; false when it is no name.
+func (l subscriptionList) levels(s spelling, line string) ([]string, bool) {
+	var disk []string
+	if l.version1 {
+		disk = strings.Split(strings.TrimSuffix(line, "\r"), string(s.storageSep()))
+	} else {
+		disk = strings.Split(line, "\t")
+	}
+	out := make([]string, len(disk))
+	for i, d := range disk {
+		if !l.version1 {
+			d = tabUnescape(d)
+		}
+		out[i], _ = s.decode(d, i)
+		if out[i] == "" || len(disk) > maxLevels {
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+// line spells a name. ErrCannot.
+func (l subscriptionList) line(s spelling, levels []string) (string, error) {
+	disk := make([]string, len(levels))
+	for i, level := range levels {
+		d, err := s.encode(level, i)
+		if err == nil && l.version1 && strings.ContainsAny(d, "\r\n") {
+			err = fmt.Errorf("mailbox name %q cannot be written: %w", level, store.ErrCannot)
+		}
+		if err != nil {
+			return "", err
+		}
+		if !l.version1 {
+			d = tabEscape(d)
+		}
+		disk[i] = d
+	}
+	if l.version1 {
+		return strings.Join(disk, string(s.storageSep())), nil
+	}
+	return strings.Join(disk, "\t"), nil
+}
+
+// subscribed reads the names of the tree's subscriptions, doubles and all.
+func (t *tree) subscribed() ([]store.Name, error) {
+	l, err := t.readSubscriptions()
+	if err != nil {
+		return nil, err
+	}
+	var out []store.Name
+	for _, line := range l.lines {
+		if n, ok := t.subscriptionName(l, line); ok {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func (t *tree) readSubscriptions() (subscriptionList, error) {
+	b, err := fsys.ReadFile(t.controlRoot(), t.root.SubsFile, subscriptionsLimit)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return subscriptionList{}, err
+	}
+	return parseSubscriptions(b), nil
+}
+
+func (t *tree) subscriptionName(l subscriptionList, line string) (store.Name, bool) {
+	if line == string(store.Inbox) {
+		return store.Inbox, true
+	}
+	levels, ok := l.levels(t.spell, line)
+	if !ok {
+		return "", false
+	}
+	n, ok := t.nameOf(levels)
+	return n, ok || n == store.Inbox
+}
+
+// editSubscriptions changes the file under its lock; durable. change gives the new
+// name of each that is subscribed, "" for none; add are those to put at the end,
+// unless they are there.
+func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) store.Name, add ...store.Name) error {
+	d := t.controlRoot()
+	lock, err := t.lockSubscriptions(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if lock != nil {
+			lock.Close()
+			d.Remove(t.root.SubsFile + ".lock")
+		}
+	}()
+	l, err := t.readSubscriptions()
+	if err != nil {
+		return err
+	}
+	changed := false
+	have := map[store.Name]bool{}
+	kept := l.lines[:0:0]
+	for _, line := range l.lines {
+		n, ok := t.subscriptionName(l, line)
+		if ok {
+			next := change(n)
+			if next != n {
+				changed = true
+				if next == "" || have[next] {
+					continue
+				}
+				if line, err = t.subscriptionLine(l, next); err != nil {
+					return err
+				}
+			}
+			have[next] = true
+		}
+		kept = append(kept, line)
+	}
+	for _, n := range add {
+		if have[n] {
+			continue
+		}
+		line, err := t.subscriptionLine(l, n)
+		if err != nil {
+			return err
+		}
+		kept, changed = append(kept, line), true
+	}
+	if !changed {
+		return nil
+	}
+	l.lines = kept
+	if _, err := lock.Write(l.encode()); err != nil {
+		return err
+	}
+	if err := lock.Sync(); err != nil {
+		return err
+	}
+	// The new content is in the lock file: this rename publishes it and unlocks.
+	if err := d.Rename(t.root.SubsFile+".lock", d, t.root.SubsFile); err != nil {
+		return err
+	}
+	lock.Close()
+	lock = nil
+	return d.Sync()
+}
+
+func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error) {
+	levels, err := t.levels(n)
+	if err != nil {
+		return "", err
+	}
+	if len(levels) == 0 {
+		return string(store.Inbox), nil
+	}
+	return l.line(t.spell, levels)
+}
+
+// lockSubscriptions makes the lock file. One that did not change for 30 seconds was
+// left behind. ErrInUse after 10 seconds of waiting on one that does change.
+func (t *tree) lockSubscriptions(ctx context.Context, d fsys.Dir) (fsys.File, error) {
+	const stale, wait = 30 * time.Second, 10 * time.Second
+	name := t.root.SubsFile + ".lock"
+	st, err := d.Self()
+	if err != nil {
+		return nil, err
+	}
+	_, mode := st.Modes()
+	pause := time.Millisecond
+	for waited := time.Duration(0); ; waited += pause {
+		f, err := d.Create(name, mode)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+		st, err := d.Stat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, err
+		case t.clock().Sub(st.ModTime()) > stale:
+			if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			continue
+		case waited >= wait:
+			return nil, fmt.Errorf("%s/%s is held by another program: %w", d.Path(), name, store.ErrInUse)
+		}
+		pause = min(2*pause, 100*time.Millisecond)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// removeNames is a change of editSubscriptions.
+func removeNames(names ...store.Name) func(store.Name) store.Name {
+	return func(n store.Name) store.Name {
+		if slices.Contains(names, n) {
+			return ""
+		}
+		return n
+	}
+}
+
+// keepNames is a change of editSubscriptions.
+func keepNames(n store.Name) store.Name { return n }
