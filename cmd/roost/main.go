@@ -46,6 +46,10 @@ type runner func(ctx context.Context, env *environment, args []string) error
 // verbs is the table of all verbs, in the order in which help shows them.
 func verbs() []verb {
 	return []verb{
+		serveVerb,
+		configCheckVerb,
+		configShowVerb,
+		configDefaultVerb,
 		helpVerb(),
 		versionVerb,
 	}

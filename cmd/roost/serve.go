@@ -1,0 +1,392 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"roost/auth"
+	"roost/config"
+	"roost/server"
+	"roost/server/session"
+	"roost/store"
+)
+
+var serveVerb = verb{
+	name:  "serve",
+	about: "Serve mail over IMAP until SIGTERM.",
+	more: "SIGHUP reads the configuration, the certificates and the passwd file again. Under systemd it\n" +
+		"takes the sockets that are passed to it, and tells when it is ready. Started as root it binds\n" +
+		"its ports and reads its key, then becomes the user that mail.user names.",
+	example: "roost serve --config /etc/roost/roost.toml",
+	setup: func(fs *flag.FlagSet) runner {
+		path := configFlag(fs)
+		return func(ctx context.Context, env *environment, args []string) error {
+			if err := noArguments(args); err != nil {
+				return err
+			}
+			return serve(ctx, env, *path)
+		}
+	},
+}
+
+// serve runs a server from a configuration file until ctx ends.
+func serve(ctx context.Context, env *environment, path string) (err error) {
+	c, err := loadConfig(path)
+	if err != nil {
+		return err
+	}
+	sv := &service{path: path, config: c}
+	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
+	defer func() { err = errors.Join(err, sv.close()) }()
+
+	// What needs rights comes before they are given up.
+	if err := sv.openFront(); err != nil {
+		return err
+	}
+	passed, err := server.Activated()
+	if err != nil {
+		return err
+	}
+	listeners, err := server.Listen(ctx, specs(c), passed)
+	if err != nil {
+		return err
+	}
+	if err := sv.dropRights(); err != nil {
+		return err
+	}
+	if sv.store, err = openStore(sv.log); err != nil {
+		return err
+	}
+	opt, err := sv.options(c)
+	if err != nil {
+		return err
+	}
+	sv.server = server.New(opt)
+	for _, l := range listeners {
+		sv.log.Info("listening", "event", "listen", "on", l.String())
+	}
+
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	served := make(chan error, 1)
+	go func() { served <- sv.server.Serve(ctx, listeners...) }() // ends with ctx; joined below
+	sv.notify(daemon.SdNotifyReady)
+	for stopping := ctx.Done(); ; {
+		select {
+		case <-hup:
+			sv.reload()
+		case <-stopping:
+			sv.notify(daemon.SdNotifyStopping)
+			sv.log.Info("stopping", "event", "stop")
+			stopping = nil
+		case err := <-served:
+			return err
+		}
+	}
+}
+
+// service is a running server and what it is made of.
+type service struct {
+	path   string
+	config *config.Config // in force
+	log    *slog.Logger
+	level  slog.LevelVar
+
+	auth   *auth.Auth
+	certs  *server.Certificates // nil: every listener is in the clear
+	store  store.Store
+	server *server.Server
+}
+
+// logger writes what the configuration says. The journal has times of its own.
+func (sv *service) logger(w io.Writer, journal bool) *slog.Logger {
+	sv.level.Set(levels[sv.config.Log.Level])
+	opt := &slog.HandlerOptions{Level: &sv.level}
+	if journal {
+		opt.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	if sv.config.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+
+// openFront opens what stands before a login: certificates and users.
+func (sv *service) openFront() (err error) {
+	c := sv.config
+	if pairs := keyPairs(c); len(pairs) > 0 {
+		if sv.certs, err = server.OpenCertificates(pairs, minVersion(c), sv.log); err != nil {
+			return err
+		}
+	}
+	sv.auth, err = auth.New(auth.Options{
+		File:      c.Auth.PasswdFile,
+		KeepCase:  !c.Auth.Lowercase,
+		Trusted:   trusted(c),
+		Verifiers: c.Auth.Hashers,
+		Remember:  c.Auth.Remember,
+		Log:       sv.log,
+	})
+	return err
+}
+
+// dropRights makes root the user that mail.user names.
+func (sv *service) dropRights() error {
+	uid, gid, err := sv.config.Mail.Owner()
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	if os.Geteuid() != 0 {
+		if uid >= 0 && uid != os.Geteuid() {
+			return exitWith(exitUsage, fmt.Errorf("mail.user is %s, but roost runs as another user that cannot become it: start it as root, or as that user", sv.config.Mail.User))
+		}
+		return nil
+	}
+	if uid <= 0 {
+		sv.log.Warn("running as root: set mail.user to the owner of the mail", "event", "root")
+		return nil
+	}
+	groups := []int{gid}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		ids, _ := u.GroupIds()
+		for _, id := range ids {
+			if n, err := strconv.Atoi(id); err == nil && n != gid {
+				groups = append(groups, n)
+			}
+		}
+	}
+	if err := syscall.Setgroups(groups); err != nil {
+		return fmt.Errorf("become user %s: set groups: %w", sv.config.Mail.User, err)
+	}
+	if err := syscall.Setgid(gid); err != nil {
+		return fmt.Errorf("become user %s: set group: %w", sv.config.Mail.User, err)
+	}
+	if err := syscall.Setuid(uid); err != nil {
+		return fmt.Errorf("become user %s: %w", sv.config.Mail.User, err)
+	}
+	// Both are read again when they change, with the rights that are left.
+	for _, file := range []string{sv.config.TLS.Key, sv.config.Auth.PasswdFile} {
+		if file == "" {
+			continue
+		}
+		if f, err := os.Open(file); err != nil {
+			sv.log.Warn("the user that Roost became cannot read this file: after a change, restart; or let that user's group read it",
+				"event", "rights", "path", file, "user", sv.config.Mail.User, "err", err)
+		} else {
+			f.Close()
+		}
+	}
+	return nil
+}
+
+// options makes a configuration what the server works with.
+func (sv *service) options(c *config.Config) (server.Options, error) {
+	identity, err := identities(c)
+	if err != nil {
+		return server.Options{}, exitWith(exitUsage, err)
+	}
+	product := []string{"name", "Roost", "version", version}
+	opt := server.Options{
+		Hostname: c.Hostname,
+		Product:  product,
+		Auth:     sv.auth,
+		Identity: identity,
+		Runner: server.Local{Store: sv.store, Options: session.Options{
+			Log: sv.log,
+			Limits: session.Limits{
+				CommandBytes: int64(c.Limits.Command),
+				AppendBytes:  int64(c.Limits.Message),
+			},
+			Idle:      c.Limits.Silence,
+			Keepalive: c.IMAP.IdleKeepalive,
+			Product:   product,
+		}},
+		Limits: server.Limits{
+			LoginTime:      c.Limits.LoginTime,
+			Line:           int64(c.Limits.PreLoginLine),
+			AuthLine:       int64(c.Limits.AuthLine),
+			Literal:        int64(c.Limits.PreLoginLiteral),
+			BadCommands:    c.Limits.BadCommands,
+			Connections:    c.Limits.Connections,
+			PerAddress:     c.Limits.PerAddress,
+			PerUserAddress: c.Limits.PerUserAddress,
+			PerUser:        c.Limits.PerUser,
+			MakeRoom:       c.Limits.MakeRoomAfter,
+			Trusted:        trusted(c),
+			Shutdown:       c.Limits.ShutdownPatience,
+		},
+		Log: sv.log,
+	}
+	if sv.certs != nil {
+		opt.TLS = sv.certs.Config()
+	}
+	return opt, nil
+}
+
+// identities gives the function that knows where a user's mail is.
+func identities(c *config.Config) (func(auth.User) (store.Identity, error), error) {
+	locator, err := c.Mail.Locator()
+	if err != nil {
+		return nil, err
+	}
+	var folders []store.Folder
+	for _, f := range c.Mail.Folder {
+		folders = append(folders, store.Folder{Name: store.Name(f.Name), Use: f.Use, Create: f.Create, Subscribe: f.Subscribe})
+	}
+	escapes := map[string]store.Escape{"none": store.EscapeNone, "backslash": store.EscapeBackslash, "courier": store.EscapeCourier}
+	return func(u auth.User) (store.Identity, error) {
+		p, err := locator.Place(u.Name, u.Home, u.Mail)
+		if err != nil {
+			return store.Identity{}, err
+		}
+		return store.Identity{
+			User:      u.Name,
+			Login:     u.Login,
+			Groups:    u.Groups,
+			Separator: c.Mail.Separator[0],
+			Quota:     store.Limits{Bytes: u.QuotaBytes, Messages: u.QuotaMessages, MessageBytes: int64(c.Limits.Message)},
+			Roots: []store.Root{{
+				Prefix:      c.Mail.Prefix,
+				Layout:      store.Layout(p.Layout),
+				Mail:        p.Mail,
+				Inbox:       p.Inbox,
+				Control:     p.Control,
+				Index:       p.Index,
+				UTF8:        p.UTF8,
+				Escape:      escapes[p.Escape],
+				MailDir:     p.MailDir,
+				SubsFile:    p.SubsFile,
+				Create:      c.Mail.Create,
+				Folders:     folders,
+				FollowLinks: c.Mail.LinkTo,
+			}},
+		}, nil
+	}, nil
+}
+
+// reload puts a changed configuration in force, as a whole or not at all.
+func (sv *service) reload() {
+	sv.notify(daemon.SdNotifyReloading + "\nMONOTONIC_USEC=" + daemon.SdNotifyMonotonicUsec())
+	defer sv.notify(daemon.SdNotifyReady)
+	fresh, err := config.Load(sv.path)
+	if err == nil {
+		err = fresh.Check(time.Now())
+	}
+	if err != nil {
+		var problems config.Problems
+		if !errors.As(err, &problems) {
+			problems = config.Problems{{Text: err.Error()}}
+		}
+		for _, p := range problems {
+			sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", p.String())
+		}
+		return
+	}
+	live, restart := config.Changes(sv.config, fresh)
+	c := config.Merge(sv.config, fresh)
+	opt, err := sv.options(c)
+	if err == nil && sv.certs != nil {
+		_, err = sv.certs.Reload(keyPairs(c), minVersion(c))
+	}
+	if err != nil {
+		sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", err)
+		return
+	}
+	if err := sv.auth.Reload(); err != nil {
+		sv.log.Error("the passwd file stays as it was", "event", "reload_failed", "path", c.Auth.PasswdFile, "err", err)
+	}
+	sv.server.Reconfigure(opt)
+	sv.level.Set(levels[c.Log.Level])
+	sv.config = c
+	sv.log.Info("configuration read again", "event", "reload", "changed", live)
+	if len(restart) > 0 {
+		sv.log.Warn("these changes wait for a restart", "event", "reload_restart", "keys", restart)
+	}
+}
+
+// close flushes the store and ends the watches.
+func (sv *service) close() (err error) {
+	if sv.store != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err = sv.store.Close(ctx)
+	}
+	if sv.certs != nil {
+		err = errors.Join(err, sv.certs.Close())
+	}
+	if sv.auth != nil {
+		err = errors.Join(err, sv.auth.Close())
+	}
+	return err
+}
+
+// notify tells systemd, where it is there.
+func (sv *service) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		sv.log.Warn("systemd cannot be told", "event", "notify_failed", "err", err)
+	}
+}
+
+// specs gives the sockets that a configuration asks for.
+func specs(c *config.Config) (list []server.Spec) {
+	for _, l := range c.Listen {
+		mode := server.Implicit
+		switch {
+		case l.Plaintext:
+			mode = server.Plaintext
+		case l.STARTTLS:
+			mode = server.STARTTLS
+		}
+		list = append(list, server.Spec{Address: l.Address, Mode: mode})
+	}
+	return list
+}
+
+func keyPairs(c *config.Config) (list []server.KeyPair) {
+	if c.TLS.Cert != "" {
+		list = append(list, server.KeyPair{Cert: c.TLS.Cert, Key: c.TLS.Key})
+	}
+	for _, p := range c.TLS.Certificate {
+		list = append(list, server.KeyPair{Cert: p.Cert, Key: p.Key})
+	}
+	return list
+}
+
+func minVersion(c *config.Config) uint16 {
+	if c.TLS.MinVersion == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+// trusted gives limits.trusted_networks; Check has seen that they parse.
+func trusted(c *config.Config) (list []netip.Prefix) {
+	for _, s := range c.Limits.TrustedNetworks {
+		if p, err := config.ParseNetwork(s); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
