@@ -18,8 +18,8 @@ type relocated struct {
 
 // rename gives a mailbox and all below it other names; durable. Each mailbox moves
 // whole, by one rename of its directory, parents first: a crash leaves some under the
-// old name and the rest under the new, none in both, and doing it again goes on. What
-// was moved is told in failure too. t.mu is held.
+// old name and the rest under the new, each readable and none in both. What was moved
+// is told in failure too. t.mu is held.
 //
 // ErrNotFound, ErrExists, ErrCannot.
 func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {

@@ -118,6 +118,9 @@ func writeUIDValidity(d fsys.Dir, v uint32) error {
 		return err
 	}
 	defer f.Close()
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
 	if _, err := fmt.Fprintf(f, "%08x", v); err != nil {
 		return err
 	}
