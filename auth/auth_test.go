@@ -130,7 +130,7 @@ func TestUserFields(t *testing.T) {
 	}
 	u, err = a.Login(t.Context(), "other", "secret", home)
 	if err != nil || u.Name != "ann" || u.Login != "other" || u.UID != 1000 || u.GID != 1001 || !u.HasUID || !u.HasGID ||
-		u.Mail != "maildir:/var/vmail//ann" || u.QuotaBytes != 10<<20 || u.QuotaMessages != 100 || !slices.Equal(u.Groups, []string{"a", "b"}) {
+		u.Mail != "maildir:/var/vmail/%d/%n" || u.QuotaBytes != 10<<20 || u.QuotaMessages != 100 || !slices.Equal(u.Groups, []string{"a", "b"}) {
 		t.Errorf("user= does not give the other's mail: %+v, %v", u, err)
 	}
 	if u, _ = a.Lookup("oldform", home); u.Mail != "/var/mail/oldform" {

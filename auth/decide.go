@@ -130,7 +130,7 @@ func (t *table) user(e *entry, login string, at Attempt) User {
 			u.Fields[k] = expand(v, u.Name, at)
 		}
 	}
-	u.Mail = u.Fields["userdb_mail"]
+	u.Mail = e.fields["userdb_mail"]
 	if g := u.Fields["userdb_acl_groups"]; g != "" {
 		u.Groups = strings.Split(g, ",")
 	}

@@ -48,24 +48,20 @@ func Edit(path string, create, keepCase bool, fn func(*PasswordFile) error) erro
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
-	lock, err := lockFile(path, create)
+	lock, created, err := lockFile(path, create)
 	if err != nil {
 		return err
 	}
 	defer lock.Close() // and with it the lock
-	b, _, err := readFile(path)
+	f, err := openPasswordFile(path, keepCase)
 	if err != nil {
 		return err
 	}
-	f := &PasswordFile{path: path, lower: !keepCase}
-	if len(b) > 0 {
-		f.lines = strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
-		if b[len(b)-1] == '\n' {
-			f.lines[len(f.lines)-1] += "\n"
-		}
-	}
 	before := strings.Join(f.lines, "")
 	if err := fn(f); err != nil {
+		if created {
+			err = errors.Join(err, os.Remove(path))
+		}
 		return err
 	}
 	after := strings.Join(f.lines, "")
@@ -78,30 +74,43 @@ func Edit(path string, create, keepCase bool, fn func(*PasswordFile) error) erro
 	return replace(path, lock, after)
 }
 
+func openPasswordFile(path string, keepCase bool) (*PasswordFile, error) {
+	b, _, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &PasswordFile{path: path, lower: !keepCase}
+	for line := range strings.Lines(string(b)) {
+		f.lines = append(f.lines, line)
+	}
+	return f, nil
+}
+
 // lockFile opens path and locks it. Whoever held the lock before may have put another
 // file there; then that one is locked.
-func lockFile(path string, create bool) (*os.File, error) {
-	flags := os.O_RDWR
-	if create {
-		flags |= os.O_CREATE
-	}
+func lockFile(path string, create bool) (f *os.File, created bool, err error) {
 	for {
-		f, err := os.OpenFile(path, flags, 0o640)
+		f, err = os.OpenFile(path, os.O_RDWR, 0)
+		if created = create && errors.Is(err, fs.ErrNotExist); created {
+			if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640); errors.Is(err, fs.ErrExist) {
+				continue // somebody else made it meanwhile
+			}
+		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if err := flock(f); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			return nil, false, fmt.Errorf("lock %s: %w", path, err)
 		}
 		mine, err1 := f.Stat()
 		now, err2 := os.Stat(path)
 		if err1 == nil && err2 == nil && os.SameFile(mine, now) {
-			return f, nil
+			return f, created, nil
 		}
 		f.Close()
 		if err := errors.Join(err1, err2); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return nil, false, err
 		}
 	}
 }
@@ -313,6 +322,15 @@ func List(path string, keepCase bool) ([]Listing, []Problem, error) {
 	}
 	slices.SortFunc(out, func(a, b Listing) int { return a.Line - b.Line })
 	return out, t.problems, nil
+}
+
+// Stored reads what stands for the password of user in a file. ErrNoUser.
+func Stored(path, user string) (string, error) {
+	f, err := openPasswordFile(path, true)
+	if err != nil {
+		return "", err
+	}
+	return f.Stored(user)
 }
 
 func storedOf(line string) string {

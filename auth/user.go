@@ -5,14 +5,17 @@ import (
 	"net/netip"
 )
 
-// User is who logged in, as the password file describes them. Paths and fields are
-// as written there, with the variables of the user's name put in.
+// User is who logged in, as the password file describes them. In Home and Fields the
+// variables of Dovecot (%u, %n, %d, ...) are replaced.
 type User struct {
 	Name  string // whose mail; another than Login when the entry has user=
 	Login string // the name that gave the password, folded as the file's keys are
 
 	Home string // "" when the file names none
-	Mail string // the mail location in Dovecot's words, "maildir:~/Maildir"; "" for none
+
+	// Mail is a mail location in Dovecot's words, "maildir:~/Maildir", as it is written:
+	// with variables, which stand for Name. "" for none.
+	Mail string
 
 	UID, GID       uint32
 	HasUID, HasGID bool // the file names them

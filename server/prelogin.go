@@ -389,8 +389,8 @@ func (d *door) startTLS(ctx context.Context, tag string) (answer, error) {
 	if err := d.enc.Flush(); err != nil {
 		return answer{}, err
 	}
-	conn := tls.Server(d.conn, d.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	conn, err := handshake(ctx, d.conn, d.tls, d.limits.Time)
+	if err != nil {
 		return answer{}, fmt.Errorf("TLS handshake: %w", err)
 	}
 	d.conn, d.secure, d.client = conn, true, ""

@@ -50,6 +50,8 @@ func verbs() []verb {
 		configCheckVerb,
 		configShowVerb,
 		configDefaultVerb,
+		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
+		authTestVerb,
 		helpVerb(),
 		versionVerb,
 	}
