@@ -58,6 +58,7 @@ func dial(t testing.TB, st store.Store, who store.Identity) *peer {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // ends when the client's end is closed
 		defer close(done)
+		defer server.Close()
 		Serve(ctx, server, Login{Who: who, Tag: "login", Secure: true}, st, Options{})
 	}()
 	t.Cleanup(func() {
