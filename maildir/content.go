@@ -21,7 +21,7 @@ import (
 //	1f 8b 08                  gzip
 //	"BZh" digit               bzip2
 //	28 b5 2f fd               zstd
-//	"Dovecot-LZ4" 0d 2a 9b c5 Dovecot's own framing of lz4   refused
+//	"Dovecot-LZ4" 0d 2a 9b c5 Dovecot's own framing of lz4: lz4.go
 //	"CRYPTED" 03 07           Dovecot's mail_crypt           refused
 //
 // All are read as if plain: sizes and offsets are those of the message's text with CRLF.
@@ -49,8 +49,8 @@ func openContent(f fsys.File) (store.Message, error) {
 		return newContent(f, -1, func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }), nil
 	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
 		return newContent(f, -1, newZstd), nil
-	case bytes.HasPrefix(head, []byte("Dovecot-LZ4\r\x2a\x9b\xc5")):
-		return nil, fmt.Errorf("the message is compressed with lz4 (rewrite it with doveadm): %w", store.ErrUnsupported)
+	case bytes.HasPrefix(head, []byte(lz4Magic)):
+		return newContent(f, -1, newLZ4), nil
 	case bytes.HasPrefix(head, []byte("CRYPTED\x03\x07")):
 		return nil, fmt.Errorf("the message is encrypted by Dovecot's mail_crypt: %w", store.ErrUnsupported)
 	}
