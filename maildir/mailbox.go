@@ -1,12 +1,27 @@
 package maildir
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
 	"roost/maildir/fsys"
+	"roost/maildir/index"
 	"roost/store"
 )
 
 // A placeKey tells one mailbox directory from all others, whatever its path.
 type placeKey struct{ dev, ino uint64 }
+
+func (k placeKey) less(o placeKey) bool {
+	return k.dev < o.dev || k.dev == o.dev && k.ino < o.ino
+}
 
 // A place is where a mailbox lies. The account side makes it from a name; the
 // mailbox core opens it, unless the mailbox with this key is open already.
@@ -44,4 +59,360 @@ func (d dirs) close() {
 	if d.box != nil {
 		d.box.Close()
 	}
+}
+
+// of gives the directory in which a message's file lies.
+func (d dirs) of(inNew bool) fsys.Dir {
+	if inNew {
+		return d.new
+	}
+	return d.cur
+}
+
+// mailbox is the one state of an open mailbox that all its holds share.
+//
+// Whoever changes files or the table holds files, for as long as that takes; mu is
+// held for microseconds by whoever reads or changes what is in memory. So the table
+// may be read under either lock, and is changed under both.
+type mailbox struct {
+	st   *Store
+	key  placeKey
+	user string
+	log  *slog.Logger
+
+	files    sync.Mutex // guards what is on disk, and everything down to mu
+	dirs     dirs       // set under mu too
+	list     uidState
+	keywords keywordState
+	index    indexState
+	watch    watchState
+	loaded   bool                // the table is that of the files
+	seen     dirStamps           // of the last complete look
+	doubt    bool                // something may have been missed: look before the next use
+	inNew    []imap.UID          // rows in new/, for tidyNew
+	strange  map[string]struct{} // names that were logged as no messages
+	warned   string              // the last warning
+	closed   bool
+	owner    fsys.File       // roost.lock; nil: another process's
+	snapshot *index.Snapshot // while loading
+	fileMode fs.FileMode
+	wg       sync.WaitGroup // the worker and its short helpers
+
+	newUIDValidity func() (uint32, error)
+
+	mu       sync.Mutex // guards everything below: no file call, no callback under it
+	name     store.Name // as the account that opened it last calls it
+	table    *table
+	versions *versions
+	lastMod  store.ModSeq
+	changed  changeLog // flags and keywords
+	vanished changeLog // expunged
+	recent   []imap.UID
+	queue    []*arrival // added messages that are not shown yet, by UID
+	pending  map[imap.UID]struct{}
+	counts   counts
+	holds    map[*hold]struct{}
+	writers  int      // holds that may write
+	dead     error    // why no hold is of use any more
+	known    []string // keywords, for FLAGS
+
+	readOnly bool // immutable after load: nothing can be written
+	noModSeq bool // immutable after load: another process owns the roost.* files
+
+	// Guarded by Store.mu.
+	refs    int
+	idle    time.Time     // since when refs is 0
+	ready   chan struct{} // closed when it was loaded, or loading failed with err
+	err     error
+	closing chan struct{} // closed when it is gone; nil before it goes
+}
+
+// counts are what STATUS asks, kept with each change.
+type counts struct{ unseen, deleted int }
+
+func (c *counts) add(f store.Flags, n int) {
+	if f&store.FlagSeen == 0 {
+		c.unseen += n
+	}
+	if f&store.FlagDeleted != 0 {
+		c.deleted += n
+	}
+}
+
+// An arrival is messages with neighbouring UIDs that are shown together, once they
+// are as durable as was promised and all with lower UIDs were shown.
+type arrival struct {
+	uids  []imap.UID
+	ready bool
+	shown chan struct{} // closed when shown, or dropped
+}
+
+// A step gathers what one command, one look or one handful of events changes in
+// the table, so that it becomes visible at once.
+type step struct {
+	renamed []renamed
+	gone    []imap.UID // ascending
+}
+
+// renamed is the state of a message's file after somebody gave it another name.
+type renamed struct {
+	uid      imap.UID
+	info     string
+	inNew    bool
+	flags    store.Flags
+	keywords store.Keywords
+}
+
+// nextModSeq gives the MODSEQ of a change that happens now. Called with mu held.
+func (m *mailbox) nextModSeqLocked() store.ModSeq {
+	m.lastMod = max(m.lastMod+1, store.ModSeq(m.st.opt.Clock().UnixMicro()))
+	return m.lastMod
+}
+
+// apply shows a step to all. Called with files held.
+func (m *mailbox) apply(s step) {
+	if len(s.renamed)+len(s.gone) == 0 {
+		return
+	}
+	m.spoil()
+	m.mu.Lock()
+	shown := m.changeLocked(s.renamed)
+	shown = m.removeLocked(s.gone) || shown
+	wakes := m.wakesLocked(shown)
+	m.mu.Unlock()
+	wakeAll(wakes)
+}
+
+// changeLocked notes new names, and the flags that they carry.
+func (m *mailbox) changeLocked(list []renamed) (shown bool) {
+	var mod store.ModSeq
+	for _, c := range list {
+		i, ok := m.table.find(c.uid)
+		if !ok {
+			continue
+		}
+		r := &m.table.rows[i]
+		m.table.setInfo(i, c.info)
+		r.state &^= rowInNew
+		if c.inNew {
+			r.state |= rowInNew
+			m.inNew = append(m.inNew, c.uid)
+		}
+		if r.flags == c.flags && r.keywords == c.keywords {
+			continue
+		}
+		if r.internal == unknownTime { // listed, and seen for the first time
+			r.flags, r.keywords = c.flags, c.keywords
+			continue
+		}
+		_, hidden := m.pending[c.uid]
+		if !hidden {
+			m.counts.add(r.flags, -1)
+			m.counts.add(c.flags, 1)
+		}
+		r.flags, r.keywords = c.flags, c.keywords
+		if hidden {
+			continue // it gets its MODSEQ when it is shown
+		}
+		if mod == 0 {
+			mod = m.nextModSeqLocked()
+		}
+		r.modSeq = mod
+		m.changed.add(mod, c.uid)
+	}
+	if mod != 0 {
+		m.versions.touch(mod)
+		m.index.touch()
+	}
+	return mod != 0
+}
+
+// removeLocked expunges.
+func (m *mailbox) removeLocked(gone []imap.UID) (shown bool) {
+	var told []imap.UID
+	for _, uid := range gone {
+		i, ok := m.table.find(uid)
+		if !ok {
+			continue
+		}
+		m.table.remove(i)
+		m.index.touch()
+		if _, hidden := m.pending[uid]; hidden {
+			continue
+		}
+		m.counts.add(m.table.rows[i].flags, -1)
+		told = append(told, uid)
+	}
+	if m.table.wasteful() {
+		m.table.compact()
+	}
+	if len(told) == 0 {
+		return false
+	}
+	mod := m.nextModSeqLocked()
+	m.vanished.add(mod, told...)
+	m.versions.shrink(told, mod)
+	m.recent = slices.DeleteFunc(m.recent, func(u imap.UID) bool {
+		_, ok := slices.BinarySearch(told, u)
+		return ok
+	})
+	return true
+}
+
+// A newcomer is a message that gets its row.
+type newcomer struct {
+	row
+	baseName, info string
+}
+
+// enqueue gives messages their rows, out of sight. Their UIDs ascend and are above
+// all others. Called with files held.
+func (m *mailbox) enqueue(list []newcomer) *arrival {
+	m.spoil()
+	a := &arrival{shown: make(chan struct{})}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range list {
+		m.table.add(n.row, n.baseName, n.info)
+		a.uids = append(a.uids, n.uid)
+		m.pending[n.uid] = struct{}{}
+		if n.inNew() {
+			m.inNew = append(m.inNew, n.uid)
+		}
+	}
+	m.index.touch()
+	m.queue = append(m.queue, a)
+	return a
+}
+
+// show lets an arrival be seen as soon as all before it are.
+func (m *mailbox) show(a *arrival) {
+	m.mu.Lock()
+	a.ready = true
+	wakes := m.wakesLocked(m.showLocked())
+	m.mu.Unlock()
+	wakeAll(wakes)
+}
+
+func (m *mailbox) showLocked() (shown bool) {
+	var mod store.ModSeq
+	for len(m.queue) > 0 && m.queue[0].ready {
+		a := m.queue[0]
+		m.queue = slices.Delete(m.queue, 0, 1)
+		for _, uid := range a.uids {
+			delete(m.pending, uid)
+			i, ok := m.table.find(uid)
+			if !ok {
+				continue // gone before it was seen
+			}
+			if mod == 0 {
+				mod = m.nextModSeqLocked()
+			}
+			r := &m.table.rows[i]
+			r.modSeq = mod
+			m.counts.add(r.flags, 1)
+			m.versions.grow(uid, mod)
+			m.recent = append(m.recent, uid)
+		}
+		close(a.shown)
+	}
+	return mod != 0
+}
+
+// drop takes an arrival back: it was not made durable.
+func (m *mailbox) drop(a *arrival) {
+	m.mu.Lock()
+	for _, uid := range a.uids {
+		if i, ok := m.table.find(uid); ok {
+			m.table.remove(i)
+		}
+	}
+	a.ready = true
+	wakes := m.wakesLocked(m.showLocked())
+	m.mu.Unlock()
+	wakeAll(wakes)
+}
+
+// wakesLocked gathers the wake-ups of all holds.
+func (m *mailbox) wakesLocked(shown bool) []func() {
+	if !shown {
+		return nil
+	}
+	wakes := make([]func(), 0, len(m.holds))
+	for h := range m.holds {
+		if h.wake != nil {
+			wakes = append(wakes, h.wake)
+		}
+	}
+	return wakes
+}
+
+func wakeAll(wakes []func()) {
+	for _, wake := range wakes {
+		wake()
+	}
+}
+
+// kill ends all holds: nothing but Close is useful from now on.
+func (m *mailbox) kill(why error) {
+	m.mu.Lock()
+	if m.dead == nil {
+		m.dead = why
+	}
+	wakes := m.wakesLocked(true)
+	m.mu.Unlock()
+	wakeAll(wakes)
+}
+
+// alive fails when the mailbox was replaced.
+func (m *mailbox) alive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead
+}
+
+// newest is the newest View.
+func (m *mailbox) newest() store.View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.versions.now
+}
+
+// status counts. Called after a look.
+func (m *mailbox) status() (store.Status, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead != nil {
+		return store.Status{}, m.dead
+	}
+	v := m.versions.now
+	return store.Status{
+		Messages: uint32(v.UIDs.Len()), Unseen: uint32(m.counts.unseen), Deleted: uint32(m.counts.deleted),
+		Recent: uint32(len(m.recent)), UIDValidity: m.list.validity, UIDNext: v.UIDNext,
+		HighestModSeq: v.ModSeq, ID: m.list.id(),
+	}, nil
+}
+
+// wrap says of which mailbox an error is, and gives what the protocol decides on.
+func (m *mailbox) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	m.mu.Lock()
+	name := m.name
+	m.mu.Unlock()
+	return fmt.Errorf("%s %q: %w", op, name, storageError(err))
+}
+
+// isKnown reports whether an error carries a decision already.
+func isKnown(err error) bool {
+	for _, known := range []error{
+		store.ErrNotFound, store.ErrNoPermission, store.ErrReadOnly, store.ErrOverQuota, store.ErrTooBig, store.ErrGone,
+		store.ErrReplaced, store.ErrUnreadable, store.ErrUnsupported, store.ErrInUse, store.ErrLimit, store.ErrUnavailable,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }

@@ -2,11 +2,20 @@ package maildir
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"roost/maildir/fsys"
+	"roost/maildir/uidlist"
+	"roost/maildir/watch"
 	"roost/store"
 )
 
@@ -16,17 +25,36 @@ type Options struct {
 	Clock store.Clock // time.Now
 	Host  string      // in the names of new files and in locks; the kernel's host name
 	PID   int         // os.Getpid()
-	Boot  string      // tells one boot of the machine from the next; read from the kernel
+	Boot  string      // tells one boot of the machine from the next; the kernel's boot id
 	Log   *slog.Logger
 
 	// Linger is how long a mailbox stays open after its last session; 0 is 5 minutes.
 	Linger time.Duration
 	// MaxOpen bounds the mailboxes that linger; 0 follows from RLIMIT_NOFILE.
 	MaxOpen int
-	// Poll turns events off: every mailbox is looked at instead, as on a network
-	// filesystem. PollEvery is how often; 0 is 10 seconds.
+
+	// Watch tells of changes; nil is fsnotify. Poll turns events off: mailboxes are
+	// looked at instead, every PollEvery, as on a network filesystem; 0 is 5 seconds.
+	Watch     watch.Watcher
 	Poll      bool
 	PollEvery time.Duration
+}
+
+// Store serves Maildir trees: store.Store. Safe for concurrent use.
+type Store struct {
+	opt   Options
+	names *namer
+	trees trees // roots in use, by the accounts: layout.go
+	watch watch.Watcher
+	env   *uidlist.Env
+
+	mu     sync.Mutex // guards open, and refs to closing of each mailbox
+	open   map[placeKey]*mailbox
+	graves []*mailbox // replaced while nobody held them: to be closed
+	closed bool
+
+	stop chan struct{} // ends housekeep
+	wg   sync.WaitGroup
 }
 
 // New makes the store of the Maildirs of this machine.
@@ -40,12 +68,20 @@ func New(opt Options) (*Store, error) {
 	if opt.Host == "" {
 		host, err := os.Hostname()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("find the name of this host: %w", err)
 		}
 		opt.Host = host
 	}
 	if opt.PID == 0 {
 		opt.PID = os.Getpid()
+	}
+	if opt.Boot == "" {
+		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err == nil {
+			opt.Boot = strings.TrimSpace(string(b))
+		} else {
+			opt.Boot = "unknown" // as if it always were the same boot: the syncs remain
+		}
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -53,40 +89,295 @@ func New(opt Options) (*Store, error) {
 	if opt.Linger == 0 {
 		opt.Linger = 5 * time.Minute
 	}
-	if opt.PollEvery == 0 {
-		opt.PollEvery = 10 * time.Second
+	if opt.MaxOpen == 0 {
+		opt.MaxOpen = lingerBound()
 	}
-	return &Store{opt: opt, names: newNamer(opt.Host, opt.PID)}, nil
+	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch}
+	s.env = uidlist.System()
+	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
+	if s.watch == nil {
+		s.watch = watch.NewSystem(watch.Options{Log: opt.Log, Poll: opt.Poll, Interval: opt.PollEvery})
+	}
+	s.wg.Go(s.housekeep) // ends by stop; joined in Close
+	return s, nil
 }
 
-// Store serves Maildir trees: store.Store. Safe for concurrent use.
-type Store struct {
-	opt   Options
-	names *namer
+// lingerBound spends half of the descriptors on mailboxes that nobody holds.
+func lingerBound() int {
+	const each = 7 // four to six directories, roost.lock
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
+		return 100
+	}
+	return int(min(max(lim.Cur/2/each, 8), 10_000))
+}
+
+// Close implements store.Store.
+func (s *Store) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	close(s.stop)
+	s.wg.Wait()
+	s.mu.Lock()
+	var rest []*mailbox
+	for _, m := range s.open {
+		rest = append(rest, m)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, m := range rest {
+		errs = append(errs, s.evict(m, true))
+	}
+	s.bury()
+	errs = append(errs, s.watch.Close())
+	return errors.Join(errs...)
+}
+
+// forget takes a mailbox out of the registry that was replaced. It is closed when its
+// last hold is, or soon where there is none.
+func (s *Store) forget(m *mailbox) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[m.key] == m {
+		delete(s.open, m.key)
+	}
+	if m.refs == 0 {
+		s.graves = append(s.graves, m)
+	}
+}
+
+// bury closes what was forgotten.
+func (s *Store) bury() {
+	s.mu.Lock()
+	graves := s.graves
+	s.graves = nil
+	s.mu.Unlock()
+	for _, m := range graves {
+		m.close(false) // nothing to save: it was replaced
+	}
+}
+
+// acquire gives the open mailbox of a place, opened if need be. Every acquire has
+// its release.
+func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
+	for {
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("open %q: the store is closed: %w", p.name, store.ErrUnavailable)
+		}
+		m := s.open[p.key]
+		if m == nil {
+			m = newMailbox(s, p)
+			s.open[p.key] = m
+			s.mu.Unlock()
+			err := m.load(p)
+			s.mu.Lock()
+			if m.err = err; err != nil {
+				delete(s.open, p.key)
+			}
+			close(m.ready)
+			s.mu.Unlock()
+			if err != nil {
+				return nil, fmt.Errorf("open %q: %w", p.name, storageError(err))
+			}
+			return m, nil
+		}
+		if m.closing != nil {
+			closing := m.closing
+			s.mu.Unlock()
+			select {
+			case <-closing:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		m.refs++
+		s.mu.Unlock()
+		select {
+		case <-m.ready:
+		case <-ctx.Done():
+			s.release(m)
+			return nil, ctx.Err()
+		}
+		if m.err != nil {
+			// The opener's failure is not necessarily ours: its context may have ended.
+			return nil, fmt.Errorf("open %q: %w", p.name, storageError(m.err))
+		}
+		return m, nil
+	}
+}
+
+// release gives a mailbox back. It lingers, unless it is dead.
+func (s *Store) release(m *mailbox) {
+	dead := m.alive() != nil
+	s.mu.Lock()
+	m.refs--
+	last := m.refs == 0
+	m.idle = time.Now()
+	if last && dead && s.open[m.key] == m {
+		delete(s.open, m.key)
+	}
+	s.mu.Unlock()
+	if last && dead {
+		m.close(false)
+	}
+}
+
+// housekeep lets mailboxes go that nobody used for a while, and looks at those of
+// which no events tell.
+func (s *Store) housekeep() {
+	sweep := time.NewTicker(max(min(s.opt.Linger/4, 30*time.Second), 10*time.Millisecond))
+	defer sweep.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-sweep.C:
+			s.bury()
+			for _, m := range s.overdue() {
+				if err := s.evict(m, false); err != nil {
+					s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)
+				}
+			}
+		}
+	}
+}
+
+// overdue are the mailboxes that lingered long enough, and the oldest of too many.
+func (s *Store) overdue() []*mailbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var idle []*mailbox
+	for _, m := range s.open {
+		if m.refs == 0 && m.closing == nil {
+			idle = append(idle, m)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *mailbox) int { return a.idle.Compare(b.idle) })
+	n := max(len(idle)-s.opt.MaxOpen, 0)
+	for n < len(idle) && time.Since(idle[n].idle) > s.opt.Linger {
+		n++
+	}
+	return idle[:n]
+}
+
+// evict closes a mailbox that nobody uses, or, with force, whoever does.
+func (s *Store) evict(m *mailbox, force bool) error {
+	s.mu.Lock()
+	if m.closing != nil || m.refs > 0 && !force {
+		s.mu.Unlock()
+		return nil
+	}
+	m.closing = make(chan struct{})
+	s.mu.Unlock()
+	err := m.close(true)
+	s.mu.Lock()
+	if s.open[m.key] == m {
+		delete(s.open, m.key)
+	}
+	s.mu.Unlock()
+	close(m.closing)
+	return err
 }
 
 // hold opens a mailbox for one session; see store.Account.Hold. resolve finds the
 // place of another mailbox of the account, for Copy and Move.
 func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), resolve func(store.Name) (place, error)) (store.Mailbox, error) {
-	return nil, store.ErrUnavailable
-}
-
-// batch begins to add messages to a mailbox; see store.Account.Batch.
-func (s *Store) batch(ctx context.Context, p place, limits store.Limits) (store.Batch, error) {
-	return nil, store.ErrUnavailable
+	m, err := s.acquire(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	h, err := m.hold(p.name, write, wake, resolve)
+	if err != nil {
+		s.release(m)
+		return nil, fmt.Errorf("open %q: %w", p.name, storageError(err))
+	}
+	return h, nil
 }
 
 // status counts a mailbox; see store.Account.Status.
 func (s *Store) status(ctx context.Context, p place, exact bool) (store.Status, error) {
-	return store.Status{}, store.ErrUnavailable
+	m, err := s.acquire(ctx, p)
+	if err != nil {
+		return store.Status{}, err
+	}
+	defer s.release(m)
+	if err := m.refresh(); err != nil {
+		return store.Status{}, m.wrap("status of", err)
+	}
+	st, err := m.status()
+	if err == nil && exact {
+		st.Size, err = m.totalSize(ctx)
+	}
+	return st, m.wrap("status of", err)
 }
 
 // replaced ends all holds of a mailbox with store.ErrReplaced: it was deleted.
-func (s *Store) replaced(key placeKey) {}
+func (s *Store) replaced(key placeKey) {
+	s.mu.Lock()
+	m := s.open[key]
+	if m != nil {
+		delete(s.open, key) // who opens this inode again opens another mailbox
+	}
+	s.mu.Unlock()
+	if m == nil {
+		return
+	}
+	<-m.ready
+	if m.err != nil {
+		return
+	}
+	m.files.Lock()
+	m.abandon()
+	m.files.Unlock()
+	s.bury()
+}
 
 // moved tells that a mailbox directory has another path now, with all in it: its
 // holds live on, its watches are set anew.
-func (s *Store) moved(key placeKey, path string) {}
+func (s *Store) moved(key placeKey, path string) {
+	s.mu.Lock()
+	m := s.open[key]
+	if m != nil {
+		m.refs++
+	}
+	s.mu.Unlock()
+	if m == nil {
+		return
+	}
+	<-m.ready
+	if m.err == nil {
+		m.movedTo(path)
+	}
+	s.release(m)
+}
 
-// moveAll moves every message of one mailbox to another, as RENAME of INBOX does.
-func (s *Store) moveAll(ctx context.Context, from, to place) error { return store.ErrUnavailable }
+// storageError adds what the protocol decides on to what the system said.
+func storageError(err error) error {
+	if err == nil || isKnown(err) {
+		return err
+	}
+	for _, e := range []struct {
+		errno error
+		means error
+	}{
+		{syscall.ENOSPC, store.ErrOverQuota}, {syscall.EDQUOT, store.ErrOverQuota},
+		{syscall.EROFS, store.ErrReadOnly},
+		{fs.ErrPermission, store.ErrNoPermission},
+		{syscall.EMFILE, store.ErrLimit}, {syscall.ENFILE, store.ErrLimit},
+		{syscall.EFBIG, store.ErrTooBig},
+	} {
+		if errors.Is(err, e.errno) {
+			return fmt.Errorf("%w: %w", e.means, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+}
+
+// isExist, isNotExist and isClosed name the outcomes that calls on names decide on.
+func isExist(err error) bool    { return errors.Is(err, fs.ErrExist) }
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+func isClosed(err error) bool   { return errors.Is(err, fs.ErrClosed) }

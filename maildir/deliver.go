@@ -1,0 +1,342 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+// The way of a message that we write ourselves: file written and synced in tmp/;
+// then, under one hold of the dotlock, the link into new/ or cur/ and its line in the
+// uidlist (else a Dovecot, or our own watch, gives the file another UID in between);
+// then the syncs of the directory and the uidlist, shared with all who wait for the
+// same; only then is it shown, and acknowledged.
+
+// staged is a message in tmp/ that is ready to be shown.
+type staged struct {
+	tmp      string // its name there
+	base     string // its name to be
+	flags    store.Flags
+	keywords []string
+	internal int64
+	size     int64 // with CRLF
+}
+
+// batch implements store.Batch.
+type batch struct {
+	m      *mailbox
+	name   store.Name
+	limits store.Limits
+	list   []staged
+	notes  []map[store.NoteKind][]byte
+	err    error // of an Add: nothing can be committed then
+	closed bool
+}
+
+// batch begins to add messages to a mailbox; see store.Account.Batch.
+func (s *Store) batch(ctx context.Context, p place, limits store.Limits) (store.Batch, error) {
+	m, err := s.acquire(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{m: m, name: p.name, limits: limits}
+	if !m.writable() {
+		b.Close()
+		return nil, fmt.Errorf("add to %q: %w", p.name, store.ErrNoPermission)
+	}
+	return b, nil
+}
+
+// Admit implements store.Batch.
+func (b *batch) Admit(size int64) error {
+	if limit := b.limits.MessageBytes; limit > 0 && size > limit {
+		return fmt.Errorf("%d bytes, %d are allowed: %w", size, limit, store.ErrTooBig)
+	}
+	return nil
+}
+
+// Add implements store.Batch.
+func (b *batch) Add(ctx context.Context, meta store.Meta, r io.Reader) error {
+	if b.err == nil {
+		if b.err = b.add(ctx, meta, r); b.err != nil {
+			b.err = fmt.Errorf("add to %q: %w", b.name, storageError(b.err))
+		}
+	}
+	return b.err
+}
+
+func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
+	m := b.m
+	if err := m.alive(); err != nil {
+		return fmt.Errorf("%w: it was deleted", store.ErrNotFound)
+	}
+	now := m.st.opt.Clock()
+	if meta.Time.IsZero() {
+		meta.Time = now
+	}
+	s := staged{tmp: m.st.names.next(now), internal: meta.Time.Unix()}
+	s.flags, s.keywords, _ = store.SplitFlags(meta.Flags)
+	in := &limitedReader{ctx: ctx, r: r, left: b.limits.MessageBytes, bounded: b.limits.MessageBytes > 0}
+	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, in, meta.Time)
+	if err != nil {
+		return err
+	}
+	s.base, s.size = withSizes(s.tmp, size, crlf), crlf
+	b.list = append(b.list, s)
+	var notes map[store.NoteKind][]byte
+	if meta.Notes != nil {
+		notes = meta.Notes()
+	}
+	b.notes = append(b.notes, notes)
+	return nil
+}
+
+// writeStaged writes and syncs one file in tmp/, and leaves nothing there when that
+// fails. It counts the bytes, and those with each bare LF as two.
+func writeStaged(tmp fsys.Dir, name string, m *mailbox, r io.Reader, t time.Time) (size, crlf int64, err error) {
+	f, err := tmp.Create(name, m.fileMode)
+	if err != nil {
+		return 0, 0, err
+	}
+	count := &lineCounter{w: f}
+	_, err = io.Copy(count, r)
+	if err == nil {
+		err = tmp.SetTime(name, t)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		tmp.Remove(name) // best effort: what stays is cleaned after 36 hours
+		return 0, 0, err
+	}
+	return count.size, count.size + count.bare, nil
+}
+
+// lineCounter counts bytes and bare LFs on their way.
+type lineCounter struct {
+	w          io.Writer
+	size, bare int64
+	last       byte
+}
+
+func (c *lineCounter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	for i, b := range p[:n] {
+		if b == '\n' && (i > 0 && p[i-1] != '\r' || i == 0 && c.last != '\r') {
+			c.bare++
+		}
+	}
+	if n > 0 {
+		c.last = p[n-1]
+	}
+	c.size += int64(n)
+	return n, err
+}
+
+// limitedReader ends with ErrTooBig, or with its context.
+type limitedReader struct {
+	ctx     context.Context
+	r       io.Reader
+	left    int64
+	bounded bool
+}
+
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if err := l.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := l.r.Read(p)
+	if l.bounded {
+		if l.left -= int64(n); l.left < 0 {
+			return 0, store.ErrTooBig
+		}
+	}
+	return n, err
+}
+
+// Commit implements store.Batch.
+func (b *batch) Commit(ctx context.Context) (store.Copied, error) {
+	if b.err != nil {
+		return store.Copied{}, b.err
+	}
+	uids, err := b.m.commit(b.list)
+	if err != nil {
+		if errors.Is(err, store.ErrReplaced) {
+			err = fmt.Errorf("%w: it was deleted", store.ErrNotFound)
+		}
+		return store.Copied{}, fmt.Errorf("add to %q: %w", b.name, storageError(err))
+	}
+	b.list = nil
+	for i, uid := range uids {
+		for kind, note := range b.notes[i] {
+			b.m.putNote(uid, kind, note)
+		}
+	}
+	return store.Copied{UIDValidity: b.m.list.validity, To: uids}, nil
+}
+
+// Close implements store.Batch.
+func (b *batch) Close() error {
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	b.m.unstage(b.list)
+	b.list = nil
+	b.m.st.release(b.m)
+	return nil
+}
+
+// unstage removes files from tmp/.
+func (m *mailbox) unstage(list []staged) {
+	for _, s := range list {
+		if err := m.dirs.tmp.Remove(s.tmp); err != nil && !isNotExist(err) {
+			m.log.Warn("a file in tmp/ cannot be removed", "event", "tmp_left", "path", m.dirs.tmp.Path()+"/"+s.tmp, "err", err)
+		}
+	}
+}
+
+// commit shows staged messages, all or none, and gives their UIDs. It is durable on
+// return, and the files in tmp/ are gone; after an error they are still there.
+func (m *mailbox) commit(list []staged) ([]imap.UID, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	m.files.Lock()
+	a, steps, linked, err := m.link(list)
+	m.files.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.list.commits.run(steps...); err != nil {
+		m.files.Lock()
+		defer m.files.Unlock()
+		for _, s := range linked {
+			m.dirs.of(s.inNew).Remove(s.name) // best effort: what stays is found by a look
+		}
+		m.drop(a)
+		m.doubt = true
+		return nil, err
+	}
+	m.unstage(list)
+	m.show(a)
+	<-a.shown
+	if m.hasWriter() {
+		m.wake() // for what lies in new/
+	}
+	return a.uids, nil
+}
+
+// link gives staged messages their names and UIDs. Called with files held.
+func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []sighting, err error) {
+	if err := m.alive(); err != nil {
+		return nil, nil, nil, err
+	}
+	if m.list.volatile {
+		return nil, nil, nil, fmt.Errorf("%w: its UIDs cannot be recorded", store.ErrUnavailable)
+	}
+	m.ensureMark()
+	arrivals, err := m.describe(list)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	err = m.withListLock(func() (err error) {
+		for i, s := range list {
+			at := sighting{arrivals[i].baseName + arrivals[i].info, arrivals[i].inNew()}
+			if err = m.dirs.tmp.Link(s.tmp, m.dirs.of(at.inNew), at.name); err != nil {
+				break
+			}
+			linked = append(linked, at)
+		}
+		if err == nil {
+			a, err = m.assign(arrivals, true)
+		}
+		if err != nil {
+			for _, s := range linked {
+				m.dirs.of(s.inNew).Remove(s.name) // best effort: what stays is found by a look
+			}
+			linked = nil
+		}
+		return err
+	})
+	if err != nil {
+		if a != nil { // only the unlocking failed
+			m.drop(a)
+		}
+		return nil, nil, nil, err
+	}
+	return a, m.syncSteps(arrivals), linked, nil
+}
+
+// describe makes the rows of staged messages. Keywords get their letters first.
+func (m *mailbox) describe(list []staged) ([]newcomer, error) {
+	var all []string
+	for _, s := range list {
+		all = append(all, s.keywords...)
+	}
+	places, err := m.spell(all)
+	if err != nil {
+		return nil, err
+	}
+	extra := map[string][]string{}
+	out := make([]newcomer, len(list))
+	for i, s := range list {
+		var letters letterSet
+		var more []string
+		for _, k := range s.keywords {
+			switch p := places[strings.ToLower(k)]; {
+			case p.letter >= 0:
+				letters |= 1 << p.letter
+			case !slices.Contains(more, p.name):
+				more = append(more, p.name)
+			}
+		}
+		n := newcomer{baseName: s.base}
+		n.flags, n.internal, n.size = s.flags, s.internal, s.size
+		if len(more) > 0 {
+			extra[s.base] = more
+		}
+		if s.flags != 0 || letters != 0 {
+			n.info = withFlags(s.base, s.flags, letters)[len(s.base):]
+		} else {
+			n.state |= rowInNew
+		}
+		out[i] = n
+	}
+	if err := m.saveExtra(extra, true); err != nil {
+		return nil, err
+	}
+	for i := range out {
+		_, letters := flagsOf(out[i].baseName + out[i].info)
+		out[i].row.keywords = m.keywords.of(out[i].baseName, letters)
+	}
+	return out, nil
+}
+
+// syncSteps are what makes newcomers durable.
+func (m *mailbox) syncSteps(list []newcomer) (steps []syncStep) {
+	var inNew, inCur bool
+	for _, n := range list {
+		inNew, inCur = inNew || n.inNew(), inCur || !n.inNew()
+	}
+	if inNew {
+		steps = append(steps, syncStep{"new", m.dirs.new.Sync})
+	}
+	if inCur {
+		steps = append(steps, syncStep{"cur", m.dirs.cur.Sync})
+	}
+	return append(steps, syncStep{"list", m.list.file.Sync})
+}

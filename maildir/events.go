@@ -1,0 +1,440 @@
+package maildir
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/maildir/uidlist"
+	"roost/maildir/watch"
+	"roost/store"
+)
+
+const (
+	// suspectFor is how long a file whose name is gone has to turn up under another,
+	// before the directories are looked at for proof.
+	suspectFor = 30 * time.Millisecond
+
+	// doubtFor is how soon a look that could not be finished is tried again.
+	doubtFor = time.Second
+)
+
+// watchState is the mailbox's subscriptions, and the goroutine that serves them. An
+// event's name says that something happened to it; what, is asked of the file.
+type watchState struct {
+	subs     [3]*watch.Sub // of subDirs
+	paths    [3]fsys.Dir   // the directories by a path that they got later; nil: as opened
+	polled   atomic.Bool   // events come seldom or never: who wants to know must look
+	suspects map[imap.UID]struct{}
+
+	kick chan struct{}
+	stop chan struct{} // nil before the goroutine runs
+}
+
+// The directories watched, and their places in subs.
+const (
+	subNew = iota
+	subCur
+	subBox
+)
+
+// subscribe sets the watches; what was there before is looked for afterwards.
+func (m *mailbox) subscribe() error {
+	w := &m.watch
+	m.unsubscribe()
+	at := w.paths
+	if at[subBox] == nil {
+		at = [3]fsys.Dir{subNew: m.dirs.new, subCur: m.dirs.cur, subBox: m.dirs.box}
+	}
+	polled := false
+	for i, dir := range at {
+		sub, err := m.st.watch.Add(dir, m.user, m.wake)
+		if err != nil {
+			return err
+		}
+		w.subs[i] = sub
+		polled = polled || sub.Polled()
+	}
+	w.polled.Store(polled)
+	return nil
+}
+
+// closePaths lets the directories go that were opened to watch them by a new path.
+func (w *watchState) closePaths() {
+	for i, d := range w.paths {
+		if d != nil {
+			d.Close()
+		}
+		w.paths[i] = nil
+	}
+}
+
+// path is where the mailbox is, as far as is known.
+func (m *mailbox) path() string {
+	if d := m.watch.paths[subBox]; d != nil {
+		return d.Path()
+	}
+	return m.dirs.box.Path()
+}
+
+func (m *mailbox) unsubscribe() {
+	for i, sub := range m.watch.subs {
+		if sub != nil {
+			sub.Close()
+			m.watch.subs[i] = nil
+		}
+	}
+}
+
+// wake lets the worker run. It never blocks.
+func (m *mailbox) wake() {
+	select {
+	case m.watch.kick <- struct{}{}:
+	default:
+	}
+}
+
+// work serves events. Ends by stop; joined in close.
+func (m *mailbox) work() {
+	var (
+		suspect, doubt, sync *time.Timer
+		c                    = func(t *time.Timer) <-chan time.Time {
+			if t == nil {
+				return nil
+			}
+			return t.C
+		}
+	)
+	for {
+		select {
+		case <-m.watch.stop:
+			for _, t := range []*time.Timer{suspect, doubt, sync} {
+				if t != nil {
+					t.Stop()
+				}
+			}
+			return
+		case <-m.watch.kick:
+		case <-c(suspect):
+			suspect = nil
+			m.files.Lock()
+			m.convict()
+			m.files.Unlock()
+		case <-c(doubt):
+			doubt = nil
+		case <-c(sync):
+			sync = nil
+			m.wg.Go(m.syncLines) // short; joined in close
+		}
+		m.files.Lock()
+		m.pull()
+		if suspect == nil && len(m.watch.suspects) > 0 {
+			suspect = time.NewTimer(suspectFor)
+		}
+		if doubt == nil && (m.doubt || m.list.volatile) {
+			doubt = time.NewTimer(doubtFor)
+		}
+		if sync == nil && m.list.unsynced {
+			sync = time.NewTimer(syncLater)
+		}
+		m.files.Unlock()
+	}
+}
+
+// syncLines makes lines durable that only announced deliveries.
+func (m *mailbox) syncLines() {
+	m.files.Lock()
+	due := m.list.unsynced
+	m.list.unsynced = false
+	m.files.Unlock()
+	if !due {
+		return
+	}
+	if err := m.list.file.Sync(); err != nil {
+		m.files.Lock()
+		m.list.unsynced = true
+		m.files.Unlock()
+		m.log.Error("UIDs that were shown are not durable yet; the file is synced again", "event", "sync", "path", m.dirs.control.Path(), "err", err)
+	}
+}
+
+// later has the worker sync the lines soon.
+func (m *mailbox) later() { m.wake() }
+
+// pull takes in what the watches told. Called with files held.
+func (m *mailbox) pull() {
+	if m.alive() != nil || !m.loaded {
+		return
+	}
+	var names [3][]string
+	look := m.doubt
+	lost := false
+	for i, sub := range m.watch.subs {
+		if sub == nil {
+			lost = true
+			continue
+		}
+		r := sub.Pull()
+		names[i] = r.Names
+		look = look || r.Look
+		lost = lost || r.Lost
+	}
+	if lost {
+		if m.rewatch(); m.alive() != nil {
+			return
+		}
+		look = true
+	}
+	if m.list.volatile && !m.readOnly {
+		m.tryToRecord()
+	}
+	for _, name := range names[subBox] {
+		switch name {
+		case uidlist.Name:
+			m.checkList()
+		case lettersFile, extraFile:
+			if err := m.refreshKeywords(); err != nil {
+				m.warn("keywords could not be read", err)
+			}
+		}
+	}
+	if m.alive() != nil {
+		return
+	}
+	var err error
+	if look {
+		err = m.lookAll()
+	} else if len(names[subNew])+len(names[subCur]) > 0 {
+		err = m.events(names[subNew], names[subCur])
+	}
+	if err != nil {
+		m.doubt = true
+		m.warn("new mail cannot be shown; it is tried again", err)
+	}
+	m.tidyNew()
+	if m.list.reserve != 0 && m.list.reserve-m.list.nextUID() < reserveUIDs/5 && !m.list.foreign {
+		if err := m.ensureReserve(m.list.reserve + 1); err != nil {
+			m.warn("UIDs could not be set aside", err)
+		}
+	}
+}
+
+// lookAll is look, and what else is looked at when no events told of it.
+func (m *mailbox) lookAll() error {
+	if err := m.refreshKeywords(); err != nil {
+		return err
+	}
+	m.checkList()
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.look()
+}
+
+// warn logs a failure that repeats itself, once until another comes.
+func (m *mailbox) warn(what string, err error) {
+	text := what + ": " + err.Error()
+	if m.warned == text {
+		return
+	}
+	m.warned = text
+	m.log.Warn(what, "event", "mailbox_trouble", "path", m.dirs.box.Path(), "err", err)
+}
+
+// checkList takes in what another program wrote to the uidlist.
+func (m *mailbox) checkList() {
+	if m.list.volatile {
+		return
+	}
+	st, err := m.dirs.control.Stat(uidlist.Name)
+	known, ok := m.list.file.Stat()
+	if err == nil && ok && st.SameFile(known) && st.Size == known.Size && st.Mtime == known.Mtime {
+		return
+	}
+	if err := m.withListLock(func() error { return nil }); err != nil && !errors.Is(err, store.ErrReplaced) {
+		m.doubt = true
+		m.warn("the uidlist could not be read", err)
+	}
+}
+
+// events looks at the files that events named. Called with files held.
+func (m *mailbox) events(inNew, inCur []string) error {
+	var (
+		s        step
+		arrivals []newcomer
+		fresh    = map[string]bool{}
+	)
+	for _, d := range []struct {
+		names []string
+		inNew bool
+	}{{inNew, true}, {inCur, false}} {
+		for _, name := range d.names {
+			if !isMessageName(name) {
+				if name != "" && name[0] != '.' {
+					m.logStrange(name, "has a line end in its name")
+				}
+				continue
+			}
+			at := sighting{name, d.inNew}
+			base := baseOf(name)
+			i, ok := m.table.byBase(base)
+			if !ok {
+				if base == "" {
+					m.doubt = true // a look renames it
+					continue
+				}
+				if fresh[base] {
+					continue
+				}
+				n, err := m.newcomer(at)
+				if err != nil {
+					if !isNotExist(err) {
+						m.logStrange(name, err.Error())
+					}
+					continue
+				}
+				fresh[base] = true
+				arrivals = append(arrivals, n)
+				continue
+			}
+			known := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+			uid := m.table.rows[i].uid
+			_, err := m.dirs.of(at.inNew).Stat(name)
+			switch {
+			case err != nil && at == known:
+				if m.watch.suspects == nil {
+					m.watch.suspects = map[imap.UID]struct{}{}
+				}
+				m.watch.suspects[uid] = struct{}{}
+			case err == nil && at != known:
+				if _, err := m.dirs.of(known.inNew).Stat(known.name); err == nil {
+					m.doubt = true // two names at once: a look decides
+					continue
+				}
+				s.renamed = append(s.renamed, m.renamedTo(i, name[len(base):], at.inNew))
+			}
+		}
+	}
+	for _, r := range s.renamed {
+		delete(m.watch.suspects, r.uid)
+	}
+	if len(s.renamed) > 0 {
+		m.ensureMark()
+		m.apply(s)
+	}
+	if len(arrivals) > 0 {
+		slices.SortFunc(arrivals, func(a, b newcomer) int { return compareNew(a.baseName, b.baseName) })
+		m.ensureMark()
+		if err := m.adopt(arrivals); err != nil {
+			return err
+		}
+	}
+	if m.doubt {
+		return m.look()
+	}
+	return nil
+}
+
+// convict decides on files whose names are gone: a look proves it.
+func (m *mailbox) convict() {
+	suspects := m.watch.suspects
+	m.watch.suspects = nil
+	for uid := range suspects {
+		s, ok := m.whereIs(uid)
+		if !ok {
+			continue
+		}
+		if _, err := m.dirs.of(s.inNew).Stat(s.name); err != nil {
+			m.doubt = true
+			return // the look of the pull that follows covers all of them
+		}
+	}
+}
+
+// rewatch sets the watches anew after they were lost, by an overflow or because the
+// directory went elsewhere. What cannot be found any more was replaced.
+func (m *mailbox) rewatch() {
+	same := func() bool {
+		d, err := m.st.opt.FS.Root(m.path())
+		if err != nil {
+			return false
+		}
+		defer d.Close()
+		st, err := d.Self()
+		return err == nil && placeKey{st.Dev, st.Ino} == m.key
+	}
+	st, err := m.dirs.cur.Self()
+	if !same() || err == nil && st.Nlink == 0 {
+		m.log.Info("the mailbox was deleted or replaced by another program", "event", "replaced", "path", m.dirs.box.Path())
+		m.abandon()
+		return
+	}
+	// cur or new may have been replaced within the mailbox: then its files are others.
+	for _, inNew := range []bool{true, false} {
+		name, dir := "cur", m.dirs.cur
+		if inNew {
+			name, dir = "new", m.dirs.new
+		}
+		there, err := m.dirs.box.Stat(name)
+		have, herr := dir.Self()
+		if err != nil || herr != nil || !there.SameFile(have) {
+			m.log.Info("a directory of the mailbox was replaced by another program", "event", "replaced", "path", dir.Path())
+			m.abandon()
+			return
+		}
+	}
+	if err := m.subscribe(); err != nil {
+		m.warn("watches could not be set; the mailbox is looked at instead", err)
+		m.watch.polled.Store(true)
+		m.doubt = true
+	}
+}
+
+// tidyNew moves messages from new/ to cur/ while somebody holds the mailbox for
+// writing. A failure leaves them in new/, where they are served as well.
+func (m *mailbox) tidyNew() {
+	if !m.writable() || !m.hasWriter() {
+		return
+	}
+	var s step
+	var left []imap.UID
+	for n, uid := range m.inNew {
+		i, ok := m.table.find(uid)
+		if !ok || !m.table.rows[i].inNew() {
+			continue
+		}
+		if _, hidden := m.pending[uid]; hidden {
+			left = append(left, uid)
+			continue
+		}
+		name := m.table.fileName(i)
+		to := name
+		if _, _, _, ok := splitInfo(name); !ok {
+			to = m.table.base(i) + infoMark
+		}
+		if err := m.dirs.new.Move(name, m.dirs.cur, to); err != nil {
+			if !isNotExist(err) {
+				m.warn("new messages stay in new/", err)
+				left = append(left, m.inNew[n:]...)
+				break
+			}
+			continue // an event tells where it went
+		}
+		s.renamed = append(s.renamed, m.renamedTo(i, to[len(m.table.base(i)):], false))
+	}
+	m.inNew = left
+	m.apply(s)
+}
+
+// hasWriter reports whether a hold may write.
+func (m *mailbox) hasWriter() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writers > 0
+}
+
+func (m *mailbox) writable() bool { return !m.readOnly }

@@ -1,0 +1,209 @@
+package maildir
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+const (
+	// flagChunk is how many renames are made under one hold of mailbox.files, so that a
+	// delivery never waits for a whole STORE.
+	flagChunk = 256
+
+	// renameTries is how often a rename is repeated whose file another program renamed
+	// meanwhile.
+	renameTries = 10
+)
+
+// SetFlags implements store.Mailbox. Flags are renames within cur/, in the order of
+// uids; where another program was faster, the change is applied to what it left.
+func (h *hold) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) (rows []store.Row, modified []imap.UID, err error) {
+	m := h.m
+	if err := m.alive(); err != nil {
+		return nil, nil, m.wrapped(h, "set flags", err)
+	}
+	if !h.write {
+		return nil, nil, m.wrapped(h, "set flags", store.ErrReadOnly)
+	}
+	c := flagChange{FlagOp: op}
+	var names []string
+	c.sys, names, _ = store.SplitFlags(op.Flags)
+	for part := range slices.Chunk(uids, flagChunk) {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		m.files.Lock()
+		if c.places == nil {
+			err = c.find(m, names)
+		}
+		var refused []imap.UID
+		if err == nil {
+			refused, err = m.setFlags(part, &c)
+		}
+		m.files.Unlock()
+		modified = append(modified, refused...)
+		if err != nil {
+			break
+		}
+	}
+	if err != nil {
+		err = m.wrapped(h, "set flags", err)
+	}
+	for part, rerr := range h.Rows(context.WithoutCancel(ctx), uids, 0) {
+		if rerr != nil {
+			return rows, modified, rerr
+		}
+		rows = append(rows, part...)
+	}
+	return rows, modified, err
+}
+
+// flagChange is a FlagOp in the mailbox's own terms.
+type flagChange struct {
+	store.FlagOp
+	sys     store.Flags
+	places  map[string]keywordPlace // nil: not looked up yet
+	letters letterSet
+	more    []string // keywords without a letter
+}
+
+// find looks the keywords up, and makes them where the change adds them.
+func (c *flagChange) find(m *mailbox, names []string) (err error) {
+	c.places = map[string]keywordPlace{}
+	if c.Op == imap.StoreFlagsDel {
+		for _, n := range names {
+			if i := m.keywords.letters.find(n); i >= 0 {
+				c.letters |= 1 << i
+			}
+			c.more = append(c.more, n)
+		}
+		return nil
+	}
+	if c.places, err = m.spell(names); err != nil {
+		c.places = nil
+		return err
+	}
+	for _, p := range c.places {
+		if p.letter >= 0 {
+			c.letters |= 1 << p.letter
+		} else {
+			c.more = append(c.more, p.name)
+		}
+	}
+	slices.Sort(c.more)
+	return nil
+}
+
+// apply gives the flags, letters and other keywords after the change.
+func (c *flagChange) apply(sys store.Flags, letters letterSet, more []string) (store.Flags, letterSet, []string) {
+	isMore := func(list []string) func(string) bool {
+		return func(s string) bool {
+			return slices.ContainsFunc(list, func(o string) bool { return strings.EqualFold(o, s) })
+		}
+	}
+	switch c.Op {
+	case imap.StoreFlagsAdd:
+		return sys | c.sys, letters | c.letters, append(slices.DeleteFunc(slices.Clone(more), isMore(c.more)), c.more...)
+	case imap.StoreFlagsDel:
+		return sys &^ c.sys, letters &^ c.letters, slices.DeleteFunc(slices.Clone(more), isMore(c.more))
+	default:
+		return c.sys, c.letters, c.more
+	}
+}
+
+// setFlags changes some messages and shows it. Called with files held.
+func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, err error) {
+	m.ensureMark()
+	var s step
+	var todo []imap.UID
+	extra := map[string][]string{}
+	conditional := c.HasUnchangedSince || c.UnchangedSince > 0
+	for _, uid := range uids {
+		i, ok := m.findShownLocked(uid)
+		if !ok {
+			continue
+		}
+		if conditional && m.table.rows[i].modSeq > c.UnchangedSince {
+			refused = append(refused, uid)
+			continue
+		}
+		todo = append(todo, uid)
+		base := m.table.base(i)
+		if _, _, more := c.apply(0, 0, m.keywords.extra.byBase[base]); len(more) > 0 || m.keywords.extra.byBase[base] != nil {
+			extra[base] = more
+		}
+	}
+	if err := m.saveExtra(extra, false); err != nil {
+		return refused, err
+	}
+	for _, uid := range todo {
+		r, ok, ferr := m.setOne(uid, c)
+		if ferr != nil {
+			err = fmt.Errorf("UID %d: %w", uid, ferr)
+			break
+		}
+		if ok {
+			s.renamed = append(s.renamed, r)
+		}
+	}
+	m.apply(s)
+	return refused, err
+}
+
+// setOne renames the file of one message; ok is false when nothing is to be shown.
+func (m *mailbox) setOne(uid imap.UID, c *flagChange) (r renamed, ok bool, err error) {
+	for range renameTries {
+		i, ok := m.table.find(uid)
+		if !ok {
+			return r, false, nil
+		}
+		at := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		base := m.table.base(i)
+		sys, letters := flagsOf(at.name)
+		sys, letters, _ = c.apply(sys, letters, nil)
+		to := sighting{withFlags(at.name, sys, letters), false}
+		if oldSys, oldLetters := flagsOf(at.name); oldSys == sys && oldLetters == letters {
+			to = at // a message in new/ stays there
+		}
+		if to == at {
+			return m.renamedTo(i, at.name[len(base):], at.inNew), true, nil
+		}
+		err = m.dirs.of(at.inNew).Move(at.name, m.dirs.cur, to.name)
+		switch {
+		case err == nil:
+			// A name without info, or with a bad one, ended at another colon.
+			if baseOf(to.name) != base {
+				return r, false, fmt.Errorf("the name %q cannot carry flags", at.name)
+			}
+			return m.renamedTo(i, to.name[len(base):], false), true, nil
+		case isNotExist(err):
+			if _, ok := m.locate(uid); !ok {
+				return r, false, nil
+			}
+		case isExist(err):
+			if err := m.look(); err != nil {
+				return r, false, err
+			}
+		default:
+			return r, false, err
+		}
+	}
+	return r, false, fmt.Errorf("%w: another program renames it all the time", store.ErrInUse)
+}
+
+// sameFilesystem reports whether renames between two directories can work.
+func sameFilesystem(a, b fsys.Dir) bool {
+	x, err := a.Self()
+	if err != nil {
+		return false
+	}
+	y, err := b.Self()
+	return err == nil && x.Dev == y.Dev
+}

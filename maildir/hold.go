@@ -1,0 +1,395 @@
+package maildir
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sort"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+// hold implements store.Mailbox: one session's hold on the shared mailbox.
+type hold struct {
+	m       *mailbox
+	name    store.Name
+	write   bool
+	wake    func()
+	resolve func(store.Name) (place, error)
+
+	gen    uint64 // the generation that it shows; guarded by m.mu
+	closed bool   // guarded by m.mu
+}
+
+// hold attaches a session.
+func (m *mailbox) hold(name store.Name, write bool, wake func(), resolve func(store.Name) (place, error)) (*hold, error) {
+	if err := m.refresh(); err != nil {
+		return nil, err
+	}
+	h := &hold{m: m, name: name, write: write && m.writable(), wake: wake, resolve: resolve}
+	m.mu.Lock()
+	if err := m.dead; err != nil {
+		m.mu.Unlock()
+		return nil, err
+	}
+	m.name = name
+	m.holds[h] = struct{}{}
+	if h.write {
+		m.writers++
+	}
+	m.mu.Unlock()
+	if h.write {
+		m.files.Lock()
+		m.tidyNew()
+		m.files.Unlock()
+	}
+	return h, nil
+}
+
+// Close implements store.Mailbox.
+func (h *hold) Close() error {
+	m := h.m
+	m.mu.Lock()
+	if h.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	delete(m.holds, h)
+	if h.write {
+		m.writers--
+	}
+	m.versions.hold(h.gen, 0)
+	m.mu.Unlock()
+	m.st.release(m)
+	return nil
+}
+
+// Info implements store.Mailbox.
+func (h *hold) Info() store.Info {
+	m := h.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return store.Info{
+		Name: h.name, ID: m.list.id(), UIDValidity: m.list.validity, ReadOnly: !h.write, NoModSeq: m.noModSeq,
+		Keywords: slices.Clone(m.known), KeywordsEnd: len(m.known) >= maxKeywords,
+	}
+}
+
+// View implements store.Mailbox.
+func (h *hold) View() store.View { return h.m.newest() }
+
+// Advance implements store.Mailbox.
+func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, error) {
+	m := h.m
+	m.mu.Lock()
+	if m.dead != nil {
+		m.mu.Unlock()
+		return v, store.Delta{}, m.wrapped(h, "advance", m.dead)
+	}
+	to := m.versions.after(v, expunges)
+	d := store.Delta{Exists: uint32(to.UIDs.Len()), Grown: to.UIDNext > v.UIDNext && to.UIDs.Len() > 0}
+	if d.Grown {
+		first, _ := to.UIDs.Find(v.UIDNext)
+		d.Grown = first < to.UIDs.Len()
+	}
+	if to.ModSeq <= v.ModSeq && to.Gen == v.Gen && !d.Grown {
+		m.mu.Unlock()
+		return v, d, nil
+	}
+	if !h.closed {
+		m.versions.hold(h.gen, to.Gen)
+		h.gen = to.Gen
+	}
+	if d.Grown {
+		d.Recent = h.claimLocked(v, to)
+	}
+	if v.UIDNext > 0 {
+		d.Changed = m.changedLocked(v, to)
+	}
+	gone, exact := []imap.UID(nil), true
+	if to.Gen != v.Gen && v.UIDs.Len() > 0 {
+		gone, exact = m.vanished.between(v.ModSeq, to.ModSeq)
+	}
+	m.mu.Unlock()
+	if !exact {
+		d.Vanished = missing(v.UIDs, to.UIDs)
+		return to, d, nil
+	}
+	for _, u := range gone {
+		if _, ok := v.UIDs.Find(u); ok {
+			d.Vanished = append(d.Vanished, u)
+		}
+	}
+	return to, d, nil
+}
+
+// claimLocked gives the \Recent messages between two Views. Only who may write takes
+// the mark away from the others (RFC 3501 section 6.3.2).
+func (h *hold) claimLocked(v, to store.View) []imap.UID {
+	m := h.m
+	from := sort.Search(len(m.recent), func(i int) bool { return m.recent[i] >= v.UIDNext })
+	end := sort.Search(len(m.recent), func(i int) bool { return m.recent[i] >= to.UIDNext })
+	if from == end {
+		return nil
+	}
+	out := slices.Clone(m.recent[from:end])
+	if h.write {
+		if m.recent = slices.Delete(m.recent, from, end); len(m.recent) == 0 {
+			m.recent = nil // it may have been long
+		}
+		m.index.touch()
+	}
+	return out
+}
+
+// changedLocked gives the rows of v whose flags or keywords changed on the way to to.
+func (m *mailbox) changedLocked(v, to store.View) (rows []store.Row) {
+	now := m.st.opt.Clock()
+	if uids, ok := m.changed.between(v.ModSeq, to.ModSeq); ok {
+		for _, u := range uids {
+			if i, ok := m.table.find(u); ok && u < v.UIDNext {
+				rows = append(rows, m.rowOfLocked(i, now))
+			}
+		}
+		return rows
+	}
+	for i := range m.table.rows {
+		r := &m.table.rows[i]
+		if r.uid >= v.UIDNext {
+			break
+		}
+		if r.modSeq > v.ModSeq && r.state&rowDead == 0 {
+			rows = append(rows, m.rowOfLocked(i, now))
+		}
+	}
+	return rows
+}
+
+// wrapped is wrap with mu held.
+func (m *mailbox) wrapped(h *hold, op string, err error) error {
+	return fmt.Errorf("%s in %q: %w", op, h.name, storageError(err))
+}
+
+// Rows implements store.Mailbox.
+func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) iter.Seq2[[]store.Row, error] {
+	return func(yield func([]store.Row, error) bool) {
+		for part := range slices.Chunk(uids, 512) {
+			rows, err := h.rows(ctx, part, newer)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(rows) > 0 && !yield(rows, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	rows := make([]store.Row, 0, len(uids))
+	m := h.m
+	now := m.st.opt.Clock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead != nil {
+		return nil, m.wrapped(h, "read rows", m.dead)
+	}
+	for _, u := range uids {
+		if i, ok := m.findShownLocked(u); ok && m.table.rows[i].modSeq > newer {
+			rows = append(rows, m.rowOfLocked(i, now))
+		}
+	}
+	return rows, nil
+}
+
+// findShownLocked is table.find without messages that were not shown to anybody yet.
+func (m *mailbox) findShownLocked(uid imap.UID) (int, bool) {
+	if len(m.pending) > 0 {
+		if _, hidden := m.pending[uid]; hidden {
+			return 0, false
+		}
+	}
+	return m.table.find(uid)
+}
+
+// Message implements store.Mailbox. The file may have been renamed since its name
+// was learned: then it is looked for.
+func (h *hold) Message(ctx context.Context, uid imap.UID) (store.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	m := h.m
+	f, err := m.openFile(uid)
+	if err != nil {
+		return nil, m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)
+	}
+	msg, err := openContent(f)
+	if err != nil {
+		f.Close()
+		return nil, m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)
+	}
+	return &message{Message: msg, m: m, uid: uid}, nil
+}
+
+// openFile opens the file of a message, wherever it is now.
+func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
+	for try := range 10 {
+		m.mu.Lock()
+		if m.dead != nil {
+			m.mu.Unlock()
+			return nil, m.dead
+		}
+		i, ok := m.findShownLocked(uid)
+		if !ok {
+			m.mu.Unlock()
+			return nil, store.ErrGone
+		}
+		name := m.table.fileName(i)
+		dir := m.dirs.of(m.table.rows[i].inNew())
+		m.mu.Unlock()
+		f, err := dir.Open(name)
+		if err == nil {
+			return f, nil
+		}
+		if !isNotExist(err) && !isClosed(err) {
+			return nil, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+		}
+		m.files.Lock()
+		if try == 0 {
+			m.pull() // events may know
+		}
+		_, ok = m.locate(uid)
+		m.files.Unlock()
+		if !ok {
+			return nil, store.ErrGone
+		}
+	}
+	return nil, fmt.Errorf("%w: another program renames it all the time", store.ErrUnreadable)
+}
+
+// message learns the true size of a message when it was read.
+type message struct {
+	store.Message
+	m   *mailbox
+	uid imap.UID
+}
+
+// Size implements store.Message.
+func (g *message) Size() (int64, error) {
+	n, err := g.Message.Size()
+	if err == nil {
+		g.m.learnSize(g.uid, n)
+	}
+	return n, err
+}
+
+// learnSize corrects the size of a row.
+func (m *mailbox) learnSize(uid imap.UID, size int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size {
+		m.table.rows[i].size = size
+		m.index.touch()
+	}
+}
+
+// totalSize is the sum of all sizes; files whose size is not known are read.
+func (m *mailbox) totalSize(ctx context.Context) (int64, error) {
+	var total int64
+	var unknown []imap.UID
+	m.mu.Lock()
+	for i := range m.table.rows {
+		r := &m.table.rows[i]
+		if r.state&rowDead != 0 {
+			continue
+		}
+		if r.size < 0 {
+			unknown = append(unknown, r.uid)
+		} else if _, hidden := m.pending[r.uid]; !hidden {
+			total += r.size
+		}
+	}
+	m.mu.Unlock()
+	for _, uid := range unknown {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		f, err := m.openFile(uid)
+		if err != nil {
+			continue // gone, or unreadable: no size to count
+		}
+		msg, err := openContent(f)
+		if err != nil {
+			f.Close()
+			continue
+		}
+		n, err := msg.Size()
+		msg.Close()
+		if err == nil {
+			m.learnSize(uid, n)
+			total += n
+		}
+	}
+	return total, nil
+}
+
+// Look implements store.Mailbox.
+func (h *hold) Look(ctx context.Context) error {
+	if err := h.m.refresh(); err != nil {
+		return fmt.Errorf("look at %q: %w", h.name, storageError(err))
+	}
+	return nil
+}
+
+// refresh makes sure that what others did is known: all of it where no events come,
+// and what events told of where they do.
+func (m *mailbox) refresh() error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	if m.files.TryLock() {
+		defer m.files.Unlock()
+	} else if m.quiet() {
+		return nil // somebody is at it, and will see what came
+	} else {
+		m.files.Lock()
+		defer m.files.Unlock()
+	}
+	m.pull()
+	if m.watch.polled.Load() {
+		s, err := m.stamps()
+		if err != nil {
+			return err
+		}
+		if s != m.seen || timeSince(s.newest()) < int64(remoteTick) {
+			if err := m.lookAll(); err != nil {
+				m.warn("new mail cannot be shown; it is tried again", err)
+			}
+			m.tidyNew()
+		}
+	}
+	return m.alive()
+}
+
+// quiet reports whether events come, so that nobody needs to look.
+func (m *mailbox) quiet() bool { return !m.watch.polled.Load() }
+
+// Notes implements store.Mailbox.
+func (h *hold) Notes(ctx context.Context, uids []imap.UID, kind store.NoteKind) iter.Seq2[imap.UID, []byte] {
+	return func(yield func(imap.UID, []byte) bool) {}
+}
+
+// Note implements store.Mailbox.
+func (h *hold) Note(uid imap.UID, kind store.NoteKind, b []byte) { h.m.putNote(uid, kind, b) }
+
+// putNote keeps a note.
+func (m *mailbox) putNote(uid imap.UID, kind store.NoteKind, b []byte) {}

@@ -1,0 +1,676 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/maildir/index"
+	"roost/maildir/uidlist"
+	"roost/store"
+)
+
+const (
+	ownerFile  = "roost.lock"
+	indexLimit = 4 << 30
+
+	changedLimit  = 4096
+	vanishedLimit = 16384
+)
+
+// indexState is what is known of roost.index. The file is there only while nothing
+// happened since it was written: the first change removes it. So one that is found is
+// the last word on MODSEQs, and at most the files went on without us.
+type indexState struct {
+	onDisk bool // guarded by mailbox.files
+	dirty  bool // there is something to write; guarded by mailbox.mu
+}
+
+func (x *indexState) touch() { x.dirty = true }
+
+func newMailbox(s *Store, p place) *mailbox {
+	return &mailbox{
+		st: s, key: p.key, user: p.user, name: p.name, readOnly: p.readOnly, refs: 1,
+		log:            s.opt.Log.With(slog.String("user", p.user), slog.String("mailbox", string(p.name))),
+		newUIDValidity: p.uidvalidity,
+		ready:          make(chan struct{}),
+		table:          newTable(),
+		versions:       newVersions(1),
+		pending:        map[imap.UID]struct{}{},
+		holds:          map[*hold]struct{}{},
+		changed:        changeLog{limit: changedLimit},
+		vanished:       changeLog{limit: vanishedLimit},
+		watch:          watchState{kick: make(chan struct{}, 1), stop: make(chan struct{})},
+	}
+}
+
+// load opens the mailbox: from its snapshot where nothing changed since, else by a
+// look at its directories. The watches are set first, so that nothing falls between.
+func (m *mailbox) load(p place) (err error) {
+	m.files.Lock()
+	defer m.files.Unlock()
+	if m.dirs, err = p.open(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			m.unsubscribe()
+			m.disown()
+			m.dirs.close()
+		}
+	}()
+	st, err := m.dirs.box.Self()
+	if err != nil {
+		return err
+	}
+	_, m.fileMode = st.Modes()
+	m.list.file = uidlist.New(m.dirs.control, uidlist.DefaultLimits, m.st.env)
+	m.own()
+	if err := m.subscribe(); err != nil {
+		m.warn("watches could not be set; the mailbox is looked at instead", err)
+		m.watch.polled.Store(true)
+	}
+	if _, err := m.readKeywords(); err != nil {
+		return err
+	}
+	if !m.loadSnapshot() {
+		if err := m.loadFiles(); err != nil {
+			return err
+		}
+	}
+	m.count()
+	m.loaded = true
+	if !m.readOnly {
+		m.cleanTmp()
+	}
+	m.wg.Go(m.work) // ends by watch.stop; joined in close
+	return nil
+}
+
+// own takes roost.lock: only its owner keeps roost.* files and has one history of
+// MODSEQs.
+func (m *mailbox) own() {
+	f, err := m.dirs.index.Update(ownerFile, m.fileMode)
+	if err == nil {
+		var ok bool
+		if ok, err = f.TryLock(); ok {
+			m.owner = f
+			return
+		}
+		f.Close()
+	}
+	m.noModSeq = true
+	switch {
+	case err == nil:
+		m.log.Info("another process owns the mailbox's index; this one serves it without MODSEQs", "event", "not_owner", "path", m.dirs.index.Path())
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		m.readOnly = m.readOnly || m.dirs.index == m.dirs.box
+	default:
+		m.warn("the index cannot be locked; MODSEQs are not kept", err)
+	}
+}
+
+func (m *mailbox) disown() {
+	if m.owner != nil {
+		m.owner.Close() // with it goes the lock
+		m.owner = nil
+	}
+}
+
+// indexStamps are what a snapshot's trust hangs on.
+func (m *mailbox) indexStamps() (s index.Stamps, list fsys.Stat, err error) {
+	cur, err := m.dirs.cur.Self()
+	if err != nil {
+		return s, list, err
+	}
+	new, err := m.dirs.new.Self()
+	if err != nil {
+		return s, list, err
+	}
+	if list, err = m.dirs.control.Stat(uidlist.Name); err != nil {
+		return s, list, err
+	}
+	s = index.Stamps{Cur: index.StampOf(cur), New: index.StampOf(new), UIDList: index.StampOf(list)}
+	if kw, err := m.dirs.control.Stat(lettersFile); err == nil {
+		s.Keywords = index.StampOf(kw)
+	}
+	return s, list, nil
+}
+
+// loadSnapshot opens an unchanged mailbox without a scan; false when it must be looked at.
+func (m *mailbox) loadSnapshot() bool {
+	if m.noModSeq {
+		return false
+	}
+	snap, err := index.Load(m.dirs.index, indexLimit)
+	if err != nil {
+		return false
+	}
+	m.index.onDisk = true
+	m.snapshot = snap
+	stamps, list, err := m.indexStamps()
+	if err != nil || !snap.Head.Trusted(stamps) {
+		return false
+	}
+	if _, unclean, err := uidlist.ReadReserve(m.dirs.control); unclean || err != nil {
+		return false
+	}
+	ok, err := m.list.file.Resume(list, snap.Head.Last, int(snap.Head.Lines))
+	h := m.list.file.Header()
+	if !ok || err != nil || h.Validity != snap.Head.Validity || h.GUID == "" || h.ModSeq < snap.Head.ModSeq || m.list.file.Next() < snap.Head.Next {
+		m.list.file = uidlist.New(m.dirs.control, uidlist.DefaultLimits, m.st.env)
+		return false
+	}
+	m.list.validity, m.list.guid, m.list.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
+	sets := snapshotSets(snap)
+	for r := range snap.Rows() {
+		m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
+	}
+	m.fromSnapshot(snap)
+	m.seen = dirStamps{
+		cur: dirStamp{stamps.Cur.Ino, stamps.Cur.Mtime, stamps.Cur.Ctime},
+		new: dirStamp{stamps.New.Ino, stamps.New.Mtime, stamps.New.Ctime},
+	}
+	m.snapshot = nil
+	m.index.dirty = false
+	return true
+}
+
+// fromSnapshot takes over the history of MODSEQs.
+func (m *mailbox) fromSnapshot(snap *index.Snapshot) {
+	m.lastMod = store.ModSeq(snap.Head.ModSeq)
+	m.changed.since = m.lastMod
+	m.vanished.since = store.ModSeq(snap.Head.Since)
+	for _, v := range snap.Vanished {
+		m.vanished.add(store.ModSeq(v.ModSeq), imap.UID(v.UID))
+	}
+}
+
+func snapshotSets(snap *index.Snapshot) []store.Keywords {
+	sets := make([]store.Keywords, len(snap.Sets)+1)
+	for i, names := range snap.Sets {
+		sets[i+1] = store.KeywordsOf(names...)
+	}
+	return sets
+}
+
+func snapshotRow(r index.Row, sets []store.Keywords) row {
+	out := row{
+		modSeq: store.ModSeq(r.ModSeq), size: r.Size, internal: r.Internal, uid: imap.UID(r.UID),
+		keywords: sets[r.Keywords], flags: store.Flags(r.Flags),
+	}
+	if r.InNew {
+		out.state |= rowInNew
+	}
+	return out
+}
+
+// loadFiles opens a mailbox by its uidlist and directories, with what a snapshot of it
+// still knows.
+func (m *mailbox) loadFiles() error {
+	snap := m.snapshot
+	m.snapshot = nil
+	var lock *uidlist.Lock
+	var err error
+	if !m.readOnly {
+		ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+		defer cancel()
+		if lock, err = m.list.file.Lock(ctx); err != nil {
+			m.warn("the uidlist cannot be locked; what it knows is served", err)
+		}
+	}
+	defer func() {
+		if lock != nil {
+			lock.Unlock()
+		}
+	}()
+	c, err := m.list.file.Refresh()
+	if err != nil {
+		return err
+	}
+	h := m.list.file.Header()
+	if c.Bad > 0 || c.Damage != nil {
+		m.log.Warn("the uidlist is damaged; every UID that it still proves is kept", "event", "uidlist_damaged", "path", m.dirs.control.Path(), "lines", c.Bad, "err", c.Damage)
+	}
+	if snap != nil && h.Validity != 0 && h.Validity != snap.Head.Validity {
+		snap = nil
+	}
+	now := store.ModSeq(m.st.opt.Clock().UnixMicro())
+	if snap != nil {
+		m.fromSnapshot(snap)
+	} else {
+		m.lastMod = max(now, store.ModSeq(h.ModSeq))
+		m.changed.since, m.vanished.since = m.lastMod, m.lastMod
+	}
+	m.mu.Lock()
+	mod := m.nextModSeqLocked()
+	m.mu.Unlock()
+	m.merge(snap, c, mod)
+	if err := m.identify(snap, c, lock != nil); err != nil {
+		return err
+	}
+	if lock != nil {
+		if err := lock.Unlock(); err != nil {
+			m.warn("the uidlist's lock", err)
+		}
+		lock = nil
+	}
+	if m.list.volatile {
+		m.noModSeq = true // a UIDVALIDITY that ends with this process needs no history
+	}
+	if err := m.look(); err != nil {
+		if !m.doubt || m.list.file.Header().Validity == 0 && !m.list.volatile {
+			return err
+		}
+		m.warn("new mail cannot be shown; it is tried again", err)
+	}
+	return m.measure()
+}
+
+// merge fills the table from the uidlist's records, with what the snapshot knows of
+// them. Where the list is missing, the snapshot alone knows the UIDs.
+func (m *mailbox) merge(snap *index.Snapshot, c uidlist.Change, mod store.ModSeq) {
+	type known struct {
+		row
+		base, info string
+	}
+	byUID := map[imap.UID]known{}
+	if snap != nil {
+		sets := snapshotSets(snap)
+		for r := range snap.Rows() {
+			if c.Missing {
+				m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
+				continue
+			}
+			byUID[imap.UID(r.UID)] = known{snapshotRow(r, sets), string(r.Base), string(r.Info)}
+		}
+	}
+	var gone []imap.UID
+	for _, rec := range c.Records {
+		uid := imap.UID(rec.UID)
+		k, ok := byUID[uid]
+		if ok && k.base == rec.Base {
+			m.table.add(k.row, k.base, k.info)
+			delete(byUID, uid)
+			continue
+		}
+		m.table.add(row{uid: uid, modSeq: mod, size: -1, internal: unknownTime}, rec.Base, "")
+	}
+	for uid := range byUID { // the list no longer knows them: their files get other UIDs
+		gone = append(gone, uid)
+	}
+	if len(gone) > 0 {
+		m.vanished.add(mod, sorted(gone)...)
+	}
+}
+
+// identify settles UIDVALIDITY, GUID, UIDNEXT and the mark, and writes the header
+// where it does not say so.
+func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) error {
+	h := m.list.file.Header()
+	l := &m.list
+	l.validity, l.guid, l.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
+	next := imap.UID(m.list.file.Next())
+	if snap != nil {
+		l.validity = snap.Head.Validity
+		next = max(next, imap.UID(snap.Head.Next))
+	}
+	res, found, err := uidlist.ReadReserve(m.dirs.control)
+	switch {
+	case errors.Is(err, uidlist.ErrReserve):
+		next += 2 * reserveUIDs // more than it could have set aside
+	case found && res.Validity == l.validity && res.BootID != m.st.opt.Boot:
+		next = max(next, imap.UID(res.Next))
+	case found && res.Validity == l.validity:
+		l.reserve = imap.UID(res.Next)
+	}
+	upcoming := max(m.lastMod, store.ModSeq(m.st.opt.Clock().UnixMicro()))
+	wantMark := l.mark
+	if !m.noModSeq && upcoming+store.ModSeq(time.Minute/time.Microsecond) >= l.mark {
+		wantMark = upcoming + store.ModSeq(markAhead/time.Microsecond)
+	}
+	fresh := l.validity == 0
+	if !fresh && !c.Missing && c.Damage == nil && l.guid != "" && uint32(next) <= m.list.file.Next() && wantMark == l.mark {
+		return nil
+	}
+	if !locked {
+		return m.cannotRecord(c.Missing || fresh)
+	}
+	if fresh {
+		if l.validity, err = m.newUIDValidity(); err != nil {
+			m.warn("no UIDVALIDITY can be recorded", err)
+			return m.cannotRecord(true)
+		}
+	}
+	old := l.mark
+	l.mark = wantMark
+	write := func() error {
+		if c.Missing && m.table.len() > 0 {
+			if err := m.restoreList(); err != nil {
+				return err
+			}
+		}
+		return l.file.Rewrite(func(h *uidlist.Header) {
+			h.Validity, h.ModSeq, h.Next = l.validity, uint64(l.mark), max(h.Next, uint32(next))
+			if l.guid != "" {
+				h.GUID = l.guid
+			}
+		}, nil, nil)
+	}
+	if err := write(); err != nil {
+		m.warn("the uidlist cannot be written", err)
+		l.mark = old
+		// What was there is known again, or nothing is.
+		if _, rerr := l.file.Refresh(); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		return m.cannotRecord(l.file.Header().Validity == 0)
+	}
+	l.guid = l.file.Header().GUID
+	if found && res.BootID != m.st.opt.Boot {
+		if err := uidlist.RemoveReserve(m.dirs.control); err != nil {
+			m.warn("an old "+uidlist.ReserveName+" cannot be removed", err)
+		}
+	}
+	return nil
+}
+
+// cannotRecord goes on with a mailbox whose uidlist cannot be written. With a list
+// its messages are served, and new ones stay unseen until their UIDs can be kept,
+// since a UID that was shown must never be given again. With none, all are served
+// under a UIDVALIDITY that nobody uses again: the second at which this began.
+func (m *mailbox) cannotRecord(noList bool) error {
+	m.noModSeq = true
+	if !noList {
+		return nil
+	}
+	m.list.volatile = true
+	m.list.validity = uint32(m.st.opt.Clock().Unix())
+	m.list.next = m.nextKnown()
+	return nil
+}
+
+// tryToRecord ends a volatile mailbox as soon as its UIDs could be kept: who opens it
+// again finds it as it will stay.
+func (m *mailbox) tryToRecord() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	lock, err := m.list.file.Lock(ctx)
+	if err != nil {
+		return
+	}
+	err = lock.Unlock()
+	if err == nil {
+		m.log.Info("UIDs can be recorded again; the mailbox is opened anew", "event", "recorded", "path", m.dirs.control.Path())
+		m.abandon()
+	}
+}
+
+// measure looks at the files that the table knows from the uidlist only.
+func (m *mailbox) measure() error {
+	for i := range m.table.rows {
+		r := &m.table.rows[i]
+		if r.internal != unknownTime || r.state&rowDead != 0 {
+			continue
+		}
+		st, err := m.dirs.of(r.inNew()).Stat(m.table.fileName(i))
+		if err == nil && !st.Mode.IsRegular() {
+			err = fsys.ErrNotRegular
+		}
+		if err != nil {
+			r.internal = m.st.opt.Clock().Unix() // renamed just now: good enough until the next look
+			m.doubt = true
+			continue
+		}
+		r.internal = unixSeconds(st.Mtime)
+		r.size = believedSize(m.table.fileName(i), st.Size)
+	}
+	return nil
+}
+
+// count makes the first View, and what is counted beside it.
+func (m *mailbox) count() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	uids := make([]imap.UID, 0, m.table.len())
+	m.inNew, m.recent, m.counts = nil, nil, counts{}
+	for i := range m.table.rows {
+		r := &m.table.rows[i]
+		if r.state&rowDead != 0 {
+			continue
+		}
+		uids = append(uids, r.uid)
+		m.counts.add(r.flags, 1)
+		if r.inNew() {
+			m.inNew = append(m.inNew, r.uid)
+			m.recent = append(m.recent, r.uid)
+		}
+	}
+	next := m.list.nextUID()
+	if n := len(uids); n > 0 {
+		next = max(next, uids[n-1]+1)
+	}
+	m.versions = newVersions(next)
+	m.versions.now.UIDs = store.ColumnOf(uids)
+	m.versions.now.ModSeq = m.lastMod
+	if m.table.dead > 0 {
+		m.table.compact()
+	}
+}
+
+// saveSnapshot writes roost.index.
+func (m *mailbox) saveSnapshot() error {
+	m.mu.Lock()
+	dirty := m.index.dirty
+	m.mu.Unlock()
+	if m.noModSeq || m.readOnly || m.list.volatile || !dirty && m.index.onDisk {
+		return nil
+	}
+	now, err := m.stamps()
+	if err != nil {
+		return err
+	}
+	if now != m.seen || m.doubt {
+		// Our own changes moved the mtimes too. A last look tells whether others' are
+		// among them, and costs less than a scan at the next open.
+		if err := m.lookAll(); err != nil {
+			return err
+		}
+		if m.seen == (dirStamps{}) {
+			return nil
+		}
+	}
+	stamps, list, err := m.indexStamps()
+	if err != nil {
+		return err
+	}
+	known, ok := m.list.file.Stat()
+	if !ok || index.StampOf(known) != index.StampOf(list) {
+		return nil // somebody writes: the next open scans
+	}
+	at := time.Now().UnixNano()
+	stamps.Cur.Ino, stamps.Cur.Mtime, stamps.Cur.Ctime = m.seen.cur.ino, m.seen.cur.mtime, m.seen.cur.ctime
+	stamps.New.Ino, stamps.New.Mtime, stamps.New.Ctime = m.seen.new.ino, m.seen.new.mtime, m.seen.new.ctime
+	head := index.Head{
+		Validity: m.list.validity, Next: uint32(m.newest().UIDNext), ModSeq: uint64(m.lastMod),
+		Lines: uint32(m.list.file.Lines()), Since: uint64(m.vanished.since), Stamps: stamps, At: at,
+	}
+	head.Last = head.Next - 1
+	numbers := map[store.Keywords]uint32{{}: 0}
+	c := index.Contents{Head: head}
+	for i := range m.table.rows {
+		kw := m.table.rows[i].keywords
+		if _, ok := numbers[kw]; !ok {
+			c.Sets = append(c.Sets, kw.Names())
+			numbers[kw] = uint32(len(c.Sets))
+		}
+	}
+	c.Rows = func(yield func(index.Row) bool) {
+		for i := range m.table.rows {
+			r := &m.table.rows[i]
+			if r.state&rowDead != 0 {
+				continue
+			}
+			if !yield(index.Row{
+				UID: uint32(r.uid), ModSeq: uint64(r.modSeq), Size: r.size, Internal: r.internal, Flags: uint8(r.flags),
+				InNew: r.inNew(), Keywords: numbers[r.keywords], Base: m.table.names.get(r.base), Info: []byte(m.table.info(i)),
+			}) {
+				return
+			}
+		}
+	}
+	for _, e := range m.vanished.entries {
+		c.Vanished = append(c.Vanished, index.Vanished{UID: uint32(e.uid), ModSeq: uint64(e.modSeq)})
+	}
+	if _, err := index.Write(m.dirs.index, m.fileMode, c); err != nil {
+		return err
+	}
+	m.index.onDisk = true
+	m.mu.Lock()
+	m.index.dirty = false
+	m.mu.Unlock()
+	return nil
+}
+
+// spoil removes the snapshot before the first change that it does not know.
+func (m *mailbox) spoil() {
+	if !m.index.onDisk {
+		return
+	}
+	if err := index.Remove(m.dirs.index); err != nil && !isNotExist(err) {
+		m.warn("an old index cannot be removed", err)
+		return
+	}
+	m.index.onDisk = false
+}
+
+// close ends the mailbox: its worker, its watches, its descriptors. With save it
+// leaves a snapshot and no unsynced line.
+func (m *mailbox) close(save bool) error {
+	m.files.Lock()
+	if m.closed {
+		m.files.Unlock()
+		return nil
+	}
+	m.closed = true
+	m.files.Unlock()
+	close(m.watch.stop)
+	m.wg.Wait()
+	m.files.Lock()
+	defer m.files.Unlock()
+	var errs []error
+	if save && m.alive() == nil {
+		m.pull()
+		errs = append(errs, m.saveSnapshot())
+	}
+	if !m.list.volatile && m.alive() == nil {
+		var err error
+		if m.list.unsynced {
+			err = m.list.file.Sync()
+		}
+		if err == nil && m.list.reserve != 0 {
+			err = uidlist.RemoveReserve(m.dirs.control)
+		}
+		errs = append(errs, err)
+	}
+	m.unsubscribe()
+	m.watch.closePaths()
+	m.disown()
+	m.dirs.close()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close mailbox: %w", err)
+	}
+	return nil
+}
+
+// abandon gives a mailbox up that was replaced; who opens its directory again opens
+// it anew. Called with files held.
+func (m *mailbox) abandon() {
+	m.kill(store.ErrReplaced)
+	m.unsubscribe()
+	m.disown()
+	m.st.forget(m)
+}
+
+// movedTo sets the watches by the new path of the directory. All else goes by
+// descriptors, which went along.
+func (m *mailbox) movedTo(path string) {
+	m.files.Lock()
+	defer m.files.Unlock()
+	if m.closed || m.alive() != nil {
+		return
+	}
+	if err := m.openWatched(path); err != nil {
+		m.warn("watches could not be set; the mailbox is looked at instead", err)
+		m.watch.polled.Store(true)
+	}
+	m.doubt = true
+	m.wake()
+}
+
+// openWatched opens the directories by a path to watch them by.
+func (m *mailbox) openWatched(path string) error {
+	box, err := m.st.opt.FS.Root(path)
+	if err != nil {
+		return err
+	}
+	st, err := box.Self()
+	if err == nil && (placeKey{st.Dev, st.Ino}) != m.key {
+		err = store.ErrReplaced
+	}
+	var at [3]fsys.Dir
+	at[subBox] = box
+	if err == nil {
+		at[subCur], err = box.Sub("cur")
+	}
+	if err == nil {
+		at[subNew], err = box.Sub("new")
+	}
+	if err != nil {
+		for _, d := range at {
+			if d != nil {
+				d.Close()
+			}
+		}
+		return err
+	}
+	m.unsubscribe()
+	m.watch.closePaths()
+	m.watch.paths = at
+	return m.subscribe()
+}
+
+// tmpAge is after what time a file in tmp/ belongs to no delivery any more.
+const tmpAge = 36 * time.Hour
+
+// cleanTmp removes what deliveries left behind that died.
+func (m *mailbox) cleanTmp() {
+	st, err := m.dirs.tmp.Self()
+	if err != nil || timeSince(st.Mtime) < int64(time.Hour) && timeSince(st.Mtime) > 0 && m.snapshot != nil {
+		return
+	}
+	var old []string
+	m.dirs.tmp.Names(func(name string, kind fs.FileMode) bool {
+		if kind.Type() == 0 && name[0] != '.' {
+			if st, err := m.dirs.tmp.Stat(name); err == nil && st.Mode.IsRegular() && timeSince(max(st.Ctime, st.Mtime)) > int64(tmpAge) {
+				old = append(old, name)
+			}
+		}
+		return true
+	})
+	for _, name := range old {
+		if err := m.dirs.tmp.Remove(name); err == nil {
+			m.log.Info("a file that a delivery left behind was removed", "event", "tmp_cleaned", "path", m.dirs.tmp.Path()+"/"+name)
+		}
+	}
+}
+
+// timeSince is how many nanoseconds ago a file's time was, by the clock that stamps files.
+func timeSince(nanoseconds int64) int64 { return time.Now().UnixNano() - nanoseconds }

@@ -1,0 +1,354 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
+)
+
+// Copy implements store.Mailbox: by links, which share the bytes and cost no space;
+// where the filesystem refuses those, by copies. Each gets a base name of its own.
+func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.Copied, error) {
+	m := h.m
+	if err := m.alive(); err != nil {
+		return store.Copied{}, m.wrapped(h, "copy", err)
+	}
+	dst, err := h.target(ctx, to)
+	if err != nil {
+		return store.Copied{}, err
+	}
+	defer m.st.release(dst)
+	list, err := m.stage(ctx, dst, uids, true)
+	var added []imap.UID
+	if err == nil {
+		added, err = dst.commit(list)
+	}
+	if err != nil {
+		dst.unstage(list)
+		return store.Copied{}, fmt.Errorf("copy to %q: %w", to, storageError(err))
+	}
+	return store.Copied{UIDValidity: dst.list.validity, From: slices.Clone(uids), To: added}, nil
+}
+
+// target opens the mailbox that messages go to.
+func (h *hold) target(ctx context.Context, to store.Name) (*mailbox, error) {
+	p, err := h.resolve(to)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := h.m.st.acquire(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if !dst.writable() {
+		h.m.st.release(dst)
+		return nil, fmt.Errorf("%q: %w", to, store.ErrNoPermission)
+	}
+	return dst, nil
+}
+
+// stage links or copies messages to dst's tmp/. Those that are gone are ErrGone, or
+// left out without all; the staged ones are given back in every case.
+func (m *mailbox) stage(ctx context.Context, dst *mailbox, uids []imap.UID, all bool) (list []staged, err error) {
+	for _, uid := range uids {
+		if err := ctx.Err(); err != nil {
+			return list, err
+		}
+		s, err := m.stageOne(dst, uid)
+		if errors.Is(err, store.ErrGone) && !all {
+			continue
+		}
+		if err != nil {
+			return list, fmt.Errorf("UID %d: %w", uid, err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func (m *mailbox) stageOne(dst *mailbox, uid imap.UID) (staged, error) {
+	for range renameTries {
+		m.mu.Lock()
+		i, ok := m.findShownLocked(uid)
+		if !ok {
+			m.mu.Unlock()
+			return staged{}, store.ErrGone
+		}
+		s, at := m.stagedLocked(i)
+		m.mu.Unlock()
+		err := m.dirs.of(at.inNew).Link(at.name, dst.dirs.tmp, s.tmp)
+		switch {
+		case err == nil:
+			return s, nil
+		case isNotExist(err):
+			m.files.Lock()
+			_, ok := m.locate(uid)
+			m.files.Unlock()
+			if !ok {
+				return staged{}, store.ErrGone
+			}
+		case cannotLink(err):
+			return s, m.copyFile(dst, uid, &s)
+		default:
+			return staged{}, err
+		}
+	}
+	return staged{}, fmt.Errorf("%w: another program renames it all the time", store.ErrInUse)
+}
+
+// stagedLocked is a row on its way to another mailbox, under a new base name.
+func (m *mailbox) stagedLocked(i int) (staged, sighting) {
+	r := &m.table.rows[i]
+	at := sighting{m.table.fileName(i), r.inNew()}
+	s := staged{
+		tmp: m.st.names.next(m.st.opt.Clock()), flags: r.flags, keywords: r.keywords.Names(), internal: r.internal, size: r.size,
+	}
+	s.base = s.tmp
+	// The sizes in the name go along when nothing speaks against them.
+	if size, crlf := sizeHints(at.name); size >= 0 && crlf == r.size {
+		s.base = withSizes(s.tmp, size, crlf)
+	}
+	return s, at
+}
+
+// cannotLink reports whether a link failed for a reason that a copy does not have.
+func cannotLink(err error) bool {
+	for _, e := range []error{syscall.EXDEV, syscall.EMLINK, syscall.EPERM, syscall.EOPNOTSUPP, syscall.ENOSYS} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// copyFile stages a message by its bytes, as they lie on disk.
+func (m *mailbox) copyFile(dst *mailbox, uid imap.UID, s *staged) error {
+	f, err := m.openFile(uid)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = writeStaged(dst.dirs.tmp, s.tmp, dst, f, time.Unix(s.internal, 0))
+	return err
+}
+
+// Move implements store.Mailbox. Within a filesystem each message is renamed, so that
+// it is in exactly one of the two at every instant; across, it is copied, made
+// durable, and then removed.
+func (h *hold) Move(ctx context.Context, uids []imap.UID, to store.Name) (store.Copied, error) {
+	m := h.m
+	if err := m.alive(); err != nil {
+		return store.Copied{}, m.wrapped(h, "move", err)
+	}
+	if !h.write {
+		return store.Copied{}, m.wrapped(h, "move", store.ErrReadOnly)
+	}
+	dst, err := h.target(ctx, to)
+	if err != nil {
+		return store.Copied{}, err
+	}
+	defer m.st.release(dst)
+	c, err := m.moveTo(ctx, dst, uids)
+	if err != nil {
+		return c, fmt.Errorf("move to %q: %w", to, storageError(err))
+	}
+	return c, nil
+}
+
+// moveAll moves every message of one mailbox to another, as RENAME of INBOX does.
+func (s *Store) moveAll(ctx context.Context, from, to place) error {
+	src, err := s.acquire(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer s.release(src)
+	dst, err := s.acquire(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer s.release(dst)
+	if err := src.refresh(); err != nil {
+		return src.wrap("move from", err)
+	}
+	v := src.newest()
+	_, err = src.moveTo(ctx, dst, v.UIDs.Slice(0, v.UIDs.Len()))
+	return src.wrap("move from", err)
+}
+
+func (m *mailbox) moveTo(ctx context.Context, dst *mailbox, uids []imap.UID) (store.Copied, error) {
+	if sameFilesystem(m.dirs.cur, dst.dirs.cur) {
+		c, err := m.renameTo(dst, uids)
+		if !errors.Is(err, syscall.EXDEV) { // a bind mount has one device and still refuses
+			return c, err
+		}
+	}
+	return m.copyAway(ctx, dst, uids)
+}
+
+// lockBoth takes files of two mailboxes, in the one order that all keep.
+func lockBoth(a, b *mailbox) (unlock func()) {
+	if a == b {
+		a.files.Lock()
+		return a.files.Unlock
+	}
+	if b.key.less(a.key) {
+		a, b = b, a
+	}
+	a.files.Lock()
+	b.files.Lock()
+	return func() { b.files.Unlock(); a.files.Unlock() }
+}
+
+// renameTo moves by rename, under the locks of both uidlists, so that no other program
+// gives a message a UID while it is on its way.
+func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err error) {
+	c.UIDValidity = dst.list.validity
+	unlock := lockBoth(m, dst)
+	locked := true
+	defer func() {
+		if locked {
+			unlock()
+		}
+	}()
+	for _, x := range []*mailbox{m, dst} {
+		if err := x.alive(); err != nil {
+			if x == dst {
+				err = fmt.Errorf("%w: it was deleted", store.ErrNotFound)
+			}
+			return c, err
+		}
+		if x.list.volatile {
+			return c, fmt.Errorf("%w: its UIDs cannot be recorded", store.ErrUnavailable)
+		}
+		x.ensureMark()
+	}
+	var list []staged
+	var from []imap.UID
+	for _, uid := range uids {
+		if i, ok := m.findShownLocked(uid); ok {
+			s, _ := m.stagedLocked(i)
+			list = append(list, s)
+			from = append(from, uid)
+		}
+	}
+	if len(list) == 0 {
+		return c, nil
+	}
+	arrivals, err := dst.describe(list)
+	if err != nil {
+		return c, err
+	}
+	first, second := m, dst
+	if dst.key.less(m.key) {
+		first, second = dst, m
+	}
+	var moved []newcomer
+	var a *arrival
+	err = first.withListLock(func() error {
+		return second.withListLock(func() (err error) {
+			for i, uid := range from {
+				ok, rerr := m.renameOne(dst, uid, arrivals[i])
+				if rerr != nil {
+					err = fmt.Errorf("UID %d: %w", uid, rerr)
+					break
+				}
+				if ok {
+					moved = append(moved, arrivals[i])
+					c.From = append(c.From, uid)
+				}
+			}
+			if len(moved) == 0 {
+				return err
+			}
+			var aerr error
+			if a, aerr = dst.assign(moved, true); aerr != nil {
+				dst.doubt = true // they are there, and get their UIDs at the next look
+			}
+			m.apply(step{gone: sorted(slices.Clone(c.From))})
+			return errors.Join(err, aerr)
+		})
+	})
+	if a == nil {
+		dst.wake()
+		c.From = nil
+		return c, err
+	}
+	steps := append(dst.syncSteps(moved),
+		syncStep{"from cur " + m.dirs.cur.Path(), m.dirs.cur.Sync}, syncStep{"from new " + m.dirs.new.Path(), m.dirs.new.Sync})
+	unlock()
+	locked = false
+	if serr := dst.list.commits.run(steps...); serr != nil {
+		err = errors.Join(err, serr) // they were moved all the same, and must be seen
+	}
+	dst.show(a)
+	<-a.shown
+	if dst.hasWriter() {
+		dst.wake()
+	}
+	c.To = a.uids
+	return c, err
+}
+
+// renameOne moves one file; false when the message is gone.
+func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n newcomer) (bool, error) {
+	for range renameTries {
+		at, ok := m.whereIs(uid)
+		if !ok {
+			return false, nil
+		}
+		err := m.dirs.of(at.inNew).Move(at.name, dst.dirs.of(n.inNew()), n.baseName+n.info)
+		if !isNotExist(err) {
+			return err == nil, err
+		}
+		m.locate(uid)
+	}
+	return false, fmt.Errorf("%w: another program renames it all the time", store.ErrInUse)
+}
+
+// copyAway moves to another filesystem.
+func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID) (c store.Copied, err error) {
+	c.UIDValidity = dst.list.validity
+	var list []staged
+	for _, uid := range uids {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var s staged
+		if s, err = m.stageOne(dst, uid); errors.Is(err, store.ErrGone) {
+			err = nil
+			continue
+		}
+		if err != nil {
+			err = fmt.Errorf("UID %d: %w", uid, err)
+			break
+		}
+		list = append(list, s)
+		c.From = append(c.From, uid)
+	}
+	if err == nil {
+		c.To, err = dst.commit(list)
+	}
+	if err != nil {
+		dst.unstage(list)
+		return store.Copied{}, err
+	}
+	m.files.Lock()
+	defer m.files.Unlock()
+	if _, err := m.unlink(c.From, func(int) bool { return true }); err != nil {
+		return c, err
+	}
+	return c, errors.Join(m.dirs.cur.Sync(), m.dirs.new.Sync())
+}
+
+// sorted sorts in place, for callers that want it in one breath.
+func sorted(uids []imap.UID) []imap.UID {
+	slices.Sort(uids)
+	return uids
+}

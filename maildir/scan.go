@@ -1,0 +1,427 @@
+package maildir
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+// A look compares the directories with the table. The trouble is that readdir may
+// miss a file that is renamed meanwhile, or give it under both names (maildir
+// specification: a program that sets flags on thousands of files does that for
+// seconds). So what is seen is believed at once, what is not seen only after a pass
+// during which nobody changed the directories: their mtimes were the same before
+// and after it, and old enough that a second change within the clock's tick would
+// have shown. Until then passes are repeated, and what one of them saw is there.
+
+const (
+	lookPasses = 10
+
+	// Within one tick of the kernel's clock two changes have one mtime. Servers of
+	// network filesystems may count in seconds.
+	localTick  = 20 * time.Millisecond
+	remoteTick = 2 * time.Second
+
+	// unknownTime marks a row whose file was not looked at yet.
+	unknownTime = math.MinInt64
+)
+
+// dirStamps tell whether anybody changed the directories since.
+type dirStamps struct{ cur, new dirStamp }
+
+type dirStamp struct {
+	ino          uint64
+	mtime, ctime int64
+}
+
+func stampOf(st fsys.Stat) dirStamp { return dirStamp{st.Ino, st.Mtime, st.Ctime} }
+
+func (s dirStamps) newest() int64 {
+	return max(s.cur.mtime, s.cur.ctime, s.new.mtime, s.new.ctime)
+}
+
+func (m *mailbox) stamps() (s dirStamps, err error) {
+	cur, err := m.dirs.cur.Self()
+	if err != nil {
+		return s, err
+	}
+	new, err := m.dirs.new.Self()
+	if err != nil {
+		return s, err
+	}
+	return dirStamps{stampOf(cur), stampOf(new)}, nil
+}
+
+// tick is how long two changes may share one mtime.
+func (m *mailbox) tick() time.Duration {
+	if m.dirs.cur.Remote() {
+		return remoteTick
+	}
+	return localTick
+}
+
+// sighting is one name in cur/ or new/.
+type sighting struct {
+	name  string
+	inNew bool
+}
+
+// survey is what the passes of one look saw.
+type survey struct {
+	m     *mailbox
+	infos interner
+	saw   []uint32              // by row: 0 never, else the info's number+1, shifted, and whether in new/
+	pass  []bool                // by row: in this pass
+	twice map[int][]sighting    // rows with more than one name in this pass
+	fresh map[string][]sighting // bases without a row, in this pass
+}
+
+func (v *survey) encode(s sighting, base string) uint32 {
+	code := (v.infos.put(s.name[len(base):]) + 1) << 1
+	if s.inNew {
+		code |= 1
+	}
+	return code
+}
+
+func (v *survey) decode(i int) (info string, inNew bool) {
+	return v.infos.get(v.saw[i]>>1 - 1), v.saw[i]&1 != 0
+}
+
+// note takes one directory entry.
+func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
+	m := v.m
+	if kind.Type() != 0 && kind != fs.ModeIrregular {
+		if isMessageName(name) {
+			m.logStrange(name, "is no regular file")
+		}
+		return
+	}
+	if !isMessageName(name) {
+		if name != "" && name[0] != '.' {
+			m.logStrange(name, "has a line end in its name")
+		}
+		return
+	}
+	base := baseOf(name)
+	s := sighting{name, inNew}
+	i, ok := m.table.byBase(base)
+	if !ok || base == "" {
+		v.fresh[base] = append(v.fresh[base], s)
+		return
+	}
+	code := v.encode(s, base)
+	if v.pass[i] && v.saw[i] != code {
+		if v.twice[i] == nil {
+			info, inNew := v.decode(i)
+			v.twice[i] = []sighting{{base + info, inNew}}
+		}
+		v.twice[i] = append(v.twice[i], s)
+		return
+	}
+	v.saw[i], v.pass[i] = code, true
+}
+
+// once goes through new/ and then cur/: the way in which messages go.
+func (v *survey) once() error {
+	clear(v.pass)
+	v.twice = map[int][]sighting{}
+	v.fresh = map[string][]sighting{}
+	for _, inNew := range []bool{true, false} {
+		if err := v.m.dirs.of(inNew).Names(func(name string, kind fs.FileMode) bool {
+			v.note(name, kind, inNew)
+			return true
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look makes the table agree with the files. Called with files held.
+func (m *mailbox) look() error {
+	m.doubt = false
+	v := &survey{m: m, saw: make([]uint32, len(m.table.rows)), pass: make([]bool, len(m.table.rows))}
+	var (
+		unseen   []int
+		proven   bool
+		arrivals []newcomer
+		before   dirStamps
+	)
+	for n := 1; ; n++ {
+		var err error
+		if before, err = m.stamps(); err != nil {
+			m.doubt = true
+			return err
+		}
+		age := time.Duration(time.Now().UnixNano() - before.newest())
+		if n > 1 && age < m.tick() {
+			time.Sleep(m.tick() - max(age, 0))
+		}
+		began := time.Now().UnixNano()
+		if err = v.once(); err != nil {
+			m.doubt = true
+			return err
+		}
+		again := v.settle()
+		var more bool
+		if arrivals, more = v.newcomers(); more {
+			again = true
+		}
+		after, err := m.stamps()
+		if err != nil {
+			m.doubt = true
+			return err
+		}
+		quiet := before == after && began-before.newest() > int64(m.tick())
+		unseen = unseen[:0]
+		for i := range m.table.rows {
+			if v.saw[i] == 0 && m.table.rows[i].state&rowDead == 0 {
+				unseen = append(unseen, i)
+			}
+		}
+		proven = quiet && !again
+		if proven || len(unseen) == 0 && !again {
+			break
+		}
+		if n == lookPasses {
+			m.doubt = true // somebody is busy here; what is missing is believed another time
+			break
+		}
+	}
+	var s step
+	for i := range m.table.rows {
+		if m.table.rows[i].state&rowDead != 0 || v.saw[i] == 0 {
+			continue
+		}
+		info, inNew := v.decode(i)
+		if inNew != m.table.rows[i].inNew() || info != m.table.info(i) {
+			s.renamed = append(s.renamed, m.renamedTo(i, info, inNew))
+		}
+	}
+	if proven || !m.loaded {
+		for _, i := range unseen {
+			s.gone = append(s.gone, m.table.rows[i].uid)
+		}
+	}
+	m.apply(s)
+	m.seen = dirStamps{}
+	if !m.doubt {
+		m.seen = before
+	}
+	if len(arrivals) == 0 {
+		return nil
+	}
+	return m.adopt(arrivals)
+}
+
+// renamedTo reads the flags from a name that a file has now.
+func (m *mailbox) renamedTo(i int, info string, inNew bool) renamed {
+	base := m.table.base(i)
+	flags, letters := flagsOf(base + info)
+	return renamed{m.table.rows[i].uid, info, inNew, flags, m.keywords.of(base, letters)}
+}
+
+// settle decides for bases that were seen under several names; true asks for
+// another pass.
+func (v *survey) settle() (again bool) {
+	m := v.m
+	for i, names := range v.twice {
+		known := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		kept, more := m.oneOf(names, known)
+		again = again || more
+		if kept.name == "" {
+			v.saw[i] = 0
+			again = true
+			continue
+		}
+		v.saw[i] = v.encode(kept, m.table.base(i))
+	}
+	return again
+}
+
+// oneOf says which of several names of one base is the message. The others are
+// names that a file had a moment ago, second links to it, or other messages that
+// somebody gave the same base: these get a name of their own (maildir: section 7).
+// again is true where something was renamed.
+func (m *mailbox) oneOf(names []sighting, known sighting) (kept sighting, again bool) {
+	var keptStat fsys.Stat
+	if i := slices.Index(names, known); i > 0 {
+		names[0], names[i] = names[i], names[0]
+	}
+	for _, s := range names {
+		st, err := m.dirs.of(s.inNew).Stat(s.name)
+		if err != nil {
+			continue // renamed meanwhile
+		}
+		if kept.name == "" {
+			kept, keptStat = s, st
+			continue
+		}
+		if st.SameFile(keptStat) {
+			drop := s
+			if kept.inNew && !s.inNew {
+				kept, drop = s, kept
+			}
+			// A program that links and then unlinks is given time to do so.
+			if time.Since(time.Unix(0, st.Ctime)) > 30*time.Second && m.writable() {
+				if err := m.dirs.of(drop.inNew).Remove(drop.name); err == nil {
+					m.log.Warn("a message had two names, one was removed", "event", "second_name", "path", m.dirs.of(drop.inNew).Path()+"/"+drop.name)
+				}
+			}
+			continue
+		}
+		if m.freshName(s, "another message has the same base name") {
+			again = true
+		}
+	}
+	return kept, again
+}
+
+// freshName gives a file that cannot be known by its name another base, in new/.
+func (m *mailbox) freshName(s sighting, why string) bool {
+	if !m.writable() {
+		m.logStrange(s.name, why+", and it cannot be renamed")
+		return false
+	}
+	name := m.st.names.next(m.st.opt.Clock())
+	if err := m.dirs.of(s.inNew).Move(s.name, m.dirs.new, name); err != nil {
+		m.logStrange(s.name, why+", and renaming it failed: "+err.Error())
+		return false
+	}
+	m.log.Warn("a message got a new name: "+why, "event", "renamed", "path", m.dirs.of(s.inNew).Path()+"/"+s.name, "to", "new/"+name)
+	return true
+}
+
+// newcomers looks at the files without a row; again is true when one has gone
+// elsewhere meanwhile.
+func (v *survey) newcomers() (list []newcomer, again bool) {
+	m := v.m
+	for base, names := range v.fresh {
+		if base == "" {
+			for _, s := range names {
+				again = m.freshName(s, "its name has no base") || again
+			}
+			continue
+		}
+		s := names[0]
+		if len(names) > 1 {
+			var more bool
+			s, more = m.oneOf(names, sighting{})
+			again = again || more
+		}
+		if s.name == "" {
+			again = true
+			continue
+		}
+		n, err := m.newcomer(s)
+		switch {
+		case err == nil:
+			list = append(list, n)
+		case errors.Is(err, fs.ErrNotExist):
+			again = true
+		case errors.Is(err, fsys.ErrNotRegular):
+			m.logStrange(s.name, "is no regular file")
+		default:
+			m.logStrange(s.name, err.Error())
+		}
+	}
+	slices.SortFunc(list, func(a, b newcomer) int { return compareNew(a.baseName, b.baseName) })
+	return list, again
+}
+
+// newcomer makes the row of a file, its UID apart.
+func (m *mailbox) newcomer(s sighting) (newcomer, error) {
+	st, err := m.dirs.of(s.inNew).Stat(s.name)
+	if err != nil {
+		return newcomer{}, err
+	}
+	if !st.Mode.IsRegular() {
+		return newcomer{}, fsys.ErrNotRegular
+	}
+	n := newcomer{baseName: baseOf(s.name)}
+	n.info = s.name[len(n.baseName):]
+	if s.inNew {
+		n.state |= rowInNew
+	}
+	var letters letterSet
+	n.flags, letters = flagsOf(s.name)
+	n.row.keywords = m.keywords.of(n.baseName, letters)
+	n.internal = unixSeconds(st.Mtime)
+	n.size = believedSize(s.name, st.Size)
+	return n, nil
+}
+
+func unixSeconds(nanoseconds int64) int64 { return time.Unix(0, nanoseconds).Unix() }
+
+// believedSize is the size with CRLF by a file's name, where nothing speaks against
+// it; -1 otherwise: the first read finds it.
+func believedSize(name string, fileSize int64) int64 {
+	s, w := sizeHints(name)
+	if w >= fileSize && w <= 2*fileSize && (s == fileSize || s < 0) {
+		return w
+	}
+	return -1
+}
+
+// savedAt is SAVEDATE: when the message came into this mailbox. Names that Roost and
+// MTAs give begin with that second.
+func (m *mailbox) savedAt(base string, internal int64, now time.Time) int64 {
+	if sec, ok := deliverySeconds(base, now); ok {
+		return sec
+	}
+	return internal
+}
+
+// logStrange says once what lies among the messages and is none.
+func (m *mailbox) logStrange(name, why string) {
+	const limit = 1000
+	if _, ok := m.strange[name]; ok || len(m.strange) >= limit {
+		return
+	}
+	if m.strange == nil {
+		m.strange = map[string]struct{}{}
+	}
+	m.strange[name] = struct{}{}
+	m.log.Warn("a file in the mailbox is no message: it "+why, "event", "strange_file", "path", m.dirs.box.Path(), "name", name)
+}
+
+// rowOf is a row as the protocol sees it. Called with mu held.
+func (m *mailbox) rowOfLocked(i int, now time.Time) store.Row {
+	r := &m.table.rows[i]
+	return store.Row{
+		UID: r.uid, ModSeq: r.modSeq, Flags: r.flags, Keywords: r.keywords, Internal: r.internal,
+		Saved: m.savedAt(m.table.base(i), r.internal, now), Size: r.size,
+	}
+}
+
+// locate looks again for the file of a message, after a call on the name known for
+// it found nothing; false when the message is gone. Called with files held.
+func (m *mailbox) locate(uid imap.UID) (sighting, bool) {
+	if i, ok := m.table.find(uid); ok {
+		s := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		if _, err := m.dirs.of(s.inNew).Stat(s.name); err == nil {
+			return s, true // known better by now
+		}
+		if m.look() != nil {
+			return s, true
+		}
+	}
+	return m.whereIs(uid)
+}
+
+// whereIs is the name of a message's file, as far as is known.
+func (m *mailbox) whereIs(uid imap.UID) (sighting, bool) {
+	i, ok := m.table.find(uid)
+	if !ok {
+		return sighting{}, false
+	}
+	return sighting{m.table.fileName(i), m.table.rows[i].inNew()}, true
+}

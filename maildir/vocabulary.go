@@ -1,0 +1,309 @@
+package maildir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"roost/maildir/fsys"
+	"roost/store"
+)
+
+const (
+	lettersFile = "dovecot-keywords"
+	extraFile   = "roost-keywords"
+
+	// What a mailbox may make its readers hold. 26 keywords have letters; the others
+	// cost a line a message.
+	maxKeywords     = 200
+	maxKeywordBytes = 64 << 20
+)
+
+// keywordState is what is known of the two files that give keywords their names.
+// Guarded by mailbox.files.
+type keywordState struct {
+	letters   letterTable
+	letterAt  fileStamp
+	extra     extraKeywords
+	extraAt   fileStamp
+	extraTorn bool
+	used      letterSet // every letter seen in a file name
+	sets      map[letterSet]store.Keywords
+}
+
+// fileStamp tells whether a small file was replaced or written since.
+type fileStamp struct {
+	ino          uint64
+	size         int64
+	mtime, ctime int64
+}
+
+func fileStampOf(st fsys.Stat) fileStamp { return fileStamp{st.Ino, st.Size, st.Mtime, st.Ctime} }
+
+// of is the set of keywords of a message.
+func (k *keywordState) of(base string, set letterSet) store.Keywords {
+	k.used |= set
+	more := k.extra.byBase[base]
+	if set == 0 && more == nil {
+		return store.Keywords{}
+	}
+	if more != nil {
+		return store.KeywordsOf(slices.Concat(k.letters.namesOf(set), more)...)
+	}
+	kw, ok := k.sets[set]
+	if !ok {
+		kw = store.KeywordsOf(k.letters.namesOf(set)...)
+		if k.sets == nil || len(k.sets) > 4096 {
+			k.sets = map[letterSet]store.Keywords{}
+		}
+		k.sets[set] = kw
+	}
+	return kw
+}
+
+// all are the keywords that the mailbox knows, for FLAGS.
+func (k *keywordState) all() []string {
+	out := k.letters.all()
+	seen := map[string]bool{}
+	for _, s := range out {
+		seen[strings.ToLower(s)] = true
+	}
+	for _, list := range k.extra.byBase {
+		for _, s := range list {
+			if l := strings.ToLower(s); !seen[l] {
+				seen[l] = true
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// readKeywords reads the two files again where they changed. changed is true when
+// rows must be read anew. Called with files held.
+func (m *mailbox) readKeywords() (changed bool, err error) {
+	k := &m.keywords
+	read := func(name string, at *fileStamp) ([]byte, bool, error) {
+		st, err := m.dirs.control.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			gone := *at != fileStamp{}
+			*at = fileStamp{}
+			return nil, gone, nil
+		}
+		if err != nil || fileStampOf(st) == *at {
+			return nil, false, err
+		}
+		b, err := fsys.ReadFile(m.dirs.control, name, maxKeywordBytes)
+		if err != nil {
+			return nil, false, err
+		}
+		*at = fileStampOf(st)
+		return b, true, nil
+	}
+	b, fresh, err := read(lettersFile, &k.letterAt)
+	if err != nil {
+		return false, err
+	}
+	if fresh {
+		// When the file is gone its letters are still in file names, and still known here.
+		if b != nil {
+			k.letters = parseLetters(b)
+		}
+		k.sets = nil
+		changed = true
+	}
+	b, fresh, err = read(extraFile, &k.extraAt)
+	if err != nil {
+		return changed, err
+	}
+	if fresh {
+		k.extra, k.extraTorn = parseExtra(b)
+		changed = true
+	}
+	if k.extra.byBase == nil {
+		k.extra, k.extraTorn = parseExtra(nil)
+	}
+	if changed {
+		known := k.all()
+		m.mu.Lock()
+		m.known = known
+		m.mu.Unlock()
+	}
+	return changed, nil
+}
+
+// refreshKeywords gives all rows the keywords by the newest names.
+func (m *mailbox) refreshKeywords() error {
+	changed, err := m.readKeywords()
+	if err != nil || !changed || m.table == nil {
+		return err
+	}
+	var s step
+	for i := range m.table.rows {
+		if m.table.rows[i].state&rowDead == 0 {
+			if c := m.renamedTo(i, m.table.info(i), m.table.rows[i].inNew()); c.keywords != m.table.rows[i].keywords {
+				s.renamed = append(s.renamed, c)
+			}
+		}
+	}
+	m.apply(s)
+	return nil
+}
+
+// spell gives each keyword the spelling that the mailbox saw first, and a letter
+// where one is left; the others go to roost-keywords. New letters are written and
+// synced before any file name uses them. Called with files held, without the dotlock.
+func (m *mailbox) spell(names []string) (map[string]keywordPlace, error) {
+	k := &m.keywords
+	out := map[string]keywordPlace{}
+	var unknown []string
+	for _, n := range names {
+		if !isKeyword(n) {
+			return nil, fmt.Errorf("keyword %q: %w", n, store.ErrLimit)
+		}
+		if i := k.letters.find(n); i >= 0 {
+			out[strings.ToLower(n)] = keywordPlace{k.letters.name(i), i}
+			continue
+		}
+		unknown = append(unknown, n)
+	}
+	if len(unknown) == 0 {
+		return out, nil
+	}
+	err := m.withListLock(func() error {
+		if _, err := m.readKeywords(); err != nil { // Dovecot may have given letters
+			return err
+		}
+		fresh := false
+		before := k.letters
+		for _, n := range unknown {
+			i, isNew := k.letters.add(n, k.used)
+			if i >= 0 {
+				fresh = fresh || isNew
+				out[strings.ToLower(n)] = keywordPlace{k.letters.name(i), i}
+				continue
+			}
+			spelled := n
+			for _, s := range k.all() {
+				if strings.EqualFold(s, n) {
+					spelled = s
+				}
+			}
+			if len(k.all()) >= maxKeywords {
+				k.letters = before
+				return fmt.Errorf("a mailbox holds at most %d keywords: %w", maxKeywords, store.ErrLimit)
+			}
+			out[strings.ToLower(n)] = keywordPlace{spelled, -1}
+		}
+		if !fresh {
+			return nil
+		}
+		if err := m.writeLetters(); err != nil {
+			k.letters = before
+			return err
+		}
+		return nil
+	})
+	return out, err
+}
+
+// keywordPlace is how a mailbox writes a keyword: by a letter, or by a line (-1).
+type keywordPlace struct {
+	name   string
+	letter int
+}
+
+// writeLetters replaces dovecot-keywords. Called with the dotlock held.
+func (m *mailbox) writeLetters() error {
+	k := &m.keywords
+	old := k.letterAt
+	const tmp = lettersFile + ".lock" // Dovecot writes it under this name too
+	if err := fsys.Replace(m.dirs.control, lettersFile, tmp, k.letters.encode(), m.fileMode, true); err != nil {
+		return err
+	}
+	st, err := m.dirs.control.Stat(lettersFile)
+	if err != nil {
+		return err
+	}
+	// Readers compare whole seconds.
+	if t, was := st.ModTime(), unixSeconds(old.mtime); t.Unix() <= was {
+		if err := m.dirs.control.SetTime(lettersFile, time.Unix(was+1, 0)); err == nil {
+			st, err = m.dirs.control.Stat(lettersFile)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	k.letterAt = fileStampOf(st)
+	k.sets = nil
+	known := k.all()
+	m.mu.Lock()
+	m.known = known
+	m.mu.Unlock()
+	return nil
+}
+
+// saveExtra keeps the keywords without letters of some bases. It is written before
+// the file names are, and unsynced as those are unless durable. Called with files held.
+func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
+	k := &m.keywords
+	var lines []byte
+	before := map[string][]string{}
+	for base, names := range set {
+		if slices.Equal(k.extra.byBase[base], names) {
+			continue
+		}
+		before[base] = k.extra.byBase[base]
+		lines = append(lines, extraLine(base, names)...)
+		k.extra.set(base, names)
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	if k.extra.wasteful() {
+		for base := range k.extra.byBase {
+			_, isNew := set[base]
+			if _, ok := m.table.byBase(base); !ok && !isNew {
+				delete(k.extra.byBase, base)
+			}
+		}
+	}
+	write := func() error {
+		if !k.extraTorn && !k.extra.wasteful() {
+			f, err := m.dirs.control.Append(extraFile)
+			if err == nil {
+				_, err = f.Write(lines)
+				if err == nil && durable {
+					err = f.Datasync()
+				}
+				if cerr := f.Close(); err == nil {
+					err = cerr
+				}
+				return err
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return fsys.Replace(m.dirs.control, extraFile, extraFile+".tmp", k.extra.encode(), m.fileMode, true)
+	}
+	err := write()
+	if k.extraTorn = err != nil; err != nil { // the end of the file is not known then
+		for base, names := range before {
+			k.extra.set(base, names)
+		}
+	} else if k.extra.wasteful() {
+		k.extra.lines = len(k.extra.byBase)
+	}
+	if st, serr := m.dirs.control.Stat(extraFile); serr == nil {
+		k.extraAt = fileStampOf(st)
+	}
+	known := k.all()
+	m.mu.Lock()
+	m.known = known
+	m.mu.Unlock()
+	return err
+}
