@@ -47,6 +47,7 @@ type runner func(ctx context.Context, env *environment, args []string) error
 func verbs() []verb {
 	return []verb{
 		serveVerb,
+		demoVerb,
 		configCheckVerb,
 		configShowVerb,
 		configDefaultVerb,

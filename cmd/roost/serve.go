@@ -38,13 +38,14 @@ var serveVerb = verb{
 			if err := noArguments(args); err != nil {
 				return err
 			}
-			return serve(ctx, env, *path)
+			return serve(ctx, env, *path, nil)
 		}
 	},
 }
 
-// serve runs a server from a configuration file until ctx ends.
-func serve(ctx context.Context, env *environment, path string) (err error) {
+// serve runs a server from a configuration file until ctx ends. ready, when not
+// nil, is called once clients can connect.
+func serve(ctx context.Context, env *environment, path string, ready func()) (err error) {
 	c, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -86,6 +87,9 @@ func serve(ctx context.Context, env *environment, path string) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- sv.server.Serve(ctx, listeners...) }() // ends with ctx; joined below
 	sv.notify(daemon.SdNotifyReady)
+	if ready != nil {
+		ready()
+	}
 	for stopping := ctx.Done(); ; {
 		select {
 		case <-hup:
