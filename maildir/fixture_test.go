@@ -26,17 +26,16 @@ type expectedTree struct {
 type expectedFolder struct {
 	Path        string
 	UIDValidity uint32
-	UIDNext     uint32
-	Exists      int
-	Messages    []struct {
-		UID          uint32
-		Flags        []string
-		InternalDate string
-		TrueSize     int64 `json:"true_size"`
-		File         string
-		Was, Now     string
-		KnownBefore  bool `json:"known_before"`
-	}
+	Messages    []expectedMessage
+}
+
+type expectedMessage struct {
+	UID          uint32
+	Flags        []string
+	InternalDate string
+	TrueSize     int64 `json:"true_size"`
+	Was, Now     string
+	KnownBefore  bool `json:"known_before"`
 }
 
 // readExpected reads an EXPECTED.json; at goes down into its objects.
@@ -90,6 +89,8 @@ func unpack(t *testing.T, archive string) string {
 			if err == nil {
 				err = os.Chtimes(path, h.ModTime, h.ModTime)
 			}
+		case tar.TypeLink: // Dovecot's COPY
+			err = os.Link(filepath.Join(root, filepath.FromSlash(h.Linkname)), path)
 		case tar.TypeSymlink:
 			err = os.Symlink(h.Linkname, path)
 		}
