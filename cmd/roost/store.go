@@ -3,9 +3,9 @@ package main
 import (
 	"log/slog"
 
+	"roost/maildir"
 	"roost/store"
-	"roost/store/memstore"
 )
 
 // openStore opens the mail of this machine.
-func openStore(*slog.Logger) (store.Store, error) { return memstore.New(nil), nil }
+func openStore(log *slog.Logger) (store.Store, error) { return maildir.New(maildir.Options{Log: log}) }
