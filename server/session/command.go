@@ -51,7 +51,7 @@ func commands() []command {
 		{"ID", anyState, tellAll, "ID", (*session).id},
 
 		{"LOGIN", nobodyState, tellNothing, "", nil},
-		{"AUTHENTICATE", nobodyState, tellNothing, "SASL-IR", nil},
+		{"AUTHENTICATE", nobodyState, tellNothing, "", nil},
 		{"STARTTLS", nobodyState, tellNothing, "", nil},
 
 		{"ENABLE", anyState, tellAll, "ENABLE UTF8=ACCEPT", (*session).enable},
@@ -77,6 +77,10 @@ func commands() []command {
 		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
 		{"FETCH", selectedState, tellNoExpunge, "", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
+		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
+		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},
+		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN", (*session).search},
+		{"UID SEARCH", selectedState, tellAll, "ESEARCH SEARCHRES", (*session).search},
 		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
 		{"UID STORE", selectedState, tellAll, "", (*session).store},
 		{"COPY", selectedState, tellAll, "", (*session).copy},

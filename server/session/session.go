@@ -237,8 +237,8 @@ func (s *session) command(ctx context.Context) error {
 		if err := s.tellChanges(c.cmd.tell); errors.Is(err, store.ErrReplaced) {
 			// RFC 2180 section 3.1 leaves a server the choice; this one is always understood.
 			s.closing, s.reason = true, "selected mailbox was deleted or replaced"
-			s.tagged(c.tag, s.status(err))
 			s.enc.Line("BYE Selected mailbox was deleted or replaced; connect again")
+			s.tagged(c.tag, s.status(err))
 			return nil
 		} else if err != nil {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
