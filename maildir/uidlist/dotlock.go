@@ -107,7 +107,7 @@ func (l *Lock) acquire(ctx context.Context, guarded string, mode fs.FileMode, en
 			}
 			content = string(b)
 		}
-		if still >= lockStale || l.stale(content, lock, file, env) {
+		if l.stale(content, still, lock, file, env) {
 			if err := l.breakStale(ctx, lock, env); err != nil {
 				return err
 			}
@@ -144,25 +144,20 @@ func (l *Lock) create(mode fs.FileMode, env *Env) error {
 	return err
 }
 
-// stale judges a lock by what can be known at once.
-func (l *Lock) stale(content string, lock, guarded fsys.Stat, env *Env) bool {
-	digits, host, ok := strings.Cut(content, ":")
-	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
-		if pid == env.PID || !env.Alive(pid) {
-			return true
-		}
-	}
-	if l.dir.Remote() {
-		return false // another machine's clock, and another machine's boot
-	}
+// stale judges a lock; still is for how long neither it nor what it guards was seen
+// to change.
+func (l *Lock) stale(content string, still time.Duration, lock, guarded fsys.Stat, env *Env) bool {
+	local := !l.dir.Remote() // else another machine's clock counts, and its boots
 	newest := max(lock.Mtime, lock.Ctime)
-	if !env.Booted.IsZero() && newest < env.Booted.UnixNano() {
+	if local && !env.Booted.IsZero() && newest < env.Booted.UnixNano() {
 		return true
 	}
-	if ok && host == env.Host {
-		return false // its process lives
+	digits, host, ok := strings.Cut(content, ":")
+	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
+		// A living process is respected for ever, as Dovecot does.
+		return pid == env.PID || !env.Alive(pid)
 	}
-	return env.Now().UnixNano()-max(newest, guarded.Mtime) >= int64(lockStale)
+	return still >= lockStale || local && env.Now().UnixNano()-max(newest, guarded.Mtime) >= int64(lockStale)
 }
 
 // breakStale removes the lock that was judged, and no other.

@@ -277,8 +277,8 @@ func (l *List) burn(line string) {
 		l.Last = max(l.Last, n)
 	}
 	i := strings.LastIndex(line, " :")
-	if i < 0 {
-		return
+	if i == strings.Index(line, " :") {
+		return // one record, or none
 	}
 	head := line[:i]
 	for { // over the keys of the second record
