@@ -183,7 +183,7 @@ func (a *account) Subscribe(ctx context.Context, n store.Name, on bool) error {
 		err = t.editSubscriptions(ctx, keepNames, n)
 	}
 	if err != nil {
-		return fmt.Errorf("subscribe %q: %w", n, err)
+		return fmt.Errorf("subscribe %q: %w", n, storageError(err))
 	}
 	return nil
 }
@@ -203,7 +203,7 @@ func (a *account) List(ctx context.Context, q store.ListQuery) iter.Seq2[store.E
 	return func(yield func(store.Entry, error) bool) {
 		names, err := a.gather(walkDepth(q, a.sep))
 		if err != nil {
-			yield(store.Entry{}, fmt.Errorf("list: %w", err))
+			yield(store.Entry{}, fmt.Errorf("list: %w", storageError(err)))
 			return
 		}
 		for _, n := range slices.Sorted(maps.Keys(names)) {
@@ -334,7 +334,7 @@ func (a *account) Create(ctx context.Context, n store.Name, use []imap.MailboxAt
 		err = t.create(n, kept)
 	}
 	if err != nil {
-		return fmt.Errorf("create %q: %w", n, err)
+		return fmt.Errorf("create %q: %w", n, storageError(err))
 	}
 	return nil
 }
@@ -370,7 +370,7 @@ func (a *account) Delete(ctx context.Context, n store.Name) error {
 	}
 	t.uses.forget()
 	if err != nil {
-		return fmt.Errorf("delete %q: %w", n, err)
+		return fmt.Errorf("delete %q: %w", n, storageError(err))
 	}
 	return nil
 }
@@ -380,7 +380,7 @@ func (a *account) Rename(ctx context.Context, from, to store.Name) error {
 	from, to = from.Canonical(a.sep), a.newName(to)
 	err := a.rename(ctx, from, to)
 	if err != nil {
-		return fmt.Errorf("rename %q to %q: %w", from, to, err)
+		return fmt.Errorf("rename %q to %q: %w", from, to, storageError(err))
 	}
 	return nil
 }

@@ -688,3 +688,22 @@ func BenchmarkList10k(b *testing.B) {
 		}
 	}
 }
+
+// What the system refuses reaches the client as what it is.
+func TestErrorsAreDecisions(t *testing.T) {
+	a := newAccount(t, store.Root{})
+	left := 1 << 30
+	tr := a.trees[0]
+	tr.mail = stoppingDir{tr.mail, stoppingFS{fsys.OS, &left}}
+	left = 0
+	if err := a.Create(t.Context(), "x", nil); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("EIO: %v", err)
+	}
+	left = 1 << 30
+	if err := a.Create(t.Context(), "inbox", nil); !errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a decision of ours: %v", err)
+	}
+	if err := a.Create(t.Context(), "x", nil); err != nil {
+		t.Errorf("when the cause is gone: %v", err)
+	}
+}

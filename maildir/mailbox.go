@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -409,6 +410,7 @@ func isKnown(err error) bool {
 	for _, known := range []error{
 		store.ErrNotFound, store.ErrNoPermission, store.ErrReadOnly, store.ErrOverQuota, store.ErrTooBig, store.ErrGone,
 		store.ErrReplaced, store.ErrUnreadable, store.ErrUnsupported, store.ErrInUse, store.ErrLimit, store.ErrUnavailable,
+		store.ErrExists, store.ErrCannot, store.ErrNoSelect, store.ErrHasChildren, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {
 			return true
