@@ -101,16 +101,14 @@ func unfold(v []byte) string {
 // blank line is always there behind chosen fields, and behind the others where
 // the header has one. The header must have CRLF line ends.
 func AppendFields(dst, header []byte, names []string, not bool) []byte {
+	set := make(map[string]bool, len(names))
+	for _, n := range names {
+		set[strings.ToLower(n)] = true
+	}
 	rest := header
 	for f := range Fields(header) {
 		rest = rest[len(f.Raw):]
-		in := false
-		for _, n := range names {
-			if f.Name != nil && f.Is(n) {
-				in = true
-				break
-			}
-		}
+		in := f.Name != nil && set[string(bytes.ToLower(f.Name))]
 		if in == not {
 			continue
 		}

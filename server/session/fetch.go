@@ -177,7 +177,7 @@ func planOf(items []fetchItem) *fetchPlan {
 		case fetchSection:
 			p.seen = p.seen || !item.peek
 			switch sec := item.section; {
-			case sec.text == textFields && sec.byHeader() && allCommon(sec.fields):
+			case sec.common:
 				ask(noteFields)
 			case sec.byHeader() || sec.text == textWhole && len(sec.path) == 0:
 				p.open = true
@@ -208,8 +208,7 @@ func (p *fetchPlan) header(notes *rowNotes) bool {
 		return true
 	}
 	return slices.ContainsFunc(p.items, func(item fetchItem) bool {
-		sec := item.section
-		return item.kind == fetchSection && sec.byHeader() && !(sec.text == textFields && allCommon(sec.fields))
+		return item.kind == fetchSection && item.section.byHeader() && !item.section.common
 	})
 }
 
@@ -277,6 +276,9 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID) (answered int, err e
 		}
 		for rows := range slices.Chunk(all, slice) {
 			notes := f.notesOf(ctx, rows)
+			if f.plan.flags {
+				f.s.writeNewKeywords()
+			}
 			for i := range rows {
 				if err := ctx.Err(); err != nil {
 					return answered, err
@@ -354,13 +356,11 @@ func (f *fetcher) row(ctx context.Context, row store.Row, notes *rowNotes) error
 			size := row.Size
 			row, tell = rows[0], true
 			row.Size = size
+			f.s.writeNewKeywords()
 		}
 	}
-	if tell {
-		f.s.writeNewKeywords()
-		if row.ModSeq > f.s.sel.view.ModSeq {
-			f.s.sel.answered(row)
-		}
+	if tell && row.ModSeq > f.s.sel.view.ModSeq {
+		f.s.sel.answered(row)
 	}
 	return f.write(row, m, notes, tell)
 }
@@ -423,7 +423,7 @@ func (f *fetcher) writeBytesOf(item fetchItem, m *opened, notes *rowNotes) error
 		return m.writeBinary(f.enc, sec, item.partial)
 	case item.kind == fetchBinarySize:
 		return m.writeBinarySize(f.enc, sec)
-	case sec.byHeader() && sec.text == textFields && allCommon(sec.fields):
+	case sec.common:
 		if b := ready(noteFields, m, notes); b != nil {
 			writeBytes(f.enc, sec.choose(b), item.partial)
 			return nil

@@ -30,6 +30,7 @@ type section struct {
 	path   []uint32
 	text   sectionText
 	fields []string
+	common bool // noteFields answers it
 }
 
 // maxPath is deeper than any part that the scanner makes.
@@ -95,6 +96,7 @@ func parseSection(lex *wire.Lexer, spec string) (section, error) {
 		if len(sec.fields) == 0 {
 			return sec, lex.Unexpected("the name of a header field")
 		}
+		sec.common = sec.text == textFields && len(sec.path) == 0 && allCommon(sec.fields)
 	default:
 		return sec, bad("Unknown section %s", shown(spec))
 	}
