@@ -19,6 +19,10 @@ const (
 	// before the directories are looked at for proof.
 	suspectFor = 30 * time.Millisecond
 
+	// astrayFor is how long a mailbox whose path leads elsewhere may yet be told where
+	// it is.
+	astrayFor = 500 * time.Millisecond
+
 	// doubtFor is how soon a look that could not be finished is tried again.
 	doubtFor = time.Second
 )
@@ -30,6 +34,7 @@ type watchState struct {
 	paths    [3]fsys.Dir   // the directories by a path that they got later; nil: as opened
 	polled   atomic.Bool   // events come seldom or never: who wants to know must look
 	suspects map[imap.UID]struct{}
+	astray   time.Time // since when the path leads elsewhere; zero: it does not
 
 	kick chan struct{}
 	stop chan struct{} // nil before the goroutine runs
@@ -216,6 +221,9 @@ func (m *mailbox) pull() {
 		m.warn("new mail cannot be shown; it is tried again", err)
 	}
 	m.tidyNew()
+	if !m.watch.astray.IsZero() {
+		m.doubt = true // until it is clear where the mailbox is
+	}
 	if m.list.reserve != 0 && m.list.reserve-m.list.nextUID() < reserveUIDs/5 && !m.list.foreign {
 		if err := m.ensureReserve(m.list.reserve + 1); err != nil {
 			m.warn("UIDs could not be set aside", err)
@@ -369,10 +377,19 @@ func (m *mailbox) rewatch() {
 	}
 	st, err := m.dirs.cur.Self()
 	if !same() || err == nil && st.Nlink == 0 {
-		m.log.Info("the mailbox was deleted or replaced by another program", "event", "replaced", "path", m.dirs.box.Path())
+		// A RENAME of our own is told of by movedTo, which may come after the event.
+		if elsewhere := err == nil && st.Nlink > 0; elsewhere && m.watch.astray.IsZero() {
+			m.watch.astray = time.Now()
+		}
+		if !m.watch.astray.IsZero() && time.Since(m.watch.astray) < astrayFor {
+			m.doubt = true
+			return
+		}
+		m.log.Info("the mailbox was deleted or replaced by another program", "event", "replaced", "path", m.path())
 		m.abandon()
 		return
 	}
+	m.watch.astray = time.Time{}
 	// cur or new may have been replaced within the mailbox: then its files are others.
 	for _, inNew := range []bool{true, false} {
 		name, dir := "cur", m.dirs.cur

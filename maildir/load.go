@@ -644,6 +644,7 @@ func (m *mailbox) openWatched(path string) error {
 	m.unsubscribe()
 	m.watch.closePaths()
 	m.watch.paths = at
+	m.watch.astray = time.Time{}
 	return m.subscribe()
 }
 
