@@ -30,12 +30,16 @@ const (
 	MissingDomain  = "MISSING_DOMAIN"
 )
 
+// MaxAddresses is how many entries of one list are kept. A header of a megabyte
+// could name half a million, each of which takes 30 times its bytes in an answer.
+const MaxAddresses = 10_000
+
 // appendAddresses reads an address list (RFC 5322 section 3.4, the obsolete forms of
 // section 4.4 too). What cannot be read is passed up to the next comma, and every
 // group that begins ends.
 func appendAddresses(list []Address, value []byte) []Address {
 	p := addressParser{lexer: lexer{b: value}, list: list}
-	for !p.end() {
+	for !p.end() && len(p.list) < MaxAddresses {
 		p.one()
 	}
 	p.endGroup()

@@ -123,3 +123,10 @@ func TestAddressesAreLinear(t *testing.T) {
 		}
 	}
 }
+
+func TestAddressesEndAtTheirLimit(t *testing.T) {
+	list := appendAddresses(nil, []byte(strings.Repeat("g:a,", MaxAddresses)))
+	if n := len(list); n > MaxAddresses+2 || list[n-1].Kind != GroupEnd {
+		t.Errorf("%d entries, the last %+v", n, list[n-1])
+	}
+}

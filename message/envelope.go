@@ -4,7 +4,8 @@ import "strings"
 
 // Envelope is what a message's header says of it, as ENVELOPE shows it (RFC 9051
 // section 7.5.2): texts as they were written, unfolded and not decoded. Repeated
-// address fields are joined; of other repeated fields the last counts.
+// address fields are joined; of other repeated fields the last counts. A list of
+// addresses ends at MaxAddresses.
 type Envelope struct {
 	Date, Subject, InReplyTo, MessageID Text
 
@@ -13,9 +14,7 @@ type Envelope struct {
 
 // ParseEnvelope reads a header. Sender and ReplyTo are those of From where the
 // header has none.
-func ParseEnvelope(header []byte) *Envelope { return parseEnvelope(header) }
-
-func parseEnvelope(header []byte) *Envelope {
+func ParseEnvelope(header []byte) *Envelope {
 	e := new(Envelope)
 	for f := range Fields(header) {
 		if len(f.Name) > len("in-reply-to") {

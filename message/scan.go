@@ -244,7 +244,7 @@ func (s *Scanner) endHeader(off int64) {
 	digest := len(s.open) > 1 && s.open[len(s.open)-2].digest
 	info, boundary := parseInfo(s.head, digest)
 	if e.message {
-		info.Envelope = parseEnvelope(s.head)
+		info.Envelope = ParseEnvelope(s.head)
 	}
 	if len(s.open) == 1 {
 		s.top = append([]byte(nil), s.head...)

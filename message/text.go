@@ -2,7 +2,6 @@ package message
 
 import (
 	"io"
-	"iter"
 
 	"golang.org/x/text/transform"
 )
@@ -36,23 +35,4 @@ func (t *textWriter) Close() error {
 		return err
 	}
 	return t.text.Close()
-}
-
-// Texts yields what the text of a message is made of, in its order: leaves whose
-// body is text, and the children of Messages, whose headers are text too. All
-// other leaves (images, archives) are not searched.
-func Texts(parts []Part) iter.Seq[*Part] {
-	return func(yield func(*Part) bool) {
-		inner := int32(-1)
-		for i := range parts {
-			p := &parts[i]
-			readable := p.Kind == Leaf && (p.Type == "text" || p.Type == "message")
-			if (readable || int32(i) == inner) && !yield(p) {
-				return
-			}
-			if p.Kind == Message {
-				inner = p.First
-			}
-		}
-	}
 }

@@ -113,22 +113,3 @@ func TestTextIsUTF8(t *testing.T) {
 		}
 	}
 }
-
-func TestTextsAreWhatIsRead(t *testing.T) {
-	parts := scan(fixture(t, "rfc822-in-mp"), Limits{})
-	var got []string
-	for p := range Texts(parts) {
-		got = append(got, p.Type+"/"+p.Subtype)
-	}
-	if want := "text/plain multipart/mixed text/plain text/html"; strings.Join(got, " ") != want {
-		t.Errorf("%q, want %s", got, want)
-	}
-	parts = scan(fixture(t, "mp-nested"), Limits{})
-	got = nil
-	for p := range Texts(parts) {
-		got = append(got, p.Type+"/"+p.Subtype)
-	}
-	if want := "text/plain text/html"; strings.Join(got, " ") != want {
-		t.Errorf("%q, want %s", got, want)
-	}
-}
