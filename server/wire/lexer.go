@@ -355,7 +355,8 @@ func (l *Lexer) run(what string, ok func(byte) bool, empty bool) (string, error)
 		}
 		n := int64(i - l.r)
 		if l.used+n > l.limits.Command {
-			return "", &LimitError{Offset: l.off, What: "command", Limit: l.limits.Command}
+			left := l.limits.Command - l.used
+			return "", &LimitError{Offset: l.off + left, What: "command", Limit: l.limits.Command}
 		}
 		piece := l.buf[l.r:i]
 		for range piece {

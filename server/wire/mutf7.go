@@ -52,7 +52,7 @@ func EncodeMailbox(name string) string {
 // it is already UTF-8 beyond ASCII, which some clients send, it is kept. What
 // EncodeMailbox would write otherwise is accepted when it has one meaning.
 func DecodeMailbox(wire string) (string, error) {
-	if !utf8.ValidString(wire) {
+	if !utf8.ValidString(wire) || strings.Contains(wire, "\x00") {
 		return "", ErrMailboxName
 	}
 	var out strings.Builder
@@ -85,6 +85,9 @@ func DecodeMailbox(wire string) (string, error) {
 					return "", ErrMailboxName
 				}
 				i += 2
+			}
+			if r == 0 {
+				return "", ErrMailboxName
 			}
 			out.WriteRune(r)
 		}
