@@ -1,0 +1,96 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/server/search"
+)
+
+// SEARCH and UID SEARCH: RFC 9051 section 6.4.4, RFC 3501 section 6.4.4, RFC 4731
+// (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER). The arguments are
+// read in searchkeys.go.
+
+// search runs both forms.
+func (s *session) search(ctx context.Context, c call) (string, error) {
+	p := searchParser{s: s}
+	err := p.parse()
+	if err == nil {
+		err = s.find(ctx, c, p)
+	} else if r := (reply{}); !errors.As(err, &r) || r.kind == "BAD" {
+		return "", err
+	}
+	if err != nil && p.opt.ReturnSave {
+		s.sel.saved = nil // RFC 9051 section 6.4.4.1: after NO, "$" is empty
+	}
+	return "", err
+}
+
+// find does what was asked and writes the answer.
+func (s *session) find(ctx context.Context, c call, p searchParser) error {
+	plan, err := search.NewPlan(p.query)
+	if err != nil {
+		return err
+	}
+	ctx, stop := s.watched(ctx)
+	found, err := plan.Search(ctx, search.Source{
+		Box: s.sel.box, View: s.sel.view,
+		Parts: noteParts, Fields: noteFields, Common: allCommon,
+	}, p.opt)
+	stop()
+	if err != nil {
+		return err
+	}
+	if found.Unread > 0 {
+		s.log.Warn("messages could not be searched", "event", "search_unread", "mailbox", s.sel.name, "messages", found.Unread, "err", found.Err)
+	}
+	if p.opt.ReturnSave {
+		s.sel.saved = found.UIDs
+	}
+	nums := found.Nums
+	if c.uid {
+		nums = make([]uint32, len(found.UIDs))
+		for i, uid := range found.UIDs {
+			nums[i] = uint32(uid)
+		}
+	}
+	if s.rev2 || p.extended {
+		s.writeESearch(c, p.opt, nums)
+		return nil
+	}
+	s.enc.Raw("* SEARCH")
+	for _, n := range nums {
+		s.enc.SP().Number(uint64(n))
+	}
+	s.enc.CRLF()
+	return nil
+}
+
+// writeESearch writes the answer of RFC 9051 section 7.3.4. nums are ascending. Of
+// SAVE alone there is none.
+func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32) {
+	if opt.ReturnSave && !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount {
+		return
+	}
+	s.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	if c.uid {
+		s.enc.Raw(" UID")
+	}
+	if len(nums) > 0 {
+		if opt.ReturnMin {
+			s.enc.Raw(" MIN ").Number(uint64(nums[0]))
+		}
+		if opt.ReturnMax {
+			s.enc.Raw(" MAX ").Number(uint64(nums[len(nums)-1]))
+		}
+		if opt.ReturnAll {
+			s.enc.Raw(" ALL ").Nums(nums)
+		}
+	}
+	if opt.ReturnCount {
+		s.enc.Raw(" COUNT ").Number(uint64(len(nums)))
+	}
+	s.enc.CRLF()
+}

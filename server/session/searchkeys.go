@@ -1,0 +1,425 @@
+package session
+
+import (
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/v2"
+	"golang.org/x/text/encoding"
+
+	"roost/message"
+	"roost/server/search"
+	"roost/store"
+)
+
+// searchParser reads the arguments of SEARCH. Nesting is a stack of its own, so that
+// no depth that fits into a command harms (RFC 9051 section 9, search-key).
+type searchParser struct {
+	s        *session
+	query    search.Query
+	opt      imap.SearchOptions
+	extended bool // RETURN was there
+	charset  encoding.Encoding
+	open     []joint
+}
+
+// joint is a key whose operands are being read.
+type joint struct {
+	op    search.Op // And: a list in parentheses, or the command itself as the first
+	count int64     // operands so far
+}
+
+// parse reads to the end of the command.
+func (p *searchParser) parse() error {
+	lex := p.s.lex
+	if err := lex.SP(); err != nil {
+		return err
+	}
+	word, err := p.word()
+	if err != nil {
+		return err
+	}
+	if word == "RETURN" {
+		if err := p.options(); err != nil {
+			return err
+		}
+		if word, err = p.next(); err != nil {
+			return err
+		}
+	}
+	if word == "CHARSET" {
+		if err := p.chooseCharset(); err != nil {
+			return err
+		}
+		if word, err = p.next(); err != nil {
+			return err
+		}
+	}
+	if !p.extended {
+		p.opt = imap.SearchOptions{ReturnAll: true}
+	}
+	return p.keys(word)
+}
+
+// word reads the word that a key begins with; "" where something else begins.
+func (p *searchParser) word() (string, error) {
+	c, err := p.s.lex.Peek()
+	if err != nil {
+		return "", err
+	}
+	if c == '(' || c == '*' || c == '$' || '0' <= c && c <= '9' {
+		return "", nil
+	}
+	return p.s.lex.Keyword()
+}
+
+// next is word behind a space.
+func (p *searchParser) next() (string, error) {
+	if err := p.s.lex.SP(); err != nil {
+		return "", err
+	}
+	return p.word()
+}
+
+// options reads what stands behind RETURN. RFC 4731 section 3.1: none is ALL.
+func (p *searchParser) options() error {
+	p.extended = true
+	if err := p.s.lex.SP(); err != nil {
+		return err
+	}
+	err := p.s.lex.List(func() error {
+		name, err := p.s.lex.Keyword()
+		switch {
+		case err != nil:
+			return err
+		case name == "MIN":
+			p.opt.ReturnMin = true
+		case name == "MAX":
+			p.opt.ReturnMax = true
+		case name == "ALL":
+			p.opt.ReturnAll = true
+		case name == "COUNT":
+			p.opt.ReturnCount = true
+		case name == "SAVE":
+			p.opt.ReturnSave = true
+		default:
+			return bad("Unknown result option %s", shown(name))
+		}
+		return nil
+	})
+	if p.opt == (imap.SearchOptions{}) {
+		p.opt.ReturnAll = true
+	}
+	return err
+}
+
+// chooseCharset reads the name behind CHARSET, in which all strings are.
+func (p *searchParser) chooseCharset() error {
+	if err := p.s.lex.SP(); err != nil {
+		return err
+	}
+	name, err := p.s.lex.AString()
+	if err != nil {
+		return err
+	}
+	if p.s.utf8 && !p.s.rev2 {
+		// RFC 6855 section 3. IMAP4rev2 allows it again, as redundant.
+		return bad("CHARSET has no place after ENABLE UTF8=ACCEPT: strings are UTF-8")
+	}
+	switch strings.ToUpper(name) {
+	case "UTF-8", "UTF8", "US-ASCII":
+		return nil
+	}
+	e, ok := message.Charset(name)
+	if !ok {
+		return no("BADCHARSET (UTF-8 US-ASCII)", "Charset %s is not known", shown(name))
+	}
+	p.charset = e
+	return nil
+}
+
+// keys reads the search keys; word is what the first begins with. Each turn reads
+// one key and closes what ends with it.
+func (p *searchParser) keys(word string) error {
+	p.open = append(p.open, joint{op: search.And})
+	for {
+		opened, err := p.key(word)
+		done := false
+		if err == nil && !opened {
+			done, err = p.close()
+		} else if err == nil && p.open[len(p.open)-1].op != search.And {
+			err = p.s.lex.SP() // behind NOT and OR, not behind "("
+		}
+		if err != nil || done {
+			return err
+		}
+		if word, err = p.word(); err != nil {
+			return err
+		}
+	}
+}
+
+// close counts a key that was read to its end, ends what it was the last operand
+// of, and goes to the next key. It reports true when the command ends instead.
+func (p *searchParser) close() (bool, error) {
+	lex := p.s.lex
+	for {
+		top := &p.open[len(p.open)-1]
+		top.count++
+		switch {
+		case top.op == search.Not:
+		case top.op == search.Or:
+			if top.count < 2 {
+				return false, lex.SP()
+			}
+		case len(p.open) == 1: // the command itself, behind which a space is harmless
+			if lex.Accept(' ') && !lex.AtEnd() {
+				return false, nil
+			}
+			if err := lex.End(); err != nil {
+				return false, err
+			}
+		case !lex.Accept(')'):
+			return false, lex.SP()
+		}
+		if err := p.add(search.Key{Op: top.op, N: top.count}); err != nil {
+			return false, err
+		}
+		p.open = p.open[:len(p.open)-1]
+		if len(p.open) == 0 {
+			return true, nil
+		}
+	}
+}
+
+// searchFlags are the keys that ask for one system flag.
+var searchFlags = map[string]store.Flags{
+	"ANSWERED": store.FlagAnswered, "DELETED": store.FlagDeleted, "DRAFT": store.FlagDraft,
+	"FLAGGED": store.FlagFlagged, "SEEN": store.FlagSeen,
+}
+
+// key reads one key, or opens one whose operands come next.
+func (p *searchParser) key(word string) (opened bool, err error) {
+	lex := p.s.lex
+	if flag, ok := searchFlags[word]; ok {
+		return false, p.add(search.Key{Op: search.Flag, Flags: flag})
+	}
+	if flag, ok := searchFlags[strings.TrimPrefix(word, "UN")]; ok {
+		return false, p.add(search.Key{Op: search.Flag, Flags: flag}, search.Key{Op: search.Not})
+	}
+	switch word {
+	case "":
+		if lex.Accept('(') {
+			p.open = append(p.open, joint{op: search.And})
+			return true, nil
+		}
+		return false, p.set(false)
+	case "NOT":
+		p.open = append(p.open, joint{op: search.Not})
+		return true, nil
+	case "OR":
+		p.open = append(p.open, joint{op: search.Or})
+		return true, nil
+	case "ALL":
+		return false, p.add(search.Key{Op: search.All})
+	case "NEW": // RFC 3501 section 6.4.4, as are OLD and RECENT
+		return false, p.add(p.recent(), search.Key{Op: search.Flag, Flags: store.FlagSeen},
+			search.Key{Op: search.Not}, search.Key{Op: search.And, N: 2})
+	case "OLD":
+		return false, p.add(p.recent(), search.Key{Op: search.Not})
+	case "RECENT":
+		return false, p.add(p.recent())
+	}
+	if !p.known(word) {
+		return false, bad("Unknown search key %s", shown(word))
+	}
+	if err := lex.SP(); err != nil {
+		return false, err
+	}
+	return false, p.argument(word)
+}
+
+// known tells whether argument knows the key.
+func (p *searchParser) known(word string) bool {
+	switch word {
+	case "BCC", "BEFORE", "BODY", "CC", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
+		"SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
+		return true
+	}
+	return false
+}
+
+// argument reads what stands behind the word of a key that has one.
+func (p *searchParser) argument(word string) error {
+	lex := p.s.lex
+	switch word {
+	case "UID":
+		return p.set(true)
+	case "KEYWORD", "UNKEYWORD":
+		name, err := lex.Atom()
+		if err != nil {
+			return err
+		}
+		err = p.add(search.Key{Op: search.Word, Text: name})
+		if err == nil && word == "UNKEYWORD" {
+			err = p.add(search.Key{Op: search.Not})
+		}
+		return err
+	case "LARGER", "SMALLER":
+		n, err := lex.Number64()
+		if err != nil {
+			return err
+		}
+		op := search.Larger
+		if word == "SMALLER" {
+			op = search.Smaller
+		}
+		return p.add(search.Key{Op: op, N: n})
+	case "OLDER", "YOUNGER":
+		n, err := lex.NZNumber()
+		if err != nil {
+			return err
+		}
+		then := time.Now().Unix() - int64(n)
+		if word == "OLDER" {
+			return p.add(search.Key{Op: search.Before, N: then + 1})
+		}
+		return p.add(search.Key{Op: search.Since, N: then})
+	case "BEFORE", "ON", "SINCE", "SENTBEFORE", "SENTON", "SENTSINCE":
+		day, err := lex.Date()
+		if err != nil {
+			return err
+		}
+		return p.date(word, day)
+	case "HEADER":
+		field, err := lex.AString()
+		if err == nil {
+			err = lex.SP()
+		}
+		if err != nil {
+			return err
+		}
+		return p.text(search.Key{Op: search.Header, Field: field})
+	case "BODY":
+		return p.text(search.Key{Op: search.Body})
+	case "TEXT":
+		return p.text(search.Key{Op: search.Text})
+	default: // FROM, TO, CC, BCC, SUBJECT: the fields of ENVELOPE
+		return p.text(search.Key{Op: search.Header, Field: word})
+	}
+}
+
+// date adds a key that asks for a day. INTERNALDATE has the zone in which FETCH
+// shows it; Date is compared as it was written.
+func (p *searchParser) date(word string, day time.Time) error {
+	y, m, d := day.Date()
+	from := time.Date(y, m, d, 0, 0, 0, 0, time.Local).Unix()
+	to := time.Date(y, m, d+1, 0, 0, 0, 0, time.Local).Unix()
+	switch word {
+	case "BEFORE":
+		return p.add(search.Key{Op: search.Before, N: from})
+	case "SINCE":
+		return p.add(search.Key{Op: search.Since, N: from})
+	case "ON":
+		return p.add(search.Key{Op: search.Since, N: from}, search.Key{Op: search.Before, N: to},
+			search.Key{Op: search.And, N: 2})
+	}
+	op := map[string]search.Op{"SENTBEFORE": search.SentBefore, "SENTON": search.SentOn, "SENTSINCE": search.SentSince}[word]
+	return p.add(search.Key{Op: op, N: search.DayOf(day)})
+}
+
+// text reads the string of k and adds it.
+func (p *searchParser) text(k search.Key) error {
+	text, err := p.s.lex.AString()
+	if err != nil {
+		return err
+	}
+	if p.charset != nil {
+		decoded, err := p.charset.NewDecoder().String(text)
+		if err != nil {
+			return bad("String %s is not in the CHARSET of the command", shown(text))
+		}
+		text = decoded
+	} else if !utf8.ValidString(text) {
+		return bad("String %s is not UTF-8; name its CHARSET", shown(text))
+	}
+	k.Text = text
+	return p.add(k)
+}
+
+// set reads a set of messages as a key. Numbers that no message has match nothing
+// here: clients poll with "UID SEARCH 1:* NOT DELETED", in empty mailboxes too.
+func (p *searchParser) set(uid bool) error {
+	set, err := p.s.lex.NumSet(uid)
+	if err != nil {
+		return err
+	}
+	sel := p.s.sel
+	if imap.IsSearchRes(set) {
+		return p.add(uidsKey(sel.searchResult()))
+	}
+	if seqs, ok := set.(imap.SeqSet); ok {
+		set = within(seqs, uint32(sel.view.UIDs.Len()))
+	}
+	ranges, err := sel.ranges(set)
+	if err != nil {
+		return err
+	}
+	k := search.Key{Op: search.UIDs}
+	for _, r := range ranges {
+		if r.from < r.to {
+			k.Set = append(k.Set, imap.UIDRange{Start: sel.view.UIDs.At(r.from), Stop: sel.view.UIDs.At(r.to - 1)})
+		}
+	}
+	return p.add(k)
+}
+
+// within drops from a set what is above last. "*" is 0, and last of all.
+func within(set imap.SeqSet, last uint32) imap.SeqSet {
+	var out imap.SeqSet
+	for _, r := range set {
+		switch {
+		case last == 0:
+		case r.Stop == 0 && r.Start > last: // "n:*" turned round
+			out = append(out, imap.SeqRange{Start: last, Stop: last})
+		case r.Start <= last:
+			if r.Stop > last {
+				r.Stop = last
+			}
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// recent asks for the messages that are \Recent in this session.
+func (p *searchParser) recent() search.Key { return uidsKey(p.s.sel.recent) }
+
+func uidsKey(uids []imap.UID) search.Key {
+	k := search.Key{Op: search.UIDs}
+	for _, u := range uids {
+		if n := len(k.Set); n > 0 && k.Set[n-1].Stop+1 == u {
+			k.Set[n-1].Stop = u
+		} else {
+			k.Set = append(k.Set, imap.UIDRange{Start: u, Stop: u})
+		}
+	}
+	return k
+}
+
+// add appends keys to the query.
+func (p *searchParser) add(keys ...search.Key) error {
+	for _, k := range keys {
+		err := p.query.Add(k)
+		var limit *search.LimitError
+		if errors.As(err, &limit) {
+			return no("LIMIT", "Search asks too much: %v", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
