@@ -20,7 +20,7 @@ import (
 // openAccount opens the tree in root for one user of a store of its own.
 func openAccount(t *testing.T, sep byte, root store.Root) *account {
 	t.Helper()
-	s, err := New(Options{Host: "test.example", Clock: func() time.Time { return time.Unix(1795500000, 0) }})
+	s, err := New(Options{Host: "test.example", Poll: true, Clock: func() time.Time { return time.Unix(1795500000, 0) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,8 @@ type trees struct {
 	open map[string]*tree
 }
 
-// get opens a tree, or gives the one that is open. put must be called for each.
+// get opens a tree, or gives the one that is open. put must be called for each. The
+// lock is not held over file calls: a filesystem that hangs holds up its own users.
 func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree, error) {
 	id, err := json.Marshal(struct {
 		Root store.Root
@@ -59,21 +60,37 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 		return nil, err
 	}
 	key := string(id)
+	if t := ts.share(key, nil); t != nil {
+		return t, nil
+	}
+	made, err := openTree(opt, user, root, sep)
+	if err != nil {
+		return nil, err
+	}
+	made.key = key
+	t := ts.share(key, made)
+	if t != made {
+		made.close() // another session was faster
+	}
+	return t, nil
+}
+
+// share counts one more user of the tree that is open; where there is none it is made.
+func (ts *trees) share(key string, made *tree) *tree {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.open[key]
 	if t == nil {
-		if t, err = openTree(opt, user, root, sep); err != nil {
-			return nil, err
+		if t = made; t == nil {
+			return nil
 		}
-		t.key = key
 		if ts.open == nil {
 			ts.open = map[string]*tree{}
 		}
 		ts.open[key] = t
 	}
 	t.refs++
-	return t, nil
+	return t
 }
 
 func (ts *trees) put(t *tree) {
