@@ -147,7 +147,7 @@ func (a *account) Hold(ctx context.Context, n store.Name, write bool, wake func(
 	if err != nil {
 		return nil, err
 	}
-	return a.s.hold(ctx, p, write, wake, a.place)
+	return a.s.hold(ctx, p, write, wake, a)
 }
 
 // Batch implements store.Account.
@@ -156,7 +156,7 @@ func (a *account) Batch(ctx context.Context, n store.Name) (store.Batch, error) 
 	if err != nil {
 		return nil, err
 	}
-	return a.s.batch(ctx, p, a.who.Quota)
+	return a.s.batch(ctx, p, a)
 }
 
 // Status implements store.Account.
@@ -245,6 +245,9 @@ func (a *account) gather(depth int) (map[store.Name]*listed, error) {
 	names := map[store.Name]*listed{store.Inbox: {tree: a.trees[0], exists: true, selectable: true, canonical: true}}
 	for _, t := range a.trees {
 		err := t.walk(depth, func(f found) bool {
+			if own, err := a.tree(f.name); err != nil || own != t {
+				return true // behind the prefix of another root
+			}
 			l := at(names, f.name)
 			if !l.exists || f.canonical && !l.canonical {
 				l.tree, l.rel, l.exists, l.selectable, l.canonical = t, f.rel, true, f.selectable, f.canonical

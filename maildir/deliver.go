@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/cache"
 	"roost/maildir/fsys"
 	"roost/store"
 )
@@ -33,22 +34,24 @@ type staged struct {
 
 // batch implements store.Batch.
 type batch struct {
-	m      *mailbox
-	name   store.Name
-	limits store.Limits
-	list   []staged
-	notes  []map[store.NoteKind][]byte
-	err    error // of an Add: nothing can be committed then
-	closed bool
+	m       *mailbox
+	name    store.Name
+	account *account
+	limits  store.Limits
+	list    []staged
+	bytes   int64 // of list, with CRLF
+	notes   []map[store.NoteKind][]byte
+	err     error // of an Add: nothing can be committed then
+	closed  bool
 }
 
 // batch begins to add messages to a mailbox; see store.Account.Batch.
-func (s *Store) batch(ctx context.Context, p place, limits store.Limits) (store.Batch, error) {
+func (s *Store) batch(ctx context.Context, p place, a *account) (store.Batch, error) {
 	m, err := s.acquire(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{m: m, name: p.name, limits: limits}
+	b := &batch{m: m, name: p.name, account: a, limits: a.who.Quota}
 	if !m.writable() {
 		b.Close()
 		return nil, fmt.Errorf("add to %q: %w", p.name, store.ErrNoPermission)
@@ -61,7 +64,7 @@ func (b *batch) Admit(size int64) error {
 	if limit := b.limits.MessageBytes; limit > 0 && size > limit {
 		return fmt.Errorf("%d bytes, %d are allowed: %w", size, limit, store.ErrTooBig)
 	}
-	return nil
+	return b.account.room(context.Background(), int64(len(b.list))+1, b.bytes+size)
 }
 
 // Add implements store.Batch.
@@ -92,6 +95,11 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	}
 	s.base, s.size = withSizes(s.tmp, size, crlf), crlf
 	b.list = append(b.list, s)
+	if b.bytes += crlf; b.account.who.Quota != (store.Limits{}) {
+		if err := b.account.room(ctx, int64(len(b.list)), b.bytes); err != nil {
+			return err
+		}
+	}
 	var notes map[store.NoteKind][]byte
 	if meta.Notes != nil {
 		notes = meta.Notes()
@@ -180,11 +188,13 @@ func (b *batch) Commit(ctx context.Context) (store.Copied, error) {
 		return store.Copied{}, fmt.Errorf("add to %q: %w", b.name, storageError(err))
 	}
 	b.list = nil
+	var notes []cache.Note
 	for i, uid := range uids {
-		for kind, note := range b.notes[i] {
-			b.m.putNote(uid, kind, note)
+		for kind, data := range b.notes[i] {
+			notes = append(notes, cache.Note{UID: uint32(uid), Kind: uint16(kind), Data: data})
 		}
 	}
+	b.m.putNotes(notes...)
 	return store.Copied{UIDValidity: b.m.list.validity, To: uids}, nil
 }
 

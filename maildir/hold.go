@@ -19,18 +19,18 @@ type hold struct {
 	name    store.Name
 	write   bool
 	wake    func()
-	resolve func(store.Name) (place, error)
+	account *account // for the targets of Copy and Move
 
 	gen    uint64 // the generation that it shows; guarded by m.mu
 	closed bool   // guarded by m.mu
 }
 
 // hold attaches a session.
-func (m *mailbox) hold(name store.Name, write bool, wake func(), resolve func(store.Name) (place, error)) (*hold, error) {
+func (m *mailbox) hold(name store.Name, write bool, wake func(), a *account) (*hold, error) {
 	if err := m.refresh(); err != nil {
 		return nil, err
 	}
-	h := &hold{m: m, name: name, write: write && m.writable(), wake: wake, resolve: resolve}
+	h := &hold{m: m, name: name, write: write && m.writable(), wake: wake, account: a}
 	m.mu.Lock()
 	if err := m.dead; err != nil {
 		m.mu.Unlock()
@@ -382,14 +382,3 @@ func (m *mailbox) refresh() error {
 
 // quiet reports whether events come, so that nobody needs to look.
 func (m *mailbox) quiet() bool { return !m.watch.polled.Load() }
-
-// Notes implements store.Mailbox.
-func (h *hold) Notes(ctx context.Context, uids []imap.UID, kind store.NoteKind) iter.Seq2[imap.UID, []byte] {
-	return func(yield func(imap.UID, []byte) bool) {}
-}
-
-// Note implements store.Mailbox.
-func (h *hold) Note(uid imap.UID, kind store.NoteKind, b []byte) { h.m.putNote(uid, kind, b) }
-
-// putNote keeps a note.
-func (m *mailbox) putNote(uid imap.UID, kind store.NoteKind, b []byte) {}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/cache"
 	"roost/maildir/fsys"
 	"roost/maildir/index"
 	"roost/maildir/uidlist"
@@ -87,6 +88,9 @@ func (m *mailbox) load(p place) (err error) {
 	}
 	m.count()
 	m.loaded = true
+	if !m.noModSeq {
+		m.notes = cache.New(m.dirs.index, m.fileMode, m.list.validity, cache.Limits{})
+	}
 	if !m.readOnly {
 		m.cleanTmp()
 	}
@@ -580,6 +584,7 @@ func (m *mailbox) close(save bool) error {
 		}
 		errs = append(errs, err)
 	}
+	errs = append(errs, m.closeNotes(save && m.alive() == nil))
 	m.unsubscribe()
 	m.watch.closePaths()
 	m.disown()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/cache"
 	"roost/maildir/fsys"
 	"roost/maildir/index"
 	"roost/store"
@@ -119,6 +120,8 @@ type mailbox struct {
 
 	readOnly bool // immutable after load: nothing can be written
 	noModSeq bool // immutable after load: another process owns the roost.* files
+
+	notes *cache.Cache // immutable after load; nil: none are kept
 
 	// Guarded by Store.mu.
 	refs    int

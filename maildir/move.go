@@ -25,6 +25,9 @@ func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.
 		return store.Copied{}, err
 	}
 	defer m.st.release(dst)
+	if err := h.account.room(ctx, int64(len(uids)), m.sizeOf(uids)); err != nil {
+		return store.Copied{}, fmt.Errorf("copy to %q: %w", to, storageError(err))
+	}
 	list, err := m.stage(ctx, dst, uids, true)
 	var added []imap.UID
 	if err == nil {
@@ -37,9 +40,21 @@ func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.
 	return store.Copied{UIDValidity: dst.list.validity, From: slices.Clone(uids), To: added}, nil
 }
 
+// sizeOf sums the sizes that are known.
+func (m *mailbox) sizeOf(uids []imap.UID) (total int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, u := range uids {
+		if i, ok := m.findShownLocked(u); ok {
+			total += max(m.table.rows[i].size, 0)
+		}
+	}
+	return total
+}
+
 // target opens the mailbox that messages go to.
 func (h *hold) target(ctx context.Context, to store.Name) (*mailbox, error) {
-	p, err := h.resolve(to)
+	p, err := h.account.place(to)
 	if err != nil {
 		return nil, err
 	}

@@ -221,8 +221,11 @@ func (s *Store) release(m *mailbox) {
 		delete(s.open, m.key)
 	}
 	s.mu.Unlock()
-	if last && dead {
+	switch {
+	case last && dead:
 		m.close(false)
+	case last && m.notes != nil:
+		m.notes.Release() // only memory and a descriptor: what fails here fails again in close
 	}
 }
 
@@ -283,14 +286,13 @@ func (s *Store) evict(m *mailbox, force bool) error {
 	return err
 }
 
-// hold opens a mailbox for one session; see store.Account.Hold. resolve finds the
-// place of another mailbox of the account, for Copy and Move.
-func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), resolve func(store.Name) (place, error)) (store.Mailbox, error) {
+// hold opens a mailbox for one session; see store.Account.Hold.
+func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *account) (store.Mailbox, error) {
 	m, err := s.acquire(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	h, err := m.hold(p.name, write, wake, resolve)
+	h, err := m.hold(p.name, write, wake, a)
 	if err != nil {
 		s.release(m)
 		return nil, fmt.Errorf("open %q: %w", p.name, storageError(err))
