@@ -416,6 +416,47 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
+// A second root stands behind its prefix, and hides what the first has there.
+func TestTwoRoots(t *testing.T) {
+	dir := t.TempDir()
+	roots := []store.Root{
+		{Mail: filepath.Join(dir, "own"), Create: true},
+		{Mail: filepath.Join(dir, "team"), Create: true, Prefix: "Team/"},
+	}
+	for _, d := range []string{"own/.Team.x", "own/.Mine", "team/.Plans.2026"} {
+		if err := os.MkdirAll(filepath.Join(dir, d, "cur"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := New(Options{Host: "test.example", Poll: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background())
+	a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if got := fmt.Sprint(list(t, a, store.ListQuery{})); got != `map[INBOX:[\HasNoChildren] Mine:[\HasNoChildren] Team:[\HasChildren \NonExistent] Team/Plans:[\HasChildren \NonExistent] Team/Plans/2026:[\HasNoChildren]]` {
+		t.Error(got)
+	}
+	if err := a.Create(t.Context(), "Team/New", nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "team", ".New", "cur")); err != nil {
+		t.Error(err)
+	}
+	if err := a.Rename(t.Context(), "Mine", "Team/Mine"); !errors.Is(err, store.ErrCannot) {
+		t.Errorf("rename into another root: %v", err)
+	}
+	for _, n := range []store.Name{"Team/x", "Team"} {
+		if _, err := a.Status(t.Context(), n, false); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("status of %q: %v", n, err)
+		}
+	}
+}
+
 func TestInboxElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	root := store.Root{Mail: filepath.Join(dir, "mail"), Inbox: filepath.Join(dir, "spool", "ann"), Create: true}
