@@ -1,0 +1,87 @@
+package cache
+
+import "slices"
+
+func keyOf(uid uint32, kind uint16) uint64 { return uint64(uid)<<16 | uint64(kind) }
+
+// freshMost is how many notes wait to be sorted in.
+const freshMost = 4096
+
+// A table says where each note lies: sorted slots, and a small map of those that
+// came since.
+type table struct {
+	sorted []slot
+	fresh  map[uint64]int64
+}
+
+type slot struct {
+	key uint64
+	at  int64
+}
+
+func (t *table) find(key uint64) (at int64, ok bool) {
+	if at, ok = t.fresh[key]; ok {
+		return at, true
+	}
+	if i, ok := t.search(key); ok {
+		return t.sorted[i].at, true
+	}
+	return 0, false
+}
+
+func (t *table) search(key uint64) (int, bool) {
+	return slices.BinarySearchFunc(t.sorted, key, func(s slot, k uint64) int {
+		switch {
+		case s.key < k:
+			return -1
+		case s.key > k:
+			return 1
+		}
+		return 0
+	})
+}
+
+func (t *table) put(key uint64, at int64) {
+	if n := len(t.sorted); len(t.fresh) == 0 && (n == 0 || t.sorted[n-1].key < key) {
+		t.sorted = append(t.sorted, slot{key, at}) // as when loading a compacted file
+		return
+	}
+	if i, ok := t.search(key); ok {
+		t.sorted[i].at = at
+		return
+	}
+	if t.fresh == nil {
+		t.fresh = map[uint64]int64{}
+	}
+	t.fresh[key] = at
+	if len(t.fresh) >= max(freshMost, len(t.sorted)/8) {
+		t.merge()
+	}
+}
+
+func (t *table) merge() {
+	for k, at := range t.fresh {
+		t.sorted = append(t.sorted, slot{k, at})
+	}
+	t.fresh = nil
+	slices.SortFunc(t.sorted, func(a, b slot) int {
+		if a.key < b.key {
+			return -1
+		}
+		return 1
+	})
+}
+
+// all yields keys and places; the sorted ones first.
+func (t *table) all(yield func(uint64, int64) bool) {
+	for _, s := range t.sorted {
+		if !yield(s.key, s.at) {
+			return
+		}
+	}
+	for k, at := range t.fresh {
+		if !yield(k, at) {
+			return
+		}
+	}
+}
