@@ -24,7 +24,7 @@ func TestImaplib(t *testing.T) {
 	python := need(t, "python3", "python3")
 	r := newHouse(t).serve(t)
 	host, port, _ := net.SplitHostPort(r.Addr)
-	script(t, python, "imaplib.py", host, port, "ann@example.org", password)
+	script(t, python, "python_imaplib.py", host, port, "ann@example.org", password)
 }
 
 func TestImapflow(t *testing.T) {
