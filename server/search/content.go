@@ -69,14 +69,15 @@ func (r *run) body(m store.Message, p *message.Part) error {
 
 // parts gives the parts of a message, from its note where it has a good one.
 func (r *run) parts(m store.Message) ([]message.Part, error) {
-	for _, note := range r.notes(r.src.Parts) {
-		if parts, err := message.DecodeParts(note); err == nil && len(parts) > 0 {
-			return parts, nil
-		}
-	}
 	size, err := m.Size()
 	if err != nil {
 		return nil, err
+	}
+	for _, note := range r.notes(r.src.Parts) {
+		// A note that does not fit the message is none.
+		if parts, err := message.DecodeParts(note); err == nil && parts[0].Body.End() == size {
+			return parts, nil
+		}
 	}
 	s := message.NewScanner(message.Limits{})
 	if _, err := m.WriteRange(s, 0, size); err != nil {
