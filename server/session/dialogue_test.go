@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,10 +24,27 @@ import (
 // bench is a server of sessions without login: each connection is ann's.
 type bench struct {
 	mem  *memstore.Store
-	who  store.Identity
 	opt  Options
 	addr string
 	wg   sync.WaitGroup
+
+	mu  sync.Mutex // guards who, which hooks change for the clients that follow
+	who store.Identity
+}
+
+// identity is a copy: sessions and hooks run side by side.
+func (b *bench) identity(change func(*store.Identity)) store.Identity {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if change != nil {
+		change(&b.who)
+	}
+	who := b.who
+	who.Roots = slices.Clone(who.Roots)
+	for i := range who.Roots {
+		who.Roots[i].Folders = slices.Clone(who.Roots[i].Folders)
+	}
+	return who
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
@@ -57,7 +75,7 @@ func newBench(t testing.TB, opt Options) *bench {
 			}
 			b.wg.Go(func() { // ends with the session
 				defer conn.Close()
-				if _, err := Serve(ctx, conn, Login{Who: b.who, Tag: "l"}, b.mem, b.opt); err != nil {
+				if _, err := Serve(ctx, conn, Login{Who: b.identity(nil), Tag: "l"}, b.mem, b.opt); err != nil {
 					t.Errorf("Serve: %v", err)
 				}
 			})
@@ -95,15 +113,18 @@ func (b *bench) hooks() map[string]func([]string) error {
 		},
 		// prefix PREFIX: of the personal namespace, for the clients that follow
 		"prefix": func(args []string) error {
-			b.who.Separator = '.'
-			b.who.Roots = []store.Root{{Prefix: args[0]}}
+			b.identity(func(who *store.Identity) {
+				who.Separator, who.Roots = '.', []store.Root{{Prefix: args[0]}}
+			})
 			return nil
 		},
 		// use MAILBOX USE: a special-use folder of the configuration, for the clients that follow
 		"use": func(args []string) error {
-			b.who.Roots[0].Create = true
-			b.who.Roots[0].Folders = append(b.who.Roots[0].Folders,
-				store.Folder{Name: store.Name(args[0]), Use: args[1], Create: true})
+			b.identity(func(who *store.Identity) {
+				who.Roots[0].Create = true
+				who.Roots[0].Folders = append(who.Roots[0].Folders,
+					store.Folder{Name: store.Name(args[0]), Use: args[1], Create: true})
+			})
 			return nil
 		},
 		// next: ends a set of expected lines
@@ -111,7 +132,7 @@ func (b *bench) hooks() map[string]func([]string) error {
 		// quota BYTES: for the clients that follow
 		"quota": func(args []string) error {
 			n, err := strconv.ParseInt(args[0], 10, 64)
-			b.who.Quota.Bytes = n
+			b.identity(func(who *store.Identity) { who.Quota.Bytes = n })
 			return err
 		},
 	}

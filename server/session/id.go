@@ -14,7 +14,7 @@ func (s *session) id(_ context.Context, _ call) (string, error) {
 		return "", err
 	}
 	if len(client) > 0 {
-		s.log.Info("client", "event", "client", "id", strings.Join(client, " "))
+		s.log.Info("client", "event", "client", "client", strings.Join(client, " "))
 	}
 	WriteID(s.enc, s.opt.Product)
 	return "", nil

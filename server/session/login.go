@@ -29,7 +29,6 @@ type Login struct {
 	ID        string     // of the session in the log
 	Addr      netip.Addr // of the client
 	Secure    bool       // TLS, or a connection that needs none
-	Compress  bool       // COMPRESS=DEFLATE is in force on the stream
 	Input     []byte     // what the client already sent behind its login: the next commands
 }
 

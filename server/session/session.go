@@ -162,7 +162,7 @@ func (s *session) loop(ctx context.Context) string {
 				bye = "Server is shutting down"
 			}
 		case errors.Is(err, wire.ErrSwallow):
-			bye = "Command is too long"
+			bye = "[TOOBIG] Command is too long" // RFC 7888 section 4
 		case timedOut(err) && s.enc.Err() == nil:
 			bye = "Disconnected for inactivity"
 		default:

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -266,45 +265,4 @@ func (s *session) rowsOf(ctx context.Context, uids []imap.UID, newer store.ModSe
 		out = append(out, rows...)
 	}
 	return out, nil
-}
-
-// watched gives a context for a command that may take long. After a second it
-// ends when the client is gone; what the client sends meanwhile is kept for the
-// next commands. Nothing else may use the lexer until stop was called.
-func (s *session) watched(ctx context.Context) (_ context.Context, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	// Ends when ReadAhead does: on an error of the stream, a full buffer, or stop.
-	timer := time.AfterFunc(time.Second, func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			s.readWithin(0)
-			if ctx.Err() != nil {
-				return
-			}
-			more, err := s.lex.ReadAhead()
-			if err != nil && !timedOut(err) {
-				cancel()
-			}
-			if !more {
-				return
-			}
-		}
-	})
-	return ctx, func() {
-		cancel()
-		if timer.Stop() {
-			return
-		}
-		for {
-			s.dead.mu.Lock()
-			s.stream.SetReadDeadline(time.Unix(1, 0)) // ends the Read; fill sets it anew
-			s.dead.mu.Unlock()
-			select {
-			case <-done:
-				return
-			case <-time.After(10 * time.Millisecond): // the deadline came before readWithin
-			}
-		}
-	}
 }
