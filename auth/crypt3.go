@@ -25,7 +25,7 @@ func parseCrypt(_ string, data []byte) (Hash, error) {
 	if s == "" || s[0] == '!' || s[0] == '*' {
 		return Hash{Scheme: "CRYPT", Locked: true}, nil
 	}
-	magic := s
+	magic := ""
 	if s[0] == '$' {
 		end := strings.IndexAny(s[1:], "$,")
 		if end < 0 {

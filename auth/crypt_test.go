@@ -72,6 +72,36 @@ func TestHashForms(t *testing.T) {
 	}
 }
 
+// Hashes at the edge of their form are computed without a panic, and match nothing.
+func TestOddHashes(t *testing.T) {
+	for _, stored := range []string{
+		"$6$$" + strings.Repeat("a", 86),
+		"$6$rounds=1$$" + strings.Repeat("a", 86),
+		"$6$rounds=1000$" + strings.Repeat("s", 200) + "$" + strings.Repeat("a", 86),
+		"$1$$" + strings.Repeat("a", 22),
+		"$apr1$$" + strings.Repeat("a", 22),
+		"$5$$" + strings.Repeat("a", 43),
+		"$y$j..$$" + strings.Repeat("a", 43),
+		"$y$j9T$$" + strings.Repeat("a", 43),
+		"$7$/..../..../....$" + strings.Repeat("a", 43),
+		"$7$2..../..../....$" + strings.Repeat("a", 43),
+		"$sha1$1$s$" + strings.Repeat("a", 28),
+		"$md5$s$$" + strings.Repeat("a", 22),
+		"$argon2id$v=19$m=1,t=1,p=255$c2FsdA$" + strings.Repeat("A", 8),
+		"$argon2i$v=19$m=8,t=1,p=1$YQ$" + strings.Repeat("A", 8),
+		"$2b$04$" + strings.Repeat("!", 53),
+		"$2b$05$" + strings.Repeat("ä", 26) + "a",
+		"{PLAIN-TRUNC}0-",
+		"{PLAIN-TRUNC}-",
+		"{DIGEST-MD5}", "{SSHA.HEX}", "{PBKDF2}$1$$1$", "{SHA.}x", "{}", "{", "$", "$$", "$$$", "$6", "$6$", "$y$", "$7$", "1", "6",
+	} {
+		h, err := ParseHash(stored)
+		if err == nil && stored != "{PLAIN-TRUNC}0-" && (h.Matches("ann", "") || h.Matches("ann", "x") || h.Matches("ann", strings.Repeat("x", maxPassword))) {
+			t.Errorf("%s matches", stored)
+		}
+	}
+}
+
 // A file that somebody else can write to must not stall the server or take its memory.
 func TestHostileCosts(t *testing.T) {
 	for _, stored := range []string{

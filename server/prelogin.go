@@ -342,7 +342,6 @@ func (d *door) readID() error {
 	if err := d.lex.SP(); err != nil {
 		return err
 	}
-	var words []string
 	c, err := d.lex.Peek()
 	if err != nil {
 		return err
@@ -353,19 +352,19 @@ func (d *door) readID() error {
 		}
 		return d.lex.End()
 	}
+	var known []string
+	key, n := "", 0
 	err = d.lex.List(func() error {
 		s, _, err := d.lex.NString()
-		words = append(words, s)
+		if n++; n%2 == 1 {
+			key = strings.ToLower(s)
+		} else if (key == "name" || key == "version") && len(known) < 2 {
+			known = append(known, s[:min(len(s), 64)])
+		}
 		return err
 	})
 	if err != nil {
 		return err
-	}
-	var known []string
-	for i := 0; i+1 < len(words); i += 2 {
-		if key := strings.ToLower(words[i]); key == "name" || key == "version" {
-			known = append(known, words[i+1][:min(len(words[i+1]), 64)])
-		}
 	}
 	d.client = strings.Join(known, " ")
 	return d.lex.End()
@@ -406,11 +405,8 @@ func (d *door) session(ctx context.Context, e *entry) bool {
 	conn.heard.Store(time.Now().UnixNano())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	input := d.lex.Buffered()
-
 	refuse := func(code, text string) bool {
 		d.enc.Raw(e.tag).Raw(" NO [").Raw(code).Raw("] ").Raw(ascii(text)).CRLF()
-		d.start(input)
 		return true
 	}
 	who, err := g.identity(e.user)
@@ -430,9 +426,13 @@ func (d *door) session(ctx context.Context, e *entry) bool {
 	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
 		"tls", d.secure, "client", d.client)
 	begun := time.Now()
+	// What was answered before the login, where commands were pipelined, comes first.
+	if err := d.enc.Flush(); err != nil {
+		return false
+	}
 	d.conn.SetDeadline(time.Time{})
 	out, err := g.run(ctx, conn, session.Login{
-		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: input,
+		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
 	})
 	if err != nil {
 		d.log.Error("session failed", "event", "session_error", "user", e.user.Name, "err", err)

@@ -1,0 +1,100 @@
+package server
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trusted := netip.MustParsePrefix("127.0.0.0/8")
+		p := newPlaces(placeLimits{Total: 6, PerAddress: 2, PerUserAddress: 2, PerUser: 3, MakeRoom: 30 * time.Minute, Trusted: []netip.Prefix{trusted}})
+		one, two, local := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.0.0.1")
+
+		release, err := p.connect(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = p.connect(netip.AddrFrom16(one.As16())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = p.connect(one); !errors.Is(err, errAddressFull) {
+			t.Errorf("third of an address: %v", err)
+		}
+		release()
+		release() // counts once
+		if _, err = p.connect(one); err != nil {
+			t.Errorf("after one has gone: %v", err)
+		}
+		if _, err = p.connect(one); err == nil {
+			t.Error("a release counted twice")
+		}
+		for range 3 {
+			if _, err = p.connect(local); err != nil {
+				t.Errorf("trusted: %v", err)
+			}
+		}
+		if _, err = p.connect(two); err != nil {
+			t.Error(err)
+		}
+		if _, err = p.connect(local); !errors.Is(err, errServerFull) {
+			t.Errorf("seventh of all: %v", err)
+		}
+
+		now := func() func() time.Time { at := time.Now(); return func() time.Time { return at } }
+		var left []int
+		leave := func(n int) func() { return func() { left = append(left, n) } }
+		p.enter("ann", one, now(), leave(1))
+		p.enter("ann", one, now(), leave(2))
+		p.enter("ben", one, now(), leave(3))
+		if _, err := p.enter("ann", one, now(), leave(4)); !errors.Is(err, errUserFull) {
+			t.Errorf("third from one address: %v", err)
+		}
+		out, err := p.enter("ann", two, now(), leave(5))
+		if err != nil {
+			t.Error(err)
+		}
+		if _, err := p.enter("ann", local, now(), leave(6)); !errors.Is(err, errUserFull) {
+			t.Errorf("fourth of the user: %v", err)
+		}
+		out()
+		if _, err := p.enter("ann", local, now(), leave(6)); err != nil {
+			t.Errorf("after one has gone: %v", err)
+		}
+		time.Sleep(30 * time.Minute)
+		if _, err := p.enter("ann", one, now(), leave(7)); err != nil || len(left) != 1 || left[0] != 1 {
+			t.Errorf("%v, %v: the one that is silent for longest does not make room", err, left)
+		}
+	})
+}
+
+// However connections come and go, the counts end where they began.
+func TestPlacesRace(t *testing.T) {
+	p := newPlaces(placeLimits{Total: 20, PerAddress: 8, PerUserAddress: 2, PerUser: 4, MakeRoom: -1})
+	var wg sync.WaitGroup
+	for i := range uint64(8) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(i, 1))
+			for range 500 {
+				addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
+				free, err := p.connect(addr)
+				if err != nil {
+					continue
+				}
+				if out, err := p.enter(string(rune('a'+r.IntN(3))), addr, time.Now, func() {}); err == nil {
+					out()
+				}
+				free()
+			}
+		})
+	}
+	wg.Wait()
+	if p.total != 0 || len(p.addrs) != 0 || len(p.users) != 0 {
+		t.Errorf("left behind: %d, %v, %v", p.total, p.addrs, p.users)
+	}
+}
