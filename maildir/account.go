@@ -295,7 +295,7 @@ func at(names map[store.Name]*listed, n store.Name) *listed {
 func (l *listed) entry(n store.Name) store.Entry {
 	e := store.Entry{Name: n, Subscribed: l.subscribed}
 	switch {
-	case !l.exists:
+	case !l.exists, !l.selectable && l.children: // there only because of its children
 		e.Attrs = append(e.Attrs, imap.MailboxAttrNonExistent)
 	case !l.selectable:
 		e.Attrs = append(e.Attrs, imap.MailboxAttrNoSelect)

@@ -153,11 +153,3 @@ func copyCRLF(w io.Writer, r io.Reader, at crlfMark, off, n int64) (written int6
 	}
 	return written, err
 }
-
-// crlfCounter counts what is written to it both ways: the S= and W= of a new message.
-type crlfCounter struct{ at crlfMark }
-
-func (c *crlfCounter) Write(p []byte) (int, error) {
-	c.at = c.at.after(p)
-	return len(p), nil
-}
