@@ -46,7 +46,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 			return "", no("TOOBIG", "Message is larger than %d bytes", s.appendLimit())
 		}
 		if lit.Size == 0 && count > 0 {
-			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 3
+			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 6.3.11
 		}
 		if batch == nil {
 			if batch, err = s.acct.Batch(ctx, name); err != nil {

@@ -208,10 +208,23 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		s.enc.Raw("* ").Raw(verb).Raw(` (\Noselect) "`).Raw(string(s.sep)).Raw("\" \"\"\r\n")
 		return nil
 	}
-	query := store.ListQuery{Patterns: q.patterns, Subscribed: q.subscribed, Deep: q.deep}
+	query := store.ListQuery{Patterns: q.patterns, Subscribed: q.subscribed, Deep: q.deep && q.subscribed}
+	var entries []store.Entry
+	below := map[store.Name]bool{} // has a subscribed mailbox below it in the answer
 	for e, err := range s.acct.List(ctx, query) {
 		if err != nil {
 			return err
+		}
+		entries = append(entries, e)
+		if query.Deep && e.Subscribed {
+			for p, ok := e.Name.Parent(s.sep); ok && !below[p]; p, ok = p.Parent(s.sep) {
+				below[p] = true
+			}
+		}
+	}
+	for _, e := range entries {
+		if query.Deep && !e.Subscribed && below[e.Name] {
+			continue // its child says it all (RFC 9051 section 6.3.9.6)
 		}
 		if q.specialUse && !slices.ContainsFunc(e.Attrs, isUse) {
 			continue
@@ -227,7 +240,7 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 			attrs = append(attrs, `\Inbox`)
 		}
 		s.writeListed(verb, attrs, e.Name)
-		if q.deep && e.ChildSubscribed {
+		if query.Deep && e.ChildSubscribed {
 			s.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`) // RFC 9051 section 6.3.9.6
 		}
 		s.enc.CRLF()
