@@ -205,7 +205,7 @@ func TestRewrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.has("3 V9 N61 G" + guid + " R77 Q7\n2 B9 :b\n60 :n\n") // N was not lowered
+	d.has("3 V9 N61 G" + guid + " R77 Q7\n2 B9 :b\n60 :n\n")
 	after, _ := d.dir.Stat(Name)
 	if after.Mtime/1e9 <= before.Mtime/1e9 {
 		t.Error("mtime did not grow: Dovecot takes it for the old file")
@@ -217,6 +217,14 @@ func TestRewrite(t *testing.T) {
 	if _, err := d.dir.Stat(tmpName); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the temporary file stays: %v", err)
 	}
+
+	// N is never lowered below what was there, a live Dovecot would renumber all.
+	for _, n := range []uint32{1, 70, 1} {
+		if err := f.Rewrite(func(h *Header) { h.Next = n }, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.has("3 V9 N70 G" + guid + " R77 Q7\n2 B9 :b\n60 :n\n61 :o\n")
 
 	if err := f.Rewrite(func(h *Header) { h.Validity, h.Next = 10, 1 }, nil, []Record{{UID: 1, Base: "b"}}); err != nil {
 		t.Fatal(err)
