@@ -68,7 +68,7 @@ func (l *uidState) nextUID() imap.UID {
 
 // withListLock runs f with the uidlist locked against all other writers, and after
 // learning what they wrote. Called with files held.
-func (m *mailbox) withListLock(f func() error) (err error) {
+func (m *mailbox) withListLock(f func() error) error {
 	if m.list.volatile {
 		return fmt.Errorf("%w: its UIDs cannot be recorded", store.ErrReadOnly)
 	}
@@ -82,8 +82,9 @@ func (m *mailbox) withListLock(f func() error) (err error) {
 	m.list.locked = true
 	defer func() {
 		m.list.locked = false
-		if uerr := unlock(); err == nil {
-			err = uerr
+		// What f did stands. A lock that we left is ours to remove the next time.
+		if err := unlock(); err != nil {
+			m.warn("the uidlist's lock could not be released", err)
 		}
 	}()
 	return f()
@@ -227,7 +228,16 @@ func (m *mailbox) adopt(list []newcomer) error {
 // assign gives UIDs in the order of the list and writes their lines; with durable the
 // caller syncs them. Called with the dotlock held.
 func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
-	list = m.claimed(list)
+	found := m.claimed(list)
+	if durable {
+		// What was not ours to add is shown for itself, before.
+		if more := found[:len(found)-len(list)]; len(more) > 0 {
+			m.show(m.enqueue(more))
+		}
+		list = found[len(found)-len(list):]
+	} else {
+		list = found
+	}
 	next := max(imap.UID(m.list.file.Next()), m.nextKnown())
 	records := make([]uidlist.Record, 0, len(list))
 	for i := range list {
@@ -251,7 +261,8 @@ func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
 }
 
 // claimed puts those first to which another program gave UIDs already, and adds
-// those of its messages that no event told of yet.
+// those of its messages that no event told of yet. Messages of our own have none, and
+// stay last and in order.
 func (m *mailbox) claimed(list []newcomer) []newcomer {
 	if len(m.list.claims) == 0 {
 		return list

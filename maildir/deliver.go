@@ -283,9 +283,6 @@ func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []si
 		return err
 	})
 	if err != nil {
-		if a != nil { // only the unlocking failed
-			m.drop(a)
-		}
 		return nil, nil, nil, err
 	}
 	return a, m.syncSteps(arrivals), linked, nil
