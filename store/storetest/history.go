@@ -369,7 +369,11 @@ func (h *history) mailbox(i int) {
 			return
 		}
 		h.both(fmt.Sprintf("%d rename %s to %s", i, n, to), func(s *side) string {
-			return word(s.sessions[i].account.Rename(h.ctx, n, to))
+			// Which of two reasons is told is left open.
+			if err := s.sessions[i].account.Rename(h.ctx, n, to); err != nil {
+				return "refused"
+			}
+			return "ok"
 		})
 	case 4:
 		on := h.r.IntN(2) == 0
