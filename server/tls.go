@@ -46,7 +46,11 @@ type certSet struct {
 // OpenCertificates reads the pairs, of which the first is for clients that name
 // no other's host, and watches their files. min is tls.VersionTLS12 or later.
 func OpenCertificates(pairs []KeyPair, min uint16, log *slog.Logger) (*Certificates, error) {
-	c := &Certificates{log: log}
+	return openCertificates(pairs, min, log, nil)
+}
+
+func openCertificates(pairs []KeyPair, min uint16, log *slog.Logger, loaded func()) (*Certificates, error) {
+	c := &Certificates{log: log, loaded: loaded}
 	if _, err := c.Reload(pairs, min); err != nil {
 		return nil, err
 	}
