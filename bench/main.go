@@ -66,7 +66,7 @@ func (r *run) all(only string) error {
 	}
 	defer remove()
 	r.dir = dir
-	if r.bin, err = neighbour.BuildRoost(dir); err != nil {
+	if r.bin, err = neighbour.BuildRoost(filepath.Join(dir, "bin")); err != nil {
 		return err
 	}
 	r.dovecot = true

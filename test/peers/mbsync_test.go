@@ -80,7 +80,9 @@ func TestMbsync(t *testing.T) {
 		}
 	}
 
-	sync()
+	if out := script(t, mbsync, "-c", rc, "-D", "all"); !transfer.MatchString(out) {
+		t.Fatalf("the first run moved nothing that this test understands:\n%s", out)
+	}
 	if n := len(files(t, filepath.Join(local, "INBOX"))); n != 20 {
 		t.Fatalf("INBOX came over with %d of 20", n)
 	}
