@@ -11,7 +11,8 @@ import (
 	"hash"
 	"strings"
 
-	"golang.org/x/crypto/md4" //nolint:staticcheck // PLAIN-MD4 is what it is
+	//lint:ignore SA1019 old files have PLAIN-MD4
+	"golang.org/x/crypto/md4"
 )
 
 // digests of the unsalted and salted schemes.

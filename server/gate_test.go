@@ -60,7 +60,7 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 		auth:     a,
 		log:      quiet,
 		limits:   limits,
-		places: newPlaces(placeLimits{Total: 100, PerAddress: 100, PerUserAddress: 3, PerUser: 100,
+		places: newPlaces(placeLimits{Total: 1000, PerAddress: 1000, PerUserAddress: 3, PerUser: 100,
 			MakeRoom: 30 * time.Minute}),
 		identity: func(u auth.User) (store.Identity, error) {
 			if u.Name == "lost" {
@@ -92,7 +92,14 @@ func (g *testGate) dial(string) (net.Conn, error) {
 	client, server := net.Pipe()
 	a := g.arrival
 	a.conn = server
-	g.wg.Go(func() { g.serve(g.ctx, a) }) // ends with the connection or ctx
+	var err error
+	if a.seat, err = g.places.connect(a.addr); err != nil {
+		return nil, err
+	}
+	g.wg.Go(func() { // ends with the connection or ctx
+		defer a.seat.leave()
+		g.serve(g.ctx, a)
+	})
 	c := &patientConn{Conn: client, out: make(chan []byte, 1000), gone: make(chan struct{})}
 	g.wg.Go(c.pump)
 	return c, nil

@@ -11,7 +11,7 @@ import (
 // placeLimits bound connections. Each must be above 0.
 type placeLimits struct {
 	Total          int            // of the server
-	PerAddress     int            // of one address, logged in or not
+	PerAddress     int            // of one address that are not logged in
 	PerUserAddress int            // of one user from one address
 	PerUser        int            // of one user
 	Trusted        []netip.Prefix // networks that speak for many: PerAddress does not count there
@@ -20,9 +20,9 @@ type placeLimits struct {
 
 // Why a connection is refused; the texts are for the client.
 var (
-	errServerFull  = errors.New("Too many connections, try again later")
-	errAddressFull = errors.New("Too many connections from your address")
-	errUserFull    = errors.New("Too many connections of this user; close a client, or raise connections_per_user")
+	errServerFull  = errors.New("too many connections, try again later")
+	errAddressFull = errors.New("too many connections from your address")
+	errUserFull    = errors.New("too many connections of this user; close a client, or raise connections_per_user")
 )
 
 // places counts who is here. Safe for concurrent use.
@@ -63,9 +63,16 @@ func network(addr netip.Addr) netip.Prefix {
 	return p
 }
 
-// connect takes a place for a connection that nobody is logged in on. release gives it
-// back; it may be called more than once.
-func (p *places) connect(addr netip.Addr) (release func(), err error) {
+// A seat is the place of one connection. Its methods are for one goroutine.
+type seat struct {
+	places   *places
+	addr     netip.Prefix
+	loggedIn bool
+	left     bool
+}
+
+// connect takes a place for a connection that nobody is logged in on.
+func (p *places) connect(addr netip.Addr) (*seat, error) {
 	key := network(addr)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,14 +87,41 @@ func (p *places) connect(addr netip.Addr) (release func(), err error) {
 	}
 	p.total++
 	p.addrs[key]++
-	return sync.OnceFunc(func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.total--
-		if p.addrs[key]--; p.addrs[key] == 0 {
-			delete(p.addrs, key)
-		}
-	}), nil
+	return &seat{places: p, addr: key}, nil
+}
+
+// login tells whether somebody is logged in on the connection: then it does not count
+// for its address, behind which a whole office may be.
+func (s *seat) login(in bool) {
+	if in == s.loggedIn || s.left {
+		return
+	}
+	s.loggedIn = in
+	s.places.mu.Lock()
+	defer s.places.mu.Unlock()
+	if in {
+		s.places.forgetLocked(s.addr)
+	} else {
+		s.places.addrs[s.addr]++
+	}
+}
+
+// leave gives the place back. It may be called more than once.
+func (s *seat) leave() {
+	s.login(true)
+	if s.left {
+		return
+	}
+	s.left = true
+	s.places.mu.Lock()
+	defer s.places.mu.Unlock()
+	s.places.total--
+}
+
+func (p *places) forgetLocked(addr netip.Prefix) {
+	if p.addrs[addr]--; p.addrs[addr] == 0 {
+		delete(p.addrs, addr)
+	}
 }
 
 // enter takes a place for a session of user. Where there is none, the session of the

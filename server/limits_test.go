@@ -16,7 +16,7 @@ func TestPlaces(t *testing.T) {
 		p := newPlaces(placeLimits{Total: 6, PerAddress: 2, PerUserAddress: 2, PerUser: 3, MakeRoom: 30 * time.Minute, Trusted: []netip.Prefix{trusted}})
 		one, two, local := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.0.0.1")
 
-		release, err := p.connect(one)
+		first, err := p.connect(one)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,14 +26,16 @@ func TestPlaces(t *testing.T) {
 		if _, err = p.connect(one); !errors.Is(err, errAddressFull) {
 			t.Errorf("third of an address: %v", err)
 		}
-		release()
-		release() // counts once
+		first.login(true) // counts for the server, and no more for the address
+		first.login(true)
 		if _, err = p.connect(one); err != nil {
-			t.Errorf("after one has gone: %v", err)
+			t.Errorf("after one has logged in: %v", err)
 		}
 		if _, err = p.connect(one); err == nil {
-			t.Error("a release counted twice")
+			t.Error("a login counted twice")
 		}
+		first.leave()
+		first.leave()
 		for range 3 {
 			if _, err = p.connect(local); err != nil {
 				t.Errorf("trusted: %v", err)
@@ -82,14 +84,16 @@ func TestPlacesRace(t *testing.T) {
 			r := rand.New(rand.NewPCG(i, 1))
 			for range 500 {
 				addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
-				free, err := p.connect(addr)
+				seat, err := p.connect(addr)
 				if err != nil {
 					continue
 				}
+				seat.login(r.IntN(2) == 0)
+				seat.login(r.IntN(2) == 0)
 				if out, err := p.enter(string(rune('a'+r.IntN(3))), addr, time.Now, func() {}); err == nil {
 					out()
 				}
-				free()
+				seat.leave()
 			}
 		})
 	}

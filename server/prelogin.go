@@ -74,6 +74,7 @@ func (l gateLimits) withDefaults() gateLimits {
 // arrival is a connection that was just accepted.
 type arrival struct {
 	conn   net.Conn
+	seat   *seat
 	id     string // of the session in the log
 	addr   netip.Addr
 	secure bool // conn is TLS, its handshake done
@@ -166,10 +167,10 @@ func (d *door) next(ctx context.Context) bool {
 }
 
 // errBad ends a connection that sent too many bad commands.
-var errBad = errors.New("Too many bad commands")
+var errBad = errors.New("too many bad commands")
 
 // errInjected: commands behind STARTTLS, sent in the clear by whom they may.
-var errInjected = errors.New("Commands behind STARTTLS are not allowed")
+var errInjected = errors.New("commands behind STARTTLS are not allowed")
 
 // commands runs commands until a login or LOGOUT, or until the connection must end.
 func (d *door) commands(ctx context.Context) error {
@@ -206,7 +207,7 @@ func (d *door) end(ctx context.Context, err error) {
 	}
 	if bye != "" && d.enc.Err() == nil {
 		d.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		d.enc.Line("BYE " + bye)
+		d.enc.Line("BYE " + sentence(bye))
 		d.enc.Flush()
 	}
 	d.log.Info("connection ended before login", "event", "leave", "client", d.client, "reason", reason)
@@ -419,9 +420,11 @@ func (d *door) session(ctx context.Context, e *entry) bool {
 		func() { cancel(session.Goodbye("Closed to make room for a new connection")) })
 	if err != nil {
 		d.log.Warn("login refused", "event", "login_limit", "user", e.user.Name, "err", err)
-		return refuse("LIMIT", err.Error())
+		return refuse("LIMIT", sentence(err.Error()))
 	}
 	defer release()
+	d.seat.login(true)
+	defer d.seat.login(false)
 
 	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
 		"tls", d.secure, "client", d.client)
@@ -459,6 +462,9 @@ func (c *heardConn) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// sentence is the text of an error as a client is shown it.
+func sentence(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // ascii makes text fit for a response: one line of ASCII (RFC 9051 section 9, text).
 func ascii(s string) string {

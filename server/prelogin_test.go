@@ -404,7 +404,12 @@ func FuzzPrelogin(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		conn := &script{in: strings.NewReader(text)}
-		g.serve(t.Context(), arrival{conn: conn, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
+		seat, err := g.places.connect(netip.MustParseAddr("192.0.2.7"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer seat.leave()
+		g.serve(t.Context(), arrival{conn: conn, seat: seat, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
 		out := conn.out.String()
 		if !strings.HasPrefix(out, "* OK [") {
 			t.Errorf("greeting: %.100q", out)

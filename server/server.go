@@ -40,7 +40,7 @@ type Limits struct {
 	Literal        int64          // bytes of a literal before login; 4 KiB
 	BadCommands    int            // before login; 3
 	Connections    int            // in all; 20,000
-	PerAddress     int            // from one address; 50
+	PerAddress     int            // from one address, not logged in; 50
 	PerUserAddress int            // of one user from one address; 20
 	PerUser        int            // of one user; 100
 	MakeRoom       time.Duration  // silent for so long, a connection makes room for a new one; 30 min
@@ -194,16 +194,17 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
 	s.on.add(nc)
 	defer s.on.remove(nc)
 
-	release, err := s.places.connect(a.addr)
+	seat, err := s.places.connect(a.addr)
 	if err != nil {
 		log.Warn("connection refused", "event", "connection_limit", "err", err)
 		if mode != Implicit { // a handshake only to say no is too dear
 			nc.SetDeadline(time.Now().Add(time.Second))
-			fmt.Fprintf(nc, "* BYE [LIMIT] %v\r\n", err) // RFC 5530 section 3
+			fmt.Fprintf(nc, "* BYE [LIMIT] %s\r\n", sentence(err.Error())) // RFC 5530 section 3
 		}
 		return
 	}
-	defer release()
+	defer seat.leave()
+	a.seat = seat
 	if mode == Implicit {
 		if a.conn, err = handshake(ctx, nc, a.tls, now.opt.Limits.LoginTime); err != nil {
 			log.Debug("no TLS", "event", "tls_failed", "err", err)
