@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,7 @@ func (l *lab) open(boot string) error {
 	if err != nil {
 		return err
 	}
+	l.s.env.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	l.a, err = l.s.Account(context.Background(), l.who())
 	return err
 }
@@ -173,10 +175,11 @@ type history struct {
 	kept     map[store.Name]map[imap.UID]string // what was acknowledged as stored and not expunged since
 	moving   map[string]bool                    // texts on their way between mailboxes
 	going    map[string]bool                    // texts that are being expunged
+	told     map[string]bool                    // texts whose UIDs were shown and not acknowledged: others' deliveries
 }
 
 func newHistory() *history {
-	h := &history{validity: map[store.Name]uint32{}, shown: map[store.Name]map[imap.UID]string{}, kept: map[store.Name]map[imap.UID]string{}, moving: map[string]bool{}, going: map[string]bool{}}
+	h := &history{validity: map[store.Name]uint32{}, shown: map[store.Name]map[imap.UID]string{}, kept: map[store.Name]map[imap.UID]string{}, moving: map[string]bool{}, going: map[string]bool{}, told: map[string]bool{}}
 	for _, n := range []store.Name{store.Inbox, "Archive"} {
 		h.shown[n], h.kept[n] = map[imap.UID]string{}, map[imap.UID]string{}
 	}
@@ -271,6 +274,7 @@ func (l *lab) script(h *history) error {
 	}
 	if n := v.UIDs.Len(); n > 3 {
 		h.tell(store.Inbox, v.UIDs.At(n-1), text("four"))
+		h.told[text("four")] = true
 	}
 	c, err := inbox.Copy(ctx, []imap.UID{1, 2}, "Archive")
 	for i, uid := range c.To {
@@ -303,9 +307,9 @@ func (l *lab) script(h *history) error {
 	return put(nil, "five")
 }
 
-// check compares a tree that was opened again with the history. With power the
-// expunges of the last seconds may be undone.
-func (l *lab) check(h *history, what string) {
+// check compares a tree that was opened again with the history. After a power cut
+// lines that only announced a delivery may be lost.
+func (l *lab) check(h *history, what string, power bool) {
 	l.Helper()
 	where := map[string][]string{}
 	for n := range h.shown {
@@ -323,6 +327,9 @@ func (l *lab) check(h *history, what string) {
 			}
 		}
 		for uid, text := range h.kept[n] {
+			if power && h.told[text] && have[uid] == "" && slices.Contains(where[text], string(n)) {
+				continue // its line was lost, and it has a UID that nobody saw
+			}
 			if have[uid] != text && !(h.moving[text] || h.going[text]) {
 				l.Errorf("%s: %s: UID %d is %q, was acknowledged as %q", what, n, uid, have[uid], text)
 			}
@@ -370,7 +377,7 @@ func TestStoppedAnywhere(t *testing.T) {
 			again := newLab(t, tree)
 			again.now = again.now.Add(time.Second)
 			again.must(again.open(boot))
-			again.check(h, fmt.Sprintf("%s at call %d", how, n))
+			again.check(h, fmt.Sprintf("%s at call %d", how, n), how != "killed")
 			again.close()
 		}
 		if err == nil {
@@ -396,7 +403,7 @@ func TestFailureAnywhere(t *testing.T) {
 			l.script(h)
 			calls := l.fs.Calls()
 			l.fs.Reset()
-			l.check(h, fmt.Sprintf("%v at call %d", errno, n))
+			l.check(h, fmt.Sprintf("%v at call %d", errno, n), false)
 			l.close()
 			if n > calls {
 				break

@@ -300,7 +300,22 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 	unlock()
 	locked = false
 	if serr := dst.list.commits.run(steps...); serr != nil {
-		err = errors.Join(err, serr) // they were moved all the same, and must be seen
+		err = errors.Join(err, serr)
+		// They were moved all the same, and are to be seen: under these UIDs if those can
+		// be kept, else under the next ones.
+		dst.files.Lock()
+		dst.list.unsynced = true
+		kept := dst.settleLines()
+		if kept != nil {
+			dst.drop(a)
+			dst.doubt = true
+		}
+		dst.files.Unlock()
+		if kept != nil {
+			dst.wake()
+			c.From = nil
+			return c, err
+		}
 	}
 	dst.show(a)
 	<-a.shown
