@@ -1,0 +1,33 @@
+// Package maildir serves Maildir trees as a store.Store.
+//
+// The way of a message. An MTA renames it into new/; the watch tells the mailbox's
+// worker (events.go), which looks at the file, gives it a UID in dovecot-uidlist
+// (batch.go), adds a row to the table (table.go), lets the newest View grow
+// (generation.go) and wakes the holds (mailbox.go). A session's hold (hold.go) then
+// learns of it by Advance. What a session adds itself goes through tmp/ (deliver.go),
+// what it copies and moves through move.go; flags are renames (flags.go), an expunge
+// is an unlink (expunge.go). Where no events tell, and after a doubt, scan.go compares
+// the directories with the table. load.go opens a mailbox, from roost.index where
+// nothing changed, and closes it. account.go and layout.go turn names into places;
+// store.go keeps the open mailboxes.
+//
+// Locks, in the order in which they are taken: tree.mu of the account side;
+// mailbox.files (of two mailboxes: by key), which covers whatever changes files and may
+// be held for as long as that takes; the uidlist's dotlock; Store.mu; mailbox.mu, which
+// is held for microseconds and never across a file call or a callback. The table is
+// changed under both files and mu, and so may be read under either. Wake functions are
+// called with mu free and must not block.
+//
+// Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
+// with Dovecot. roost-keywords and roost-state are ours and are kept. roost.index,
+// roost.cache are caches of the process that holds roost.lock; roost.index is there
+// only while it is the last word on the mailbox: the first change removes it.
+//
+// What a newcomer gets wrong. Absence from a scan proves nothing, for readdir misses
+// files that are renamed meanwhile: see the top of scan.go. An event's name is only a
+// hint: the file says what happened. UIDs are shown in order, so a delivery waits for
+// the sync of a message that got its UID before. And a UID that was shown is never
+// given again: where its line cannot be kept, the message is not shown; only where no
+// uidlist can be written at all is a mailbox served under a UIDVALIDITY of its own that
+// ends with it.
+package maildir
