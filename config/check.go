@@ -60,7 +60,11 @@ func (k *checker) listeners() {
 			k.wrong(path, `this [[listen]] has no address: add address = ":993"`)
 			continue
 		case err != nil && !strings.Contains(l.Address, ":"):
-			k.wrong(path+".address", "%s has no port: write %s", quote(l.Address), quote(net.JoinHostPort(l.Address, "993")))
+			full := net.JoinHostPort(l.Address, "993")
+			if _, err := strconv.Atoi(l.Address); err == nil {
+				full = ":" + l.Address
+			}
+			k.wrong(path+".address", "%s is not host:port: write %s", quote(l.Address), quote(full))
 			continue
 		case err != nil:
 			k.wrong(path+".address", "%s is no address (%v); it is host:port, an IPv6 host in brackets", quote(l.Address), err)
@@ -316,7 +320,7 @@ func (k *checker) limits() {
 		}
 	}
 	if l.PerUserAddress > l.PerUser {
-		k.wrong("limits.connections_per_user_address", "limits.connections_per_user_address is %d, more than limits.connections_per_user, which is %d", l.PerUserAddress, l.PerUser)
+		k.wrong("limits.connections_per_user", "limits.connections_per_user_address is %d, more than limits.connections_per_user, which is %d", l.PerUserAddress, l.PerUser)
 	}
 	if l.LoginTime < time.Second {
 		k.wrong("limits.login_time", "nobody can log in within %v", l.LoginTime)

@@ -1,0 +1,3 @@
+package main
+
+//go:generate sh -c "go run . help --manual > ../../docs/roost.md"

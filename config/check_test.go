@@ -1,0 +1,119 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pki writes certificates with their keys: good, other (another key), old (ended).
+func pki(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for i, name := range []string{"good", "other", "old"} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), NotBefore: time.Unix(0, 0), NotAfter: time.Date(2036, 1, 1, 0, 0, 0, 0, time.UTC)}
+		if name == "old" {
+			template.NotAfter = time.Date(2020, 2, 3, 0, 0, 0, 0, time.UTC)
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, name+".pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+		put(t, filepath.Join(dir, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw}))
+	}
+	put(t, filepath.Join(dir, "passwd"), []byte("ann:{PLAIN}x\n"))
+	return dir
+}
+
+func put(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What Check finds, all at once; DIR stands for the directory of the files.
+func TestCheck(t *testing.T) {
+	dir := pki(t)
+	good, err := os.ReadFile(filepath.Join(dir, "good.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "open.key"), good)
+	if err := os.Chmod(filepath.Join(dir, "open.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const right = "tls.cert='DIR/good.pem'\ntls.key='DIR/good.key'\nauth.passwd_file='DIR/passwd'\n"
+	for _, tt := range []struct{ in, want string }{
+		{right, ""},
+		{"auth.passwd_file='DIR/passwd'", "f: there is no certificate: set tls.cert and tls.key, for instance to certbot's fullchain.pem and privkey.pem"},
+		{"auth.passwd_file='DIR/passwd'\nlisten=[{address='127.0.0.1:143', plaintext=true}]", ""},
+		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'", "f:3:6: tls.cert and tls.key belong together: one of them is missing"},
+		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/other.key'", "f:4:5: the key DIR/other.key does not belong to the certificate DIR/good.pem"},
+		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/open.key'", "f:4:5: every user of this machine can get at the private key (mode 0644): chmod o= DIR/open.key"},
+		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/old.pem'\nkey='DIR/old.key'", "f:3:6: the certificate DIR/old.pem ended on 2020-02-03: renew it"},
+		{"auth.passwd_file='DIR/nobody'\n[tls]\ncert='DIR/none.pem'\nkey='key.pem'",
+			"f:1:18: there is no file DIR/nobody: `roost passwd` makes it with its first user\n" +
+				"f:3:6: there is no file DIR/none.pem\nf:4:5: \"key.pem\": write the whole path, from / on"},
+		{right + "[[listen]]\naddress=':1143'\nplaintext=true\n[[listen]]\naddress='993'\n[[listen]]\nstarttls=true\n[[listen]]\naddress=':993'\nstarttls=true\n[[listen]]\naddress=':143'\n[[listen]]\naddress=':1143'\nstarttls=true",
+			"f:6:11: passwords would cross the network in the clear: plaintext is possible on a loopback address only, not on \":1143\"; remove it and set starttls = true\n" +
+				"f:8:9: \"993\" is not host:port: write \":993\"\n" +
+				"f:9:3: this [[listen]] has no address: add address = \":993\"\n" +
+				"f:11:3: clients expect TLS from the first byte on port 993: remove starttls and plaintext here, or use port 143\n" +
+				"f:14:3: clients expect no TLS at first on port 143: set starttls = true here, or use port 993\n" +
+				"f:17:9: \":1143\" is listened on already, by listen number 1"},
+		{right + "listen=[]", "f:4:8: there is nothing to listen on: leave listen out for \":993\""},
+		{right + "[mail]\nlocation='mbox:~/mail'\nprefix='INBOX'\nmail_dir='a/b'\nfollow_links=['x']\nuser='no-such-user-here'",
+			"f:5:10: mail.location \"mbox:~/mail\": Roost serves Maildirs only, not mbox\n" +
+				"f:6:8: mail.prefix has to end in the separator: write \"INBOX/\"\n" +
+				"f:7:10: mail.mail_dir has a meaning with mail.layout = \"fs\" only\n" +
+				"f:7:10: mail.mail_dir: \"a/b\" cannot be the name of a file\n" +
+				"f:8:15: \"x\": write the whole path, from / on\n" +
+				"f:9:6: mail.user is \"no-such-user-here\", and there is no such user: useradd --system no-such-user-here"},
+		{right + "[[mail.folder]]\nuse='\\Sent'\n[[mail.folder]]\nname='a//b'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='inbox'",
+			"f:4:3: this [[mail.folder]] has no name\n" +
+				"f:7:6: \"a//b\" has an empty level; levels are parted by \"/\"\n" +
+				"f:11:6: \"x\" stands here twice\n" +
+				"f:13:6: INBOX is there always and has no special use"},
+		{right + "[limits]\ntrusted_networks=['10.0.0.0/8','ten']\nprelogin_line=100\nconnections_per_user=5\nlogin_time='10ms'\n[imap]\nidle_keepalive='1ms'",
+			"f:5:32: \"ten\" is no network: write 192.0.2.0/24, 2001:db8::/32, or an address\n" +
+				"f:6:15: limits.prelogin_line is 100 bytes, too little: clients could not log in; the least is 512\n" +
+				"f:7:22: limits.connections_per_user_address is 20, more than limits.connections_per_user, which is 5\n" +
+				"f:8:12: nobody can log in within 10ms\n" +
+				"f:10:16: imap.idle_keepalive is 1ms: phones would never sleep; \"2m\" is the default"},
+	} {
+		c, err := Parse("f", strings.ReplaceAll(tt.in, "DIR", dir))
+		if err != nil {
+			t.Errorf("%s: %v", tt.in, err)
+			continue
+		}
+		got := ""
+		var p Problems
+		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)); errors.As(err, &p) {
+			got = strings.ReplaceAll(p.Error(), dir, "DIR")
+		} else if err != nil {
+			t.Errorf("error is no Problems: %v", err)
+		}
+		if got != tt.want {
+			t.Errorf("%s:\ngot\n%s\nwant\n%s", tt.in, got, tt.want)
+		}
+	}
+}
