@@ -203,7 +203,7 @@ func (s *session) writeDelta(old store.View, d store.Delta) {
 		modSeq, ok := sel.told[row.UID]
 		return ok && modSeq == row.ModSeq
 	})
-	if len(fresh) > 0 || d.Grown {
+	if len(d.Changed) > 0 || d.Grown {
 		s.writeNewKeywords()
 	}
 	for _, row := range fresh {

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"fmt"
 	"io"
 	"math"
 	"strconv"
@@ -202,8 +201,4 @@ func (t *tail) step(c byte) {
 	default:
 		t.state = 0
 	}
-}
-
-func (lit *Literal) String() string {
-	return fmt.Sprintf("literal of %d bytes, %d left", lit.Size, lit.left)
 }

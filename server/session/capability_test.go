@@ -1,0 +1,41 @@
+package session
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What is said before login. RFC 9051 section 6.1.1: STARTTLS and LOGINDISABLED
+// only where they are so; RFC 7888 section 5: never both kinds of literals.
+func TestCapabilitiesBeforeLogin(t *testing.T) {
+	plain := BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities()
+	if want := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE STARTTLS LOGINDISABLED"; plain != want {
+		t.Errorf("got %q, want %q", plain, want)
+	}
+	secure := BeforeLogin{Mechanisms: []string{"PLAIN", "LOGIN"}}.Capabilities()
+	if want := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"; secure != want {
+		t.Errorf("got %q, want %q", secure, want)
+	}
+	after := strings.Fields((&session{}).capabilities())
+	for _, c := range after {
+		if c == "LITERAL-" || c == "STARTTLS" || strings.HasPrefix(c, "AUTH=") || strings.Contains(c, "CONDSTORE") {
+			t.Errorf("%s after login", c)
+		}
+	}
+	for _, c := range strings.Fields(`ID NAMESPACE CHILDREN UIDPLUS MOVE IDLE UNSELECT ENABLE SPECIAL-USE
+		CREATE-SPECIAL-USE LIST-EXTENDED LIST-STATUS STATUS=SIZE ESEARCH SEARCHRES BINARY UTF8=ACCEPT MULTIAPPEND WITHIN`) {
+		if !slices.Contains(after, c) {
+			t.Errorf("%s is missing after login", c)
+		}
+	}
+}
+
+// Every row of the table can run, or says why it cannot.
+func TestTable(t *testing.T) {
+	for name, c := range table {
+		if (c.run == nil) != (c.needs == nobodyState) || name != c.name || name != strings.ToUpper(name) {
+			t.Errorf("%+v", c)
+		}
+	}
+}
