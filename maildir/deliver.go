@@ -242,7 +242,9 @@ func (m *mailbox) commit(list []staged) ([]imap.UID, error) {
 		return nil, err
 	}
 	m.unstage(list)
+	m.files.Lock()
 	m.show(a)
+	m.files.Unlock()
 	<-a.shown
 	if m.hasWriter() {
 		m.wake() // for what lies in new/

@@ -292,8 +292,13 @@ func (g *message) Size() (int64, error) {
 	return n, err
 }
 
-// learnSize corrects the size of a row.
+// learnSize corrects the size of a row. While somebody changes files it is not worth
+// waiting: the next read learns it again.
 func (m *mailbox) learnSize(uid imap.UID, size int64) {
+	if !m.files.TryLock() {
+		return
+	}
+	defer m.files.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size {

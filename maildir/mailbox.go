@@ -289,7 +289,7 @@ func (m *mailbox) enqueue(list []newcomer) *arrival {
 	return a
 }
 
-// show lets an arrival be seen as soon as all before it are.
+// show lets an arrival be seen as soon as all before it are. Called with files held.
 func (m *mailbox) show(a *arrival) {
 	m.mu.Lock()
 	a.ready = true

@@ -317,7 +317,9 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 			return c, err
 		}
 	}
+	dst.files.Lock()
 	dst.show(a)
+	dst.files.Unlock()
 	<-a.shown
 	if dst.hasWriter() {
 		dst.wake()
