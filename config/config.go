@@ -97,9 +97,6 @@ type Limits struct {
 	Silence          time.Duration
 	Command          Size
 	Message          Size
-	MIMEDepth        int           `toml:"mime_depth"`
-	MIMEParts        int           `toml:"mime_parts"`
-	MIMEHeader       Size          `toml:"mime_header"`
 	ShutdownPatience time.Duration `toml:"shutdown_patience"`
 }
 

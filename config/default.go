@@ -113,9 +113,6 @@ var keys = []key{
 	{name: "limits.silence", value: 30 * time.Minute, live: true, about: "Silence outside of IDLE, then the connection ends; RFC 9051 asks for at least 30 minutes."},
 	{name: "limits.command", value: 1 * mib, live: true, about: "A command after login; webmails send 20,000 UIDs in one."},
 	{name: "limits.message", value: 64 * mib, live: true, about: "A message that is appended."},
-	{name: "limits.mime_depth", value: 100, live: true, about: "Levels of MIME parts that are looked into."},
-	{name: "limits.mime_parts", value: 10000, live: true, about: "Parts of one message that are looked into."},
-	{name: "limits.mime_header", value: 1 * mib, live: true, about: "Bytes of a header that are parsed; all of it is served."},
 	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
 
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},

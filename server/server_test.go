@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -255,12 +256,11 @@ func TestShutdownCutsOff(t *testing.T) {
 
 // A panic ends its connection, and no other.
 func TestPanicIsContained(t *testing.T) {
-	first := true
+	var bugged atomic.Bool
 	s := startServer(t, nil, Spec{"127.0.0.1:0", Implicit})
 	opt := s.opt
 	opt.Runner = runnerFunc(func(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error) {
-		if first {
-			first = false
+		if bugged.CompareAndSwap(false, true) {
 			panic("a bug")
 		}
 		return s.opt.Runner.Run(ctx, stream, in)
@@ -271,6 +271,8 @@ func TestPanicIsContained(t *testing.T) {
 	c.end()
 	other := s.dial(t, 0)
 	other.do("LOGIN ann secret")
+	s.stop()
+	s.wait() // the log of the panic follows the end of its connection
 	if log := s.log.String(); !strings.Contains(log, "event=panic") || !strings.Contains(log, "a bug") || !strings.Contains(log, "server_test.go") {
 		t.Errorf("log:\n%s", log)
 	}
