@@ -114,15 +114,6 @@ func (o *outside) until(what string, ok func() bool) {
 	}
 }
 
-func (o *outside) row(uid imap.UID) store.Row {
-	o.Helper()
-	for rows, err := range o.box.Rows(o.Context(), []imap.UID{uid}, 0) {
-		o.must(err)
-		return rows[0]
-	}
-	return store.Row{}
-}
-
 func TestDeliveryWakesAndMovesToCur(t *testing.T) {
 	o := openOutside(t, 3, Options{})
 	if o.v.UIDs.Len() != 3 || o.v.UIDNext != 4 {

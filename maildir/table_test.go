@@ -66,7 +66,9 @@ func TestTableAgainstMap(t *testing.T) {
 // A message costs at most 150 bytes in an open mailbox, with a name of 60 bytes.
 func TestTableBytesPerMessage(t *testing.T) {
 	const n = 100_000
-	base := func(i int) string { return fmt.Sprintf("1795464818.M%06dP56Q%06d.mail.example.org,S=2674,W=2741", i, i) }
+	base := func(i int) string {
+		return fmt.Sprintf("1795464818.M%06dP56Q%06d.mail.example.org,S=2674,W=2741", i, i)
+	}
 	if len(base(0)) < 58 {
 		t.Fatalf("the base has %d bytes", len(base(0)))
 	}
