@@ -52,7 +52,7 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 	mail := memstore.New(time.Now)
 	g := &testGate{arrival: arrival{id: "1", addr: netip.MustParseAddr("192.0.2.7"), secure: true}}
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
-	local := Local{Store: mail, Options: session.Options{Log: quiet}}
+	local := &Local{Store: mail, Options: session.Options{Log: quiet}}
 	var mu sync.Mutex
 	g.gate = &gate{
 		hostname: "mail.example.org",
@@ -68,9 +68,9 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 			}
 			return store.Identity{User: u.Name, Login: u.Login, Roots: []store.Root{{}}}, nil
 		},
-		run: func(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error) {
+		run: func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
 			mu.Lock()
-			g.logged = append(g.logged, in)
+			g.logged = append(g.logged, *in)
 			mu.Unlock()
 			if in.Who.User == "broken" {
 				io.WriteString(stream, in.Tag+" NO [UNAVAILABLE] broken\r\n")
@@ -98,7 +98,7 @@ func (g *testGate) dial(string) (net.Conn, error) {
 	}
 	g.wg.Go(func() { // ends with the connection or ctx
 		defer a.seat.leave()
-		g.serve(g.ctx, a)
+		g.serve(g.ctx, &a)
 	})
 	c := &patientConn{Conn: client, out: make(chan []byte, 1000), gone: make(chan struct{})}
 	g.wg.Go(c.pump)

@@ -38,7 +38,7 @@ type gate struct {
 	identity func(auth.User) (store.Identity, error)
 
 	// run runs the session after login; Runner.Run.
-	run func(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error)
+	run func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error)
 
 	limits gateLimits
 }
@@ -89,18 +89,24 @@ type arrival struct {
 
 // serve talks to a client until it is gone, and closes the connection. It returns when
 // all is over. ctx ends it; a cause of type session.Goodbye is told to the client.
-func (g *gate) serve(ctx context.Context, a arrival) {
-	d := &door{gate: g, arrival: a, limits: g.limits.withDefaults(), log: g.log.With("sess", a.id, "addr", a.addr.String())}
+func (g *gate) serve(ctx context.Context, a *arrival) {
+	d := g.door(a)
 	defer func() { d.conn.Close() }() // the one that STARTTLS made, if it did
-	d.start(nil)
-	d.enc.Raw("* OK [CAPABILITY ").Raw(d.capabilities()).Raw("] ").Raw(g.hostname).Raw(" Roost ready").CRLF()
 	for d.next(ctx) {
 	}
 }
 
+// door greets a client.
+func (g *gate) door(a *arrival) *door {
+	d := &door{gate: g, arrival: a, limits: g.limits.withDefaults(), log: a.logger(g.log)}
+	d.start(nil)
+	d.enc.Raw("* OK [CAPABILITY ").Raw(d.capabilities()).Raw("] ").Raw(g.hostname).Raw(" Roost ready").CRLF()
+	return d
+}
+
 // door is one connection at the gate. One goroutine.
 type door struct {
-	arrival
+	*arrival
 	gate   *gate
 	limits gateLimits
 	log    *slog.Logger
@@ -143,6 +149,12 @@ func (d *door) limit(command int64) {
 // next brings the client to a login and through its session. It reports whether the
 // connection is still good: the account could not be opened, and the client was told so.
 func (d *door) next(ctx context.Context) bool {
+	e := d.identify(ctx)
+	return e != nil && d.session(ctx, e)
+}
+
+// identify brings the client to a login; nil when the connection is over.
+func (d *door) identify(ctx context.Context) *entry {
 	d.until = time.Now().Add(d.limits.Time)
 	d.conn.SetDeadline(d.until)
 	conn := d.conn
@@ -152,18 +164,17 @@ func (d *door) next(ctx context.Context) bool {
 	err := d.commands(timed)
 	cancel()
 	stop()
-	if err != nil {
-		d.end(ctx, err)
-		return false
-	}
-	if d.entered == nil {
-		d.enc.Flush()
-		d.log.Info("connection ended before login", "event", "leave", "client", d.client, "reason", "logout")
-		return false
-	}
 	e := d.entered
 	d.entered = nil
-	return d.session(ctx, e)
+	switch {
+	case err != nil:
+		d.end(ctx, err)
+		return nil
+	case e == nil:
+		d.enc.Flush()
+		d.log.Info("connection ended before login", "event", "leave", "client", d.client, "reason", "logout")
+	}
+	return e
 }
 
 // errBad ends a connection that sent too many bad commands.
@@ -399,50 +410,79 @@ func (d *door) startTLS(ctx context.Context, tag string) (answer, error) {
 }
 
 // session runs the session of one who logged in. It reports whether the connection may
-// be used for another login.
+// be used for another login. Its frame lies under the session for as long as that
+// lasts: what needs room is done in functions that have returned by then.
 func (d *door) session(ctx context.Context, e *entry) bool {
-	g := d.gate
-	conn := &heardConn{Conn: d.conn}
-	conn.heard.Store(time.Now().UnixNano())
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	refuse := func(code, text string) bool {
-		d.enc.Raw(e.tag).Raw(" NO [").Raw(code).Raw("] ").Raw(ascii(text)).CRLF()
+	v := d.admit(ctx, e)
+	if v == nil {
 		return true
+	}
+	defer v.leave()
+	// What was answered before the login, where commands were pipelined, comes first.
+	if err := d.enc.Flush(); err != nil {
+		return false
+	}
+	d.conn.SetDeadline(time.Time{})
+	out, err := d.gate.run(v.ctx, v.conn, v.login)
+	return d.over(v, out, err)
+}
+
+// visit is a session that was let in.
+type visit struct {
+	ctx   context.Context
+	conn  *heardConn
+	login *session.Login
+	begun time.Time
+	leave func()
+}
+
+// admit makes what a session needs, or says why there is none.
+func (d *door) admit(ctx context.Context, e *entry) *visit {
+	g := d.gate
+	v := &visit{conn: &heardConn{Conn: d.conn}, begun: time.Now()}
+	v.conn.heard.Store(v.begun.UnixNano())
+	refuse := func(code, text string) *visit {
+		d.enc.Raw(e.tag).Raw(" NO [").Raw(code).Raw("] ").Raw(ascii(text)).CRLF()
+		return nil
 	}
 	who, err := g.identity(e.user)
 	if err != nil {
 		d.log.Error("login cannot be served", "event", "login_error", "user", e.user.Name, "err", err)
 		return refuse("UNAVAILABLE", "The mail of this user cannot be opened now; the administrator's log has the reason")
 	}
+	sctx, cancel := context.WithCancelCause(ctx)
 	release, err := g.places.enter(e.user.Name, d.addr,
-		func() time.Time { return time.Unix(0, conn.heard.Load()) },
+		func() time.Time { return time.Unix(0, v.conn.heard.Load()) },
 		func() { cancel(session.Goodbye("Closed to make room for a new connection")) })
 	if err != nil {
+		cancel(nil)
 		d.log.Warn("login refused", "event", "login_limit", "user", e.user.Name, "err", err)
 		return refuse("LIMIT", sentence(err.Error()))
 	}
-	defer release()
 	d.seat.login(true)
-	defer d.seat.login(false)
-
+	v.ctx = sctx
+	v.leave = func() {
+		d.seat.login(false)
+		release()
+		cancel(nil)
+	}
+	v.login = &session.Login{
+		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
+	}
 	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
 		"tls", d.secure, "client", d.client)
-	begun := time.Now()
-	// What was answered before the login, where commands were pipelined, comes first.
-	if err := d.enc.Flush(); err != nil {
-		return false
-	}
-	d.conn.SetDeadline(time.Time{})
-	out, err := g.run(ctx, conn, session.Login{
-		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
-	})
+	return v
+}
+
+// over logs the end of a session. It reports whether the connection goes on.
+func (d *door) over(v *visit, out session.Outcome, err error) bool {
+	user := v.login.Who.User
 	if err != nil {
-		d.log.Error("session failed", "event", "session_error", "user", e.user.Name, "err", err)
+		d.log.Error("session failed", "event", "session_error", "user", user, "err", err)
 	}
-	d.log.Info("logout", "event", "logout", "user", e.user.Name, "reason", out.Reason,
-		"in", out.In, "out", out.Out, "dur", time.Since(begun).Round(time.Millisecond))
-	if !out.Unauthenticated || ctx.Err() != nil {
+	d.log.Info("logout", "event", "logout", "user", user, "reason", out.Reason,
+		"in", out.In, "out", out.Out, "dur", time.Since(v.begun).Round(time.Millisecond))
+	if !out.Unauthenticated || v.ctx.Err() != nil {
 		return false
 	}
 	d.start(out.Input)

@@ -397,7 +397,7 @@ func FuzzPrelogin(f *testing.F) {
 	f.Add("a1 ID (\r\n\r\n* {99999+}\r\n")
 	f.Add("a LOGIN {3}\r\nann {999999999999}\r\n")
 	g := newTestGate(f, gateLimits{Time: 10 * time.Millisecond}) // no failed login is waited for
-	g.gate.run = func(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error) {
+	g.gate.run = func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
 		rest, err := io.ReadAll(stream)
 		fmt.Fprintf(stream, "%s LOGGED IN %d\r\n", in.Tag, len(in.Input)+len(rest))
 		return session.Outcome{}, err
@@ -409,7 +409,7 @@ func FuzzPrelogin(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer seat.leave()
-		g.serve(t.Context(), arrival{conn: conn, seat: seat, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
+		g.serve(t.Context(), &arrival{conn: conn, seat: seat, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
 		out := conn.out.String()
 		if !strings.HasPrefix(out, "* OK [") {
 			t.Errorf("greeting: %.100q", out)
@@ -457,7 +457,7 @@ func TestPreloginMemory(t *testing.T) {
 				client, server := net.Pipe()
 				a := g.arrival
 				a.conn = server
-				g.wg.Go(func() { g.serve(g.ctx, a) })
+				g.wg.Go(func() { g.serve(g.ctx, &a) })
 				say(t, client, "", "* OK")
 				defer client.Close()
 				if _, err := io.WriteString(client, text); err != nil {

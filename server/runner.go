@@ -13,7 +13,7 @@ import (
 type Runner interface {
 	// Run returns when the session is over. The stream stays open. ctx ends it; the cause,
 	// when a session.Goodbye, is what the client is told.
-	Run(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error)
+	Run(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error)
 }
 
 // Local is the Runner that works in this process.
@@ -23,6 +23,6 @@ type Local struct {
 }
 
 // Run is session.Serve.
-func (l Local) Run(ctx context.Context, stream net.Conn, in session.Login) (session.Outcome, error) {
-	return session.Serve(ctx, stream, in, l.Store, l.Options)
+func (l *Local) Run(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+	return session.Serve(ctx, stream, in, l.Store, &l.Options)
 }

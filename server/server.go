@@ -181,36 +181,65 @@ func (s *Server) accept(ctx context.Context, l Listener, talking *sync.WaitGroup
 func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
 	defer nc.Close()
 	now := s.now.Load()
-	a := arrival{conn: nc, id: fmt.Sprintf("%08x", rand.Uint32()), plaintext: mode == Plaintext, tls: now.opt.TLS}
-	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		a.addr = ap.Addr().Unmap()
-	}
-	log := now.opt.Log.With("sess", a.id, "addr", a.addr.String())
+	a := arrive(nc, mode, now)
 	defer func() {
 		if p := recover(); p != nil {
-			log.Error("connection panicked", "event", "panic", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a.panicked(now.opt.Log, p)
 		}
 	}()
 	s.on.add(nc)
 	defer s.on.remove(nc)
-
-	seat, err := s.places.connect(a.addr)
-	if err != nil {
-		log.Warn("connection refused", "event", "connection_limit", "err", err)
-		if mode != Implicit { // a handshake only to say no is too dear
-			nc.SetDeadline(time.Now().Add(time.Second))
-			fmt.Fprintf(nc, "* BYE [LIMIT] %s\r\n", sentence(err.Error())) // RFC 5530 section 3
-		}
+	if !s.seated(a, mode, now) {
 		return
 	}
-	defer seat.leave()
-	a.seat = seat
-	if mode == Implicit {
-		if a.conn, err = handshake(ctx, nc, a.tls, now.opt.Limits.LoginTime); err != nil {
-			log.Debug("no TLS", "event", "tls_failed", "err", err)
-			return
-		}
-		a.secure = true
+	defer a.seat.leave()
+	if mode == Implicit && !a.encrypt(ctx, now) {
+		return
 	}
 	now.gate.serve(ctx, a)
+}
+
+// arrive describes a connection that was just accepted.
+func arrive(nc net.Conn, mode Mode, now *generation) *arrival {
+	a := &arrival{conn: nc, id: fmt.Sprintf("%08x", rand.Uint32()), plaintext: mode == Plaintext, tls: now.opt.TLS}
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		a.addr = ap.Addr().Unmap()
+	}
+	return a
+}
+
+// logger names the connection in each line.
+func (a *arrival) logger(log *slog.Logger) *slog.Logger {
+	return log.With("sess", a.id, "addr", a.addr.String())
+}
+
+// panicked logs a bug that ends this connection, and only it.
+func (a *arrival) panicked(log *slog.Logger, p any) {
+	a.logger(log).Error("connection panicked", "event", "panic", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+}
+
+// seated finds room for the connection, or sends it away.
+func (s *Server) seated(a *arrival, mode Mode, now *generation) bool {
+	seat, err := s.places.connect(a.addr)
+	if err != nil {
+		a.logger(now.opt.Log).Warn("connection refused", "event", "connection_limit", "err", err)
+		if mode != Implicit { // a handshake only to say no is too dear
+			a.conn.SetDeadline(time.Now().Add(time.Second))
+			fmt.Fprintf(a.conn, "* BYE [LIMIT] %s\r\n", sentence(err.Error())) // RFC 5530 section 3
+		}
+		return false
+	}
+	a.seat = seat
+	return true
+}
+
+// encrypt begins TLS on a connection that starts with it.
+func (a *arrival) encrypt(ctx context.Context, now *generation) bool {
+	conn, err := handshake(ctx, a.conn, a.tls, now.opt.Limits.LoginTime)
+	if err != nil {
+		a.logger(now.opt.Log).Debug("no TLS", "event", "tls_failed", "err", err)
+		return false
+	}
+	a.conn, a.secure = conn, true
+	return true
 }

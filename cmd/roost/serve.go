@@ -217,7 +217,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Product:  product,
 		Auth:     sv.auth,
 		Identity: identity,
-		Runner: server.Local{Store: sv.store, Options: session.Options{
+		Runner: &server.Local{Store: sv.store, Options: session.Options{
 			Log: sv.log,
 			Limits: session.Limits{
 				CommandBytes: int64(c.Limits.Command),

@@ -75,7 +75,7 @@ func newBench(t testing.TB, opt Options) *bench {
 			}
 			b.wg.Go(func() { // ends with the session
 				defer conn.Close()
-				if _, err := Serve(ctx, conn, Login{Who: b.identity(nil), Tag: "l"}, b.mem, b.opt); err != nil {
+				if _, err := Serve(ctx, conn, &Login{Who: b.identity(nil), Tag: "l"}, b.mem, &b.opt); err != nil {
 					t.Errorf("Serve: %v", err)
 				}
 			})

@@ -31,7 +31,7 @@ func pipeSession(t *testing.T, ctx context.Context, st store.Store, opt Options)
 	p := &pipeClient{t: t, conn: ours, r: bufio.NewReader(ours), done: make(chan Outcome, 1)}
 	opt.Log = quiet()
 	go func() { // ends with the session
-		out, _ := Serve(ctx, theirs, Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st, opt)
+		out, _ := Serve(ctx, theirs, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st, &opt)
 		theirs.Close()
 		p.done <- out
 	}()
@@ -193,7 +193,7 @@ func TestAccountThatCannotBeOpened(t *testing.T) {
 		}
 	}()
 	st := oneAccount{err: fmt.Errorf("open /secret/path: %w", store.ErrUnavailable)}
-	out, err := Serve(t.Context(), theirs, Login{Tag: "l", Input: []byte("a NOOP\r\n")}, st, Options{Log: quiet()})
+	out, err := Serve(t.Context(), theirs, &Login{Tag: "l", Input: []byte("a NOOP\r\n")}, st, &Options{Log: quiet()})
 	if !errors.Is(err, store.ErrUnavailable) || !out.Unauthenticated || string(out.Input) != "a NOOP\r\n" {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -209,7 +209,7 @@ func TestPanicEndsTheSession(t *testing.T) {
 		b, _ := io.ReadAll(ours)
 		said <- string(b)
 	}()
-	_, err := Serve(t.Context(), theirs, Login{Tag: "l"}, oneAccount{acct: panicking{}}, Options{Log: quiet()})
+	_, err := Serve(t.Context(), theirs, &Login{Tag: "l"}, oneAccount{acct: panicking{}}, &Options{Log: quiet()})
 	theirs.Close()
 	if err == nil || !strings.Contains(<-said, "* BYE Internal server error") {
 		t.Errorf("%v", err)

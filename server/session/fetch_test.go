@@ -59,7 +59,7 @@ func dial(t testing.TB, st store.Store, who store.Identity) *peer {
 	go func() { // ends when the client's end is closed
 		defer close(done)
 		defer server.Close()
-		Serve(ctx, server, Login{Who: who, Tag: "login", Secure: true}, st, Options{Log: quiet()})
+		Serve(ctx, server, &Login{Who: who, Tag: "login", Secure: true}, st, &Options{Log: quiet()})
 	}()
 	t.Cleanup(func() {
 		client.Close()

@@ -52,8 +52,8 @@ func FuzzSession(f *testing.F) {
 		stream := &script{Reader: bytes.NewReader(b)}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := Serve(context.Background(), stream, Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st,
-			Options{Log: quiet(), Limits: Limits{CommandBytes: 2000, AppendBytes: 1000}, Keepalive: -1})
+		_, err := Serve(context.Background(), stream, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st,
+			&Options{Log: quiet(), Limits: Limits{CommandBytes: 2000, AppendBytes: 1000}, Keepalive: -1})
 		runtime.ReadMemStats(&after)
 		if err != nil {
 			t.Fatalf("Serve: %v", err)

@@ -63,7 +63,7 @@ type Limits struct {
 	AppendBytes  int64 // one message of APPEND; 64 MiB
 }
 
-func (o Options) withDefaults() Options {
+func (o Options) withDefaults() *Options {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -85,7 +85,7 @@ func (o Options) withDefaults() Options {
 	if o.Product == nil {
 		o.Product = []string{"name", "Roost"}
 	}
-	return o
+	return &o
 }
 
 // Goodbye is a cause with which the context of Serve can be cancelled; the client
@@ -101,6 +101,10 @@ var _ error = Goodbye("")
 // Outcome.Unauthenticated it may be used on, and must be closed else. An error says
 // that the session failed for a reason that an admin should see; a client that
 // hung up is none.
-func Serve(ctx context.Context, stream Stream, in Login, st store.Store, opt Options) (Outcome, error) {
-	return newSession(stream, in, opt.withDefaults()).serve(ctx, st)
+//
+// in and opt are pointers because the frames from here down to the read that waits
+// for the client are what an idle session costs: below 3 KiB in all its stack
+// shrinks to 8 KiB.
+func Serve(ctx context.Context, stream Stream, in *Login, st store.Store, opt *Options) (Outcome, error) {
+	return newSession(stream, in, opt).serve(ctx, st)
 }

@@ -19,8 +19,8 @@ import (
 // session is one logged-in connection. Its fields belong to the goroutine of
 // serve; while the client idles, sel and enc belong to the pusher (push.go).
 type session struct {
-	login  Login
-	opt    Options
+	login  *Login
+	opt    *Options
 	log    *slog.Logger
 	stream Stream
 	lex    *wire.Lexer
@@ -48,7 +48,8 @@ type deadline struct {
 	ended bool
 }
 
-func newSession(stream Stream, in Login, opt Options) *session {
+func newSession(stream Stream, in *Login, opt *Options) *session {
+	opt = opt.withDefaults()
 	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
 	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
 	s.enc = wire.NewEncoder(output{s})
@@ -122,25 +123,41 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 		out.In, out.Out = s.in.Load(), s.enc.Written()
 	}()
 
-	s.acct, err = st.Account(ctx, s.login.Who)
-	if err != nil {
-		s.tagged(s.login.Tag, s.status(err))
-		if ferr := s.enc.Flush(); ferr != nil {
-			return Outcome{Reason: reasonOf(ferr)}, nil
-		}
-		return Outcome{Unauthenticated: true, Input: s.lex.Buffered(), Reason: "account cannot be opened"}, err
+	if entered, err := s.enter(ctx, st, &out); !entered {
+		return out, err
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("session panicked", "event", "panic", "err", p, "stack", string(debug.Stack()))
-			s.bye("Internal server error; the administrator's log has it")
-			out, err = Outcome{Reason: "panic"}, fmt.Errorf("session panicked: %v", p)
+			out.Reason, err = "panic", s.panicked(p)
 		}
 		err = errors.Join(err, s.shut())
 	}()
+	out.Reason = s.loop(ctx)
+	return out, nil
+}
 
-	s.tagged(s.login.Tag, reply{kind: "OK", code: "CAPABILITY " + s.capabilities(), text: "Logged in"})
-	return Outcome{Reason: s.loop(ctx)}, nil
+// enter opens the account and answers the command that logged in. out says how it
+// ended where that cannot be.
+func (s *session) enter(ctx context.Context, st store.Store, out *Outcome) (entered bool, err error) {
+	s.acct, err = st.Account(ctx, s.login.Who)
+	if err == nil {
+		s.tagged(s.login.Tag, reply{kind: "OK", code: "CAPABILITY " + s.capabilities(), text: "Logged in"})
+		return true, nil
+	}
+	s.tagged(s.login.Tag, s.status(err))
+	if ferr := s.enc.Flush(); ferr != nil {
+		out.Reason = reasonOf(ferr)
+		return false, nil
+	}
+	out.Unauthenticated, out.Input, out.Reason = true, s.lex.Buffered(), "account cannot be opened"
+	return false, err
+}
+
+// panicked tells the log and the client of a bug that ends this session, and only it.
+func (s *session) panicked(p any) error {
+	s.log.Error("session panicked", "event", "panic", "err", p, "stack", string(debug.Stack()))
+	s.bye("Internal server error; the administrator's log has it")
+	return fmt.Errorf("session panicked: %v", p)
 }
 
 // loop runs commands in order until the session ends, and says why it did.
@@ -218,6 +235,12 @@ func (s *session) command(ctx context.Context) error {
 	if err == nil {
 		ok, err = c.cmd.run(s, ctx, c)
 	}
+	return s.answer(c, ok, err)
+}
+
+// answer ends a command: what may be told now, then its tagged answer. An error ends
+// the session.
+func (s *session) answer(c call, ok string, err error) error {
 	if serr := s.lex.Skip(); serr != nil {
 		return serr
 	}

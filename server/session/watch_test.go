@@ -14,7 +14,7 @@ func TestWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
-		s := newSession(theirs, Login{}, Options{Log: quiet()}.withDefaults())
+		s := newSession(theirs, &Login{}, &Options{Log: quiet()})
 
 		ctx, stop := s.watched(t.Context())
 		stop() // before anything was read
