@@ -17,7 +17,7 @@ func TestCapabilitiesBeforeLogin(t *testing.T) {
 	if want := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"; secure != want {
 		t.Errorf("got %q, want %q", secure, want)
 	}
-	after := strings.Fields((&session{opt: Options{}.withDefaults()}).capabilities())
+	after := strings.Fields((&session{login: &Login{}, opt: Options{}.withDefaults()}).capabilities())
 	for _, c := range after {
 		if c == "LITERAL-" || c == "STARTTLS" || strings.HasPrefix(c, "AUTH=") || strings.Contains(c, "CONDSTORE") {
 			t.Errorf("%s after login", c)
