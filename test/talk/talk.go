@@ -89,12 +89,11 @@ type play struct {
 }
 
 type client struct {
-	name    string
-	conn    net.Conn
-	r       *bufio.Reader
-	tag     string // of the command that was sent last and is not answered
-	more    bool   // a "+" came and nothing was sent since
-	greeted bool
+	name string
+	conn net.Conn
+	r    *bufio.Reader
+	tag  string // of the command that was sent last and is not answered
+	more bool   // a "+" came and nothing was sent since
 }
 
 func (p *play) step(s step) error {
