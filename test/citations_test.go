@@ -12,7 +12,7 @@ import (
 
 var (
 	cited = regexp.MustCompile(`RFC (\d{4,5})(?:,? [Ss]ections? ([0-9A-Z]+(?:\.[0-9]+)*)(?: and ([0-9]+(?:\.[0-9]+)*))?)?`)
-	other = regexp.MustCompile(`RFC ?\d{4,5}(?:,? ?§|#| sec\.)|rfc\d{4}`)
+	other = regexp.MustCompile(`RFC ?\d{4,5}(?:,? ?§|#| sec\.)`)
 )
 
 // A citation points somewhere: the section exists in the RFC that it names, and

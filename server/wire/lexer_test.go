@@ -185,8 +185,7 @@ func TestSkipGivesUp(t *testing.T) {
 func TestIdleHoldsNoBuffer(t *testing.T) {
 	r, w := io.Pipe()
 	waits := 0
-	var l *Lexer
-	l = NewLexer(r, nil, Limits{}, Hooks{Fill: func() error { waits++; return nil }})
+	l := NewLexer(r, nil, Limits{}, Hooks{Fill: func() error { waits++; return nil }})
 	go func() { // ends with the test: the pipe is closed
 		io.WriteString(w, "a NOOP "+strings.Repeat("x", 300)+"\r\n")
 		w.Close()
