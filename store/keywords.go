@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Keywords is an interned set of keywords: equal sets are equal values, so that a
-// message costs four bytes for it. The zero value is the empty set. Order and
-// spelling are those in which the set was first made; names compare without case
-// (RFC 9051 section 2.3.2). Safe for concurrent use.
+// Keywords is an interned set of keywords, so that a message costs four bytes for
+// it. The zero value is the empty set. Names compare without case (RFC 9051 section
+// 2.3.2), but sets are equal values only where they are spelled alike: a mailbox
+// keeps the spelling it met first. Safe for concurrent use.
 type Keywords struct{ id uint32 }
 
 // interned holds every set ever made. It only grows, and stays small because
