@@ -9,8 +9,7 @@ import (
 
 // The promises hold wherever the files of a tree lie, and whatever the separator.
 func TestContractLayouts(t *testing.T) {
-	for _, l := range []int{1, 3} { // fs; control and index apart
-		l := layouts[l]
+	for _, l := range layouts[len(layouts)-1:] { // fs, control and index apart: the furthest from the plain one
 		t.Run(l.name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
 				root := l.root
