@@ -178,8 +178,8 @@ func (l *List) parseHeader(line string) error {
 
 func parseKeys(s string) (h Header) {
 	for f := range strings.SplitSeq(s, " ") {
-		if f == "" {
-			continue
+		if f == "" || strings.ContainsAny(f, "\x00\r") {
+			continue // a CR is part of a line end, and of nothing that is kept
 		}
 		switch v := f[1:]; f[0] {
 		case 'V':
@@ -197,7 +197,7 @@ func parseKeys(s string) (h Header) {
 				h.Others = append(h.Others, Key{'R', v}) // not ours
 			}
 		default:
-			if f[0] > ' ' && f[0] < 0x7f && !strings.Contains(v, "\x00") {
+			if f[0] > ' ' && f[0] < 0x7f {
 				h.Others = append(h.Others, Key{f[0], v})
 			}
 		}
