@@ -223,7 +223,7 @@ func (l *List) parseRecord(line string) (Record, bool) {
 		return Record{}, false
 	}
 	rec.Base, _, _ = strings.Cut(rec.Base, ":")
-	if rec.Base == "" || strings.ContainsAny(rec.Base, "/\x00") {
+	if rec.Base == "" || strings.ContainsAny(rec.Base, "/\x00\r") {
 		return Record{}, false
 	}
 	return rec, true
@@ -236,7 +236,7 @@ func parseRecordKeys(s string) (keys, base string, ok bool) {
 		return "", s[1:], true
 	}
 	keys, base, ok = strings.Cut(s, " :")
-	if !ok || strings.Contains(keys, "\x00") {
+	if !ok || strings.ContainsAny(keys, "\x00\r") {
 		return "", "", false
 	}
 	plain := true
@@ -369,8 +369,7 @@ func (r Record) append(dst []byte) []byte {
 
 // writable reports whether a record can be written so that it is read again.
 func (r Record) writable() bool {
-	return r.UID != 0 && r.UID <= MaxUID && r.Base != "" && !strings.ContainsAny(r.Base, "/:\n\x00") &&
-		!strings.HasSuffix(r.Base, "\r") && !strings.ContainsAny(r.Keys, "\n\x00:")
+	return r.UID != 0 && r.UID <= MaxUID && r.Base != "" && !strings.ContainsAny(r.Base, "/:\r\n\x00") && !strings.ContainsAny(r.Keys, "\r\n\x00:")
 }
 
 func number(s string) (uint32, bool) {
