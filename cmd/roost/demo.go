@@ -252,7 +252,7 @@ Commands to paste
   openssl s_client -quiet -crlf -CAfile %[7]s -connect localhost:%[3]s
   openssl s_client -quiet -crlf -CAfile %[7]s -starttls imap -connect localhost:%[4]s
     a login %[5]s %[6]s
-  neomutt -n -F /dev/null -e 'set certificate_file=%[7]s imap_user=%[5]s imap_pass=%[6]s' -f imaps://localhost:%[3]s/INBOX
+  neomutt -n -F /dev/null -e 'set folder=imaps://localhost:%[3]s certificate_file=%[7]s imap_user=%[5]s imap_pass=%[6]s' -f imaps://localhost:%[3]s/INBOX
 
 Every %[8]s a message is delivered to INBOX. Control-C ends it.
 `, len(d.mail), d.maildir(), imaps, starttls, demoUser, d.password, ca, d.every)
