@@ -28,9 +28,10 @@ func loadConfig(path string) (*config.Config, error) {
 }
 
 var configCheckVerb = verb{
-	name:    "config check",
-	about:   "Check the configuration, and report everything that is wrong with it.",
-	more:    "The exit code is 2 when something is wrong. Nothing is changed.",
+	name:  "config check",
+	about: "Check the configuration, and report everything that is wrong with it.",
+	more: "The exit code is 2 when something is wrong. Nothing is changed. Run by root it also notes\n" +
+		"what mail.user could not read again: such a file works until it changes.",
 	example: "roost config check --config /etc/roost/roost.toml",
 	setup: func(fs *flag.FlagSet) runner {
 		path := configFlag(fs)
@@ -38,16 +39,20 @@ var configCheckVerb = verb{
 			if err := noArguments(args); err != nil {
 				return err
 			}
-			_, err := loadConfig(*path)
+			c, err := loadConfig(*path)
 			var problems config.Problems
 			if errors.As(err, &problems) {
 				fmt.Fprintln(env.stdout, problems)
 				return exitWith(exitUsage, fmt.Errorf("%s: %s", *path, count(len(problems), "problem")))
 			}
-			if err == nil {
-				fmt.Fprintf(env.stdout, "%s is all right\n", *path)
+			if err != nil {
+				return err
 			}
-			return err
+			for _, note := range lostRights(*path, c) {
+				fmt.Fprintf(env.stderr, "roost: note: %s\n", note)
+			}
+			fmt.Fprintf(env.stdout, "%s is all right\n", *path)
+			return nil
 		}
 	},
 }

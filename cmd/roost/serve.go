@@ -5,14 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
-	"os/user"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -154,55 +151,6 @@ func (sv *service) openFront() (err error) {
 		Log:       sv.log,
 	})
 	return err
-}
-
-// dropRights makes root the user that mail.user names.
-func (sv *service) dropRights() error {
-	uid, gid, err := sv.config.Mail.Owner()
-	if err != nil {
-		return exitWith(exitUsage, err)
-	}
-	if os.Geteuid() != 0 {
-		if uid >= 0 && uid != os.Geteuid() {
-			return exitWith(exitUsage, fmt.Errorf("mail.user is %s, but roost runs as another user that cannot become it: start it as root, or as that user", sv.config.Mail.User))
-		}
-		return nil
-	}
-	if uid <= 0 {
-		sv.log.Warn("running as root: set mail.user to the owner of the mail", "event", "root")
-		return nil
-	}
-	groups := []int{gid}
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		ids, _ := u.GroupIds()
-		for _, id := range ids {
-			if n, err := strconv.Atoi(id); err == nil && n != gid {
-				groups = append(groups, n)
-			}
-		}
-	}
-	if err := syscall.Setgroups(groups); err != nil {
-		return fmt.Errorf("become user %s: set groups: %w", sv.config.Mail.User, err)
-	}
-	if err := syscall.Setgid(gid); err != nil {
-		return fmt.Errorf("become user %s: set group: %w", sv.config.Mail.User, err)
-	}
-	if err := syscall.Setuid(uid); err != nil {
-		return fmt.Errorf("become user %s: %w", sv.config.Mail.User, err)
-	}
-	// Both are read again when they change, with the rights that are left.
-	for _, file := range []string{sv.config.TLS.Key, sv.config.Auth.PasswdFile} {
-		if file == "" {
-			continue
-		}
-		if f, err := os.Open(file); err != nil {
-			sv.log.Warn("the user that Roost became cannot read this file: after a change, restart; or let that user's group read it",
-				"event", "rights", "path", file, "user", sv.config.Mail.User, "err", err)
-		} else {
-			f.Close()
-		}
-	}
-	return nil
 }
 
 // options makes a configuration what the server works with.

@@ -435,6 +435,10 @@ func TestRootIsGivenUp(t *testing.T) {
 	if line := s.wait("event=rights"); !strings.Contains(line, "one.key") {
 		t.Error(line)
 	}
+	if code, stdout, stderr := roost(t, "config", "check", "--config", s.conf); code != exitDone || !strings.Contains(stdout, "all right") ||
+		strings.Count(stderr, "cannot be read by nobody") != 1 || !strings.Contains(stderr, "/one.key") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
 	k := s.dial()
 	k.say("a LOGIN ann s3cretword\r\n", "a OK")
 	k.say("b APPEND INBOX {3+}\r\na:b\r\n", "b OK")
