@@ -143,8 +143,11 @@ func (k *checker) pair(prefix, certFile, keyFile string, now time.Time) {
 	}
 	both, err := tls.X509KeyPair(cert, key)
 	switch {
+	case err != nil && strings.Contains(err.Error(), "switched"):
+		k.wrong(prefix+"cert", "%s is a private key: %scert and %skey stand the wrong way round", certFile, prefix, prefix)
+		return
 	case err != nil && strings.Contains(err.Error(), "does not match"):
-		k.wrong(prefix+"key", "the key %s does not belong to the certificate %s", keyFile, certFile)
+		k.wrong(prefix+"key", "the key %s does not belong to the certificate %s: take both from the same renewal", keyFile, certFile)
 		return
 	case err != nil:
 		at := prefix + "cert"
@@ -180,9 +183,9 @@ func (k *checker) file(path, name string) ([]byte, bool) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		k.wrong(path, "there is no file %s", name)
+		k.wrong(path, "there is no file %s: is the path right?", name)
 	case errors.Is(err, fs.ErrPermission):
-		k.wrong(path, "%s may not be read by user %s", name, whoami())
+		k.wrong(path, "%s may not be read by user %s: run this as root, or let that user's group read it (docs/postfix.md)", name, whoami())
 	case err != nil:
 		k.wrong(path, "%s cannot be read: %v", name, bottom(err))
 	}
@@ -212,17 +215,28 @@ func (k *checker) auth() {
 		return
 	}
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(name) {
-		k.wrong("auth.passwd_file", "there is no file %s: `roost passwd` makes it with its first user", name)
+		k.wrong("auth.passwd_file", "there is no file %s: `roost passwd add` makes it with its first user", name)
 		return
 	}
 	k.file("auth.passwd_file", name)
 }
 
+// each gives the errors that were joined.
+func each(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
 func (k *checker) mail() {
 	m := k.c.Mail
 	var wrong *keyError
-	if _, err := m.Locator(); errors.As(err, &wrong) {
-		k.wrong(wrong.key, "%v", wrong)
+	_, err := m.Locator()
+	for _, err := range each(err) {
+		if errors.As(err, &wrong) {
+			k.wrong(wrong.key, "%v", wrong)
+		}
 	}
 	if m.Prefix != "" && !strings.HasSuffix(m.Prefix, m.Separator) {
 		k.wrong("mail.prefix", "mail.prefix has to end in the separator: write %s", quote(m.Prefix+m.Separator))

@@ -67,12 +67,12 @@ func TestCheck(t *testing.T) {
 		{"auth.passwd_file='DIR/passwd'", "f: there is no certificate: set tls.cert and tls.key, for instance to certbot's fullchain.pem and privkey.pem"},
 		{"auth.passwd_file='DIR/passwd'\nlisten=[{address='127.0.0.1:143', plaintext=true}]", ""},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'", "f:3:6: tls.cert and tls.key belong together: one of them is missing"},
-		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/other.key'", "f:4:5: the key DIR/other.key does not belong to the certificate DIR/good.pem"},
+		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/other.key'", "f:4:5: the key DIR/other.key does not belong to the certificate DIR/good.pem: take both from the same renewal"},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/open.key'", "f:4:5: every user of this machine can get at the private key (mode 0644): chmod o= DIR/open.key"},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/old.pem'\nkey='DIR/old.key'", "f:3:6: the certificate DIR/old.pem ended on 2020-02-03: renew it"},
 		{"auth.passwd_file='DIR/nobody'\n[tls]\ncert='DIR/none.pem'\nkey='key.pem'",
-			"f:1:18: there is no file DIR/nobody: `roost passwd` makes it with its first user\n" +
-				"f:3:6: there is no file DIR/none.pem\nf:4:5: \"key.pem\": write the whole path, from / on"},
+			"f:1:18: there is no file DIR/nobody: `roost passwd add` makes it with its first user\n" +
+				"f:3:6: there is no file DIR/none.pem: is the path right?\nf:4:5: \"key.pem\": write the whole path, from / on"},
 		{right + "[[listen]]\naddress=':1143'\nplaintext=true\n[[listen]]\naddress='993'\n[[listen]]\nstarttls=true\n[[listen]]\naddress=':993'\nstarttls=true\n[[listen]]\naddress=':143'\n[[listen]]\naddress=':1143'\nstarttls=true",
 			"f:6:11: passwords would cross the network in the clear: plaintext is possible on a loopback address only, not on \":1143\"; remove it and set starttls = true\n" +
 				"f:8:9: \"993\" is not host:port: write \":993\"\n" +

@@ -10,9 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	"github.com/BurntSushi/toml"
 )
 
 // DefaultPath is where the configuration is when nobody says otherwise.
@@ -107,20 +104,13 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse reads a configuration from text; name stands for the file in problems.
-// A problem in the TOML itself is the only one that is reported; else all are.
+// All that is wrong is reported at once, lines that are no TOML included.
 func Parse(name, text string) (*Config, error) {
-	var tree map[string]any
-	if _, err := toml.Decode(text, &tree); err != nil {
-		var p toml.ParseError
-		if !errors.As(err, &p) {
-			return nil, Problems{{File: name, Text: err.Error()}}
-		}
-		before := text[:min(p.Position.Start, len(text))]
-		line := strings.LastIndexByte(before, '\n') + 1
-		pos := Pos{1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[line:])}
-		return nil, Problems{{name, pos, p.Message}}
+	tree, text, problems := parseTOML(name, text)
+	if tree == nil && problems != nil {
+		return nil, problems
 	}
-	d := &decoder{src: &source{name, locate(text)}}
+	d := &decoder{src: &source{name, locate(text)}, problems: problems}
 	c := Default()
 	c.src = d.src
 	if _, ok := tree["listen"]; ok {

@@ -275,3 +275,27 @@ func FuzzLocate(f *testing.F) {
 		walk(tree, "")
 	})
 }
+
+// Any text gives a configuration or problems, each inside of the file.
+func FuzzParse(f *testing.F) {
+	a, err := txtar.ParseFile("testdata/errors.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range a.Files {
+		f.Add(string(file.Data))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := Parse("f", text)
+		var problems Problems
+		if err != nil && !errors.As(err, &problems) {
+			t.Fatal(err)
+		}
+		lines := 1 + strings.Count(text, "\n")
+		for _, p := range problems {
+			if p.Pos.Line > lines || p.Text == "" {
+				t.Errorf("%v, of %d lines", p, lines)
+			}
+		}
+	})
+}

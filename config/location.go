@@ -32,8 +32,10 @@ type location struct {
 	place                       Place     // what is the same for everybody
 }
 
-// Locator reads the templates of mail.*; the error names the key.
+// Locator reads the templates of mail.*; the error joins one for each key that is
+// wrong, and names it.
 func (m Mail) Locator() (*Locator, error) {
+	var wrong []error
 	l := &Locator{base: location{place: Place{Layout: m.Layout, Escape: m.Escape, UTF8: m.UTF8, MailDir: m.MailDir, SubsFile: m.SubsFile}}}
 	for _, t := range []struct {
 		key, text string
@@ -49,11 +51,14 @@ func (m Mail) Locator() (*Locator, error) {
 		}
 		var err error
 		if *t.to, err = ParseTemplate(t.text); err != nil {
-			return nil, &keyError{t.key, err}
+			wrong = append(wrong, &keyError{t.key, err})
 		}
 	}
 	if err := l.base.parse(m.Location); err != nil {
-		return nil, &keyError{"mail.location", err}
+		wrong = append(wrong, &keyError{"mail.location", err})
+	}
+	if wrong != nil {
+		return nil, errors.Join(wrong...)
 	}
 	return l, nil
 }
