@@ -2,7 +2,6 @@ package maildir
 
 import (
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -335,7 +334,7 @@ func (m *mailbox) events(inNew, inCur []string) error {
 		m.apply(s)
 	}
 	if len(arrivals) > 0 {
-		slices.SortFunc(arrivals, func(a, b newcomer) int { return compareNew(a.baseName, b.baseName) })
+		sortNewcomers(arrivals)
 		m.ensureMark()
 		if err := m.adopt(arrivals); err != nil {
 			return err

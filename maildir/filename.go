@@ -180,16 +180,27 @@ func deliverySeconds(name string, now time.Time) (int64, bool) {
 // second, then by the microseconds, then by bytes, as Dovecot does, so that both
 // give the same UIDs. (Without microseconds it is 0, where Dovecot compares bytes: its
 // order of three such names can be a circle.)
-func compareNew(a, b string) int {
-	secA, restA := leadingNumber(a)
-	secB, restB := leadingNumber(b)
-	if secA != secB {
-		return cmp.Compare(secA, secB)
+func compareNew(a, b string) int { return orderOf(a).compare(orderOf(b)) }
+
+// order is what compareNew compares, for those who sort many.
+type order struct {
+	sec, usec  uint64
+	rest, name string
+}
+
+func orderOf(name string) order {
+	sec, rest := leadingNumber(name)
+	return order{sec, microseconds(rest), rest, name}
+}
+
+func (a order) compare(b order) int {
+	switch {
+	case a.sec != b.sec:
+		return cmp.Compare(a.sec, b.sec)
+	case a.usec != b.usec:
+		return cmp.Compare(a.usec, b.usec)
 	}
-	if usecA, usecB := microseconds(restA), microseconds(restB); usecA != usecB {
-		return cmp.Compare(usecA, usecB)
-	}
-	return cmp.Or(strings.Compare(restA, restB), strings.Compare(a, b)) // "01.x" and "1.x"
+	return cmp.Or(strings.Compare(a.rest, b.rest), strings.Compare(a.name, b.name)) // "01.x" and "1.x"
 }
 
 // microseconds reads the number behind the first 'M' that has one, in the delivery

@@ -174,6 +174,7 @@ func (m *mailbox) loadSnapshot() bool {
 	}
 	m.list.validity, m.list.guid, m.list.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
 	sets := snapshotSets(snap)
+	m.table.expect(int(snap.Head.Lines))
 	for r := range snap.Rows() {
 		m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
 	}

@@ -269,6 +269,21 @@ type newcomer struct {
 	baseName, info string
 }
 
+// sortNewcomers puts messages in the order in which they get their UIDs.
+func sortNewcomers(list []newcomer) {
+	orders := make([]order, len(list))
+	at := make([]int, len(list))
+	for i := range list {
+		orders[i], at[i] = orderOf(list[i].baseName), i
+	}
+	slices.SortFunc(at, func(a, b int) int { return orders[a].compare(orders[b]) })
+	sorted := make([]newcomer, len(list))
+	for i, from := range at {
+		sorted[i] = list[from]
+	}
+	copy(list, sorted)
+}
+
 // enqueue gives messages their rows, out of sight. Their UIDs ascend and are above
 // all others. Called with files held.
 func (m *mailbox) enqueue(list []newcomer) *arrival {

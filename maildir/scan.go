@@ -333,7 +333,7 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 			m.logStrange(s.name, err.Error())
 		}
 	}
-	slices.SortFunc(list, func(a, b newcomer) int { return compareNew(a.baseName, b.baseName) })
+	sortNewcomers(list)
 	return list, again
 }
 

@@ -54,6 +54,15 @@ func (r *row) inNew() bool { return r.state&rowInNew != 0 }
 
 func newTable() *table { return &table{seed: maphash.MakeSeed()} }
 
+// expect makes room for n messages in all, so that a mailbox that is loaded does not
+// grow by doubling.
+func (t *table) expect(n int) {
+	if len(t.rows) == 0 && n > cap(t.rows) {
+		t.rows = make([]row, 0, n)
+		t.reindex(n)
+	}
+}
+
 // len is the number of messages.
 func (t *table) len() int { return len(t.rows) - t.dead }
 
