@@ -8,12 +8,16 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"roost/auth"
 	"roost/server/session"
 	"roost/test/talk"
 )
@@ -478,4 +482,22 @@ func memory() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc + m.StackInuse
+}
+
+// Every mechanism stands in the table of docs/support.md, and no other.
+func TestDocsNameEveryMechanism(t *testing.T) {
+	page, err := os.ReadFile("../docs/support.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, m := range regexp.MustCompile(`(?m)^\| AUTH=([^ |]*) \|`).FindAllStringSubmatch(string(page), -1) {
+		documented = append(documented, m[1])
+	}
+	offered := new(auth.Auth).Mechanisms(true)
+	slices.Sort(offered)
+	slices.Sort(documented)
+	if !slices.Equal(documented, offered) {
+		t.Errorf("docs/support.md has %q, and the server offers %q", documented, offered)
+	}
 }

@@ -1,6 +1,9 @@
 package session
 
 import (
+	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,5 +40,40 @@ func TestTable(t *testing.T) {
 		if (c.run == nil) != (c.needs == nobodyState) || name != c.name || name != strings.ToUpper(name) {
 			t.Errorf("%+v", c)
 		}
+	}
+}
+
+// The table of docs/support.md holds what CAPABILITY says at any time, and no more.
+// The mechanisms of AUTHENTICATE are looked at where they are known.
+func TestDocsNameEveryCapability(t *testing.T) {
+	page, err := os.ReadFile("../../docs/support.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([A-Z][^ |]*) \| [R(]`).FindAllStringSubmatch(string(page), -1) {
+		if strings.HasPrefix(m[1], "AUTH=") {
+			continue
+		}
+		if documented[m[1]] {
+			t.Errorf("docs/support.md names %s twice", m[1])
+		}
+		documented[m[1]] = true
+	}
+	said := map[string]bool{}
+	for _, list := range []string{
+		BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities(),
+		(&session{login: &Login{}, opt: Options{}.withDefaults()}).capabilities(),
+	} {
+		for _, c := range strings.Fields(list) {
+			if strings.HasPrefix(c, "APPENDLIMIT=") {
+				c = "APPENDLIMIT"
+			}
+			said[c] = true
+		}
+	}
+	got, want := slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(said))
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/support.md has\n%q, and the server says\n%q", got, want)
 	}
 }

@@ -23,6 +23,7 @@ type watchedStore struct {
 	open    func(uid imap.UID) error
 	reading func(uid imap.UID) error // after half of a range
 	setting error
+	set     atomic.Int32 // calls that change flags
 }
 
 func (w *watchedStore) Account(ctx context.Context, who store.Identity) (store.Account, error) {
@@ -57,6 +58,7 @@ func (b *watchedBox) Message(ctx context.Context, uid imap.UID) (store.Message, 
 }
 
 func (b *watchedBox) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) ([]store.Row, []imap.UID, error) {
+	b.w.set.Add(1)
 	if b.w.setting != nil {
 		return nil, nil, b.w.setting
 	}
@@ -209,6 +211,27 @@ func TestSeenThatCannotBeKeptDoesNotKeepFromReading(t *testing.T) {
 	w.setting = fmt.Errorf("rename: %w", store.ErrOverQuota)
 	if lines := p.ok("FETCH 1 BODY[TEXT]"); len(lines) != 1 || !strings.Contains(lines[0], "body") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// The store would refuse too; it is not even asked. RFC 9051 section 6.3.3
+func TestReadingUnderExamineAsksForNoChange(t *testing.T) {
+	w, p := watchedMailbox(t, small)
+	p.ok("EXAMINE INBOX")
+	p.ok("FETCH 1 BODY[]")
+	p.ok("UID FETCH 1 (RFC822 BINARY[1] RFC822.TEXT)")
+	for _, line := range []string{`STORE 1 +FLAGS (\Seen)`, `UID STORE 1 FLAGS.SILENT ()`} {
+		if _, tagged := p.do("%s", line); !strings.HasPrefix(tagged, "NO [NOPERM]") {
+			t.Errorf("%s: %s", line, tagged)
+		}
+	}
+	if n := w.set.Load(); n != 0 {
+		t.Errorf("%d changes of flags asked for", n)
+	}
+	p.ok("SELECT INBOX")
+	p.ok("FETCH 1 BODY[]")
+	if n := w.set.Load(); n != 1 {
+		t.Errorf("%d changes under SELECT, want 1", n)
 	}
 }
 

@@ -124,13 +124,14 @@ func (p *searchParser) chooseCharset() error {
 	if err != nil {
 		return err
 	}
-	if p.s.utf8 && !p.s.rev2 {
-		// RFC 6855 section 3. IMAP4rev2 allows it again, as redundant.
-		return bad("CHARSET has no place after ENABLE UTF8=ACCEPT: strings are UTF-8")
-	}
 	switch strings.ToUpper(name) {
 	case "UTF-8", "UTF8", "US-ASCII":
+		// After ENABLE UTF8=ACCEPT too: RFC 6855 section 3 would have it refused because
+		// labels could conflict; these do not, and SnappyMail sends them.
 		return nil
+	}
+	if p.s.utf8 && !p.s.rev2 {
+		return bad("CHARSET %s has no place after ENABLE UTF8=ACCEPT: strings are UTF-8", shown(name))
 	}
 	e, ok := message.Charset(name)
 	if !ok {
