@@ -208,20 +208,29 @@ func (m *mailbox) adopt(list []newcomer) error {
 		return nil
 	}
 	var a *arrival
+	settle := func() error {
+		if err := m.settleLines(); err != nil {
+			m.drop(a)
+			return err
+		}
+		m.show(a)
+		return nil
+	}
+	shown := false
 	err := m.withListLock(func() (err error) {
-		a, err = m.assign(list, false)
-		return err
+		if a, err = m.assign(list, false); err != nil || m.list.foreign {
+			return err
+		}
+		shown = true // the lines stand: nobody needs to wait until the lock is gone
+		return settle()
 	})
+	if err == nil && !shown {
+		err = settle() // syncs, which another program should not wait for
+	}
 	if err != nil {
 		m.doubt = true // they stay unseen until their UIDs can be kept
 		return fmt.Errorf("give UIDs to %d new messages: %w", len(list), err)
 	}
-	if err := m.settleLines(); err != nil {
-		m.drop(a)
-		m.doubt = true
-		return fmt.Errorf("give UIDs to %d new messages: %w", len(list), err)
-	}
-	m.show(a)
 	return nil
 }
 

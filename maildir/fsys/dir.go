@@ -209,7 +209,10 @@ func (d *dir) Update(name string, mode fs.FileMode) (File, error) {
 func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
 	var file *os.File
 	err := d.at(op, name, func(fd int) error {
-		n, err := unix.Openat(fd, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, uint32(mode.Perm()))
+		if flags&unix.O_EXCL == 0 {
+			flags |= unix.O_NONBLOCK // no fifo blocks; what is made here is none, and needs no place in Go's poller
+		}
+		n, err := unix.Openat(fd, name, flags|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY, uint32(mode.Perm()))
 		if err != nil {
 			return openError(err)
 		}
