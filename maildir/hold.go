@@ -83,6 +83,9 @@ func (h *hold) Info() store.Info {
 // View implements store.Mailbox.
 func (h *hold) View() store.View { return h.m.newest() }
 
+// FirstUnseen implements store.Mailbox.
+func (h *hold) FirstUnseen() imap.UID { return h.m.firstUnseen() }
+
 // Advance implements store.Mailbox.
 func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, error) {
 	m := h.m

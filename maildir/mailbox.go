@@ -113,6 +113,7 @@ type mailbox struct {
 	queue    []*arrival // added messages that are not shown yet, by UID
 	pending  map[imap.UID]struct{}
 	counts   counts
+	unseen   imap.UID // no UID below it is without \Seen
 	holds    map[*hold]struct{}
 	writers  int      // holds that may write
 	dead     error    // why no hold is of use any more
@@ -209,6 +210,9 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 			r.flags, r.keywords = c.flags, c.keywords
 			continue
 		}
+		if c.flags&store.FlagSeen == 0 {
+			m.unseen = min(m.unseen, c.uid)
+		}
 		_, hidden := m.pending[c.uid]
 		if !hidden {
 			m.counts.add(r.flags, -1)
@@ -291,6 +295,7 @@ func (m *mailbox) enqueue(list []newcomer) *arrival {
 	a := &arrival{shown: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.table.expect(len(list))
 	for _, n := range list {
 		m.table.add(n.row, n.baseName, n.info)
 		a.uids = append(a.uids, n.uid)
@@ -350,6 +355,25 @@ func (m *mailbox) drop(a *arrival) {
 	wakes := m.wakesLocked(m.showLocked())
 	m.mu.Unlock()
 	wakeAll(wakes)
+}
+
+// firstUnseen is the lowest UID without \Seen. The scan goes on where the last one
+// ended, so that it costs each message once.
+func (m *mailbox) firstUnseen() imap.UID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.counts.unseen == 0 {
+		return 0
+	}
+	i, _ := m.table.find(m.unseen)
+	for ; i < len(m.table.rows); i++ {
+		r := &m.table.rows[i]
+		if _, hidden := m.pending[r.uid]; r.state&rowDead == 0 && r.flags&store.FlagSeen == 0 && !hidden {
+			m.unseen = r.uid
+			return r.uid
+		}
+	}
+	return 0
 }
 
 // wakesLocked gathers the wake-ups of all holds.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -77,10 +78,10 @@ type sighting struct {
 type survey struct {
 	m     *mailbox
 	infos interner
-	saw   []uint32              // by row: 0 never, else the info's number+1, shifted, and whether in new/
-	pass  []bool                // by row: in this pass
-	twice map[int][]sighting    // rows with more than one name in this pass
-	fresh map[string][]sighting // bases without a row, in this pass
+	saw   []uint32           // by row: 0 never, else the info's number+1, shifted, and whether in new/
+	pass  []bool             // by row: in this pass
+	twice map[int][]sighting // rows with more than one name in this pass
+	fresh []sighting         // names whose base has no row, in this pass
 }
 
 func (v *survey) encode(s sighting, base string) uint32 {
@@ -114,7 +115,7 @@ func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 	s := sighting{name, inNew}
 	i, ok := m.table.byBase(base)
 	if !ok || base == "" {
-		v.fresh[base] = append(v.fresh[base], s)
+		v.fresh = append(v.fresh, s)
 		return
 	}
 	code := v.encode(s, base)
@@ -133,7 +134,7 @@ func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 func (v *survey) once() error {
 	clear(v.pass)
 	v.twice = map[int][]sighting{}
-	v.fresh = map[string][]sighting{}
+	v.fresh = v.fresh[:0]
 	for _, inNew := range []bool{true, false} {
 		if err := v.m.dirs.of(inNew).Names(func(name string, kind fs.FileMode) bool {
 			v.note(name, kind, inNew)
@@ -304,7 +305,14 @@ func (m *mailbox) freshName(s sighting, why string) bool {
 // elsewhere meanwhile.
 func (v *survey) newcomers() (list []newcomer, again bool) {
 	m := v.m
-	for base, names := range v.fresh {
+	// Names of one base stand together then.
+	list = make([]newcomer, 0, len(v.fresh))
+	slices.SortFunc(v.fresh, func(a, b sighting) int { return strings.Compare(baseOf(a.name), baseOf(b.name)) })
+	for first, next := 0, 0; first < len(v.fresh); first = next {
+		base := baseOf(v.fresh[first].name)
+		for next = first + 1; next < len(v.fresh) && baseOf(v.fresh[next].name) == base; next++ {
+		}
+		names := v.fresh[first:next]
 		if base == "" {
 			for _, s := range names {
 				again = m.freshName(s, "its name has no base") || again

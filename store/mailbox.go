@@ -56,6 +56,10 @@ type Mailbox interface {
 	Info() Info
 	View() View // newest
 
+	// FirstUnseen is the lowest UID without \Seen in the newest version, 0 when all are
+	// seen. Cheap: SELECT asks for it each time.
+	FirstUnseen() imap.UID
+
 	// Advance gives the newest version that may follow v, and the way there. Without
 	// expunges it stops before the first one, so that every View shown was once the
 	// mailbox's own. Advance(View{}, true) is how a hold starts: its Delta names the

@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -46,12 +45,7 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	s.enc.Untagged(uint32(view.UIDs.Len())).Raw("EXISTS\r\n")
 	s.writeRecent()
 	if !s.rev2 {
-		unseen, err := s.firstUnseen(ctx)
-		if err != nil {
-			s.deselect()
-			return "", err
-		}
-		if unseen > 0 {
+		if unseen := sel.seq(box.FirstUnseen()); unseen > 0 {
 			s.enc.Raw("* OK [UNSEEN ").Number(uint64(unseen)).Raw("] First unseen message\r\n")
 		}
 	}
@@ -82,23 +76,6 @@ func (s *session) writeFlagsLines(info store.Info) {
 		flags = append(flags, imap.FlagWildcard)
 	}
 	s.enc.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Raw("] Flags that are kept\r\n")
-}
-
-// firstUnseen is the sequence number of the first message without \Seen, or 0.
-func (s *session) firstUnseen(ctx context.Context) (uint32, error) {
-	col := s.sel.view.UIDs
-	for from := 0; from < col.Len(); from += 2048 {
-		for rows, err := range s.sel.box.Rows(ctx, col.Slice(from, from+2048), 0) {
-			if err != nil {
-				return 0, err
-			}
-			i := slices.IndexFunc(rows, func(r store.Row) bool { return r.Flags&store.FlagSeen == 0 })
-			if i >= 0 {
-				return s.sel.seq(rows[i].UID), nil
-			}
-		}
-	}
-	return 0, nil
 }
 
 // deselect lets go of the selected mailbox, and says so where clients of

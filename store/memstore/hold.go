@@ -58,6 +58,18 @@ func (h *hold) View() store.View {
 	return h.b.newest()
 }
 
+// FirstUnseen implements store.Mailbox.
+func (h *hold) FirstUnseen() imap.UID {
+	h.a.s.mu.Lock()
+	defer h.unlock()
+	for _, uid := range h.b.newest().UIDs.All(0) {
+		if h.b.messages[uid].row.Flags&store.FlagSeen == 0 {
+			return uid
+		}
+	}
+	return 0
+}
+
 // Advance implements store.Mailbox.
 func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, error) {
 	if err := h.lock(); err != nil {

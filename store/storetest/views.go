@@ -24,6 +24,20 @@ var views = []promise{
 		}
 		w.same("View", s.View().UIDs.Len(), 2)
 	}},
+	{"the first unseen message is known", func(w *world) {
+		w.add(store.Inbox, with(imap.FlagSeen), with(), with(imap.FlagSeen), with())
+		s := w.hold(store.Inbox, true)
+		w.same("at first", s.FirstUnseen(), 2)
+		s.flag(imap.StoreFlagsAdd, imap.FlagSeen, 2)
+		w.same("after it was read", s.FirstUnseen(), 4)
+		s.flag(imap.StoreFlagsAdd, imap.FlagSeen, 4)
+		w.same("when all were", s.FirstUnseen(), 0)
+		s.flag(imap.StoreFlagsDel, imap.FlagSeen, 1)
+		w.same("when one was not after all", s.FirstUnseen(), 1)
+		s.expunge(1)
+		w.add(store.Inbox, with())
+		w.same("when another came", s.FirstUnseen(), 5)
+	}},
 	{"Advance tells what others did", func(w *world) {
 		w.add(store.Inbox, plain(3)...)
 		a, b := w.hold(store.Inbox, true), w.hold(store.Inbox, true)
