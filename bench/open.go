@@ -26,19 +26,28 @@ func (r *run) open() error {
 			if err != nil {
 				return err
 			}
-			before, _ := rss(pid)
-			t[i], err = selectOnce(addr)
+			before, err := settled(pid)
 			if err != nil {
+				return err
+			}
+			if t[i], err = selectOnce(addr); err != nil {
 				return fmt.Errorf("%s: %w", server, err)
 			}
 			if i == 1 {
-				if after, err := rss(pid); server == "roost" && err == nil {
-					perMessage = int(after-before) / r.messages
-				}
 				if t[2], err = selectOnce(addr); err != nil {
 					return err
 				}
+				if server == "roost" {
+					after, err := settled(pid)
+					if err != nil {
+						return err
+					}
+					perMessage = int(after-before) / r.messages
+				}
 			}
+			// What was written within two seconds of a snapshot is not believed: a second
+			// change could hide in the same tick of the clock. Servers live longer than that.
+			time.Sleep(2500 * time.Millisecond)
 			stop()
 		}
 		times[server] = t
