@@ -214,10 +214,16 @@ func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error
 	return l.line(t.spell, levels)
 }
 
-// lockSubscriptions makes the lock file. One that did not change for 30 seconds was
-// left behind. ErrInUse after 10 seconds of waiting on one that does change.
+// lockSubscriptions makes the lock file. It holds the new content and so names nobody:
+// one that did not change for 5 seconds was left behind by a process that was killed;
+// on a network filesystem, whose server has a clock of its own, for 30, as Dovecot has
+// it. ErrInUse after 10 seconds of waiting.
 func (t *tree) lockSubscriptions(ctx context.Context, d fsys.Dir) (fsys.File, error) {
-	const stale, wait = 30 * time.Second, 10 * time.Second
+	const wait = 10 * time.Second
+	stale := 5 * time.Second
+	if d.Remote() {
+		stale = 30 * time.Second
+	}
 	name := t.root.SubsFile + ".lock"
 	st, err := d.Self()
 	if err != nil {

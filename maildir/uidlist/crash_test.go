@@ -239,8 +239,9 @@ func TestTranscriptOfAppendAndRewrite(t *testing.T) {
 		}
 	}
 	want := strings.Join([]string{
-		"create dovecot-uidlist.lock",
-		"write dovecot-uidlist.lock 21",
+		"create dovecot-uidlist.lock.4242.mail.example.org",
+		"write dovecot-uidlist.lock.4242.mail.example.org 21",
+		"move dovecot-uidlist.lock.4242.mail.example.org dovecot-uidlist.lock",
 		"write dovecot-uidlist 10",
 		"sync dovecot-uidlist",
 		"create dovecot-uidlist.tmp",

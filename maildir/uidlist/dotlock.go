@@ -14,8 +14,9 @@ import (
 )
 
 // A dotlock is a file that exists while somebody holds the lock. It says
-// "PID:HOST", without LF; others may leave it empty. Created O_EXCL, removed to
-// unlock.
+// "PID:HOST", without LF. Ours is written under another name and then given its own,
+// so that a process that is killed never leaves one that names nobody; others create
+// theirs O_EXCL and may leave it empty. Removed to unlock.
 
 // ErrBusy is a lock that was not had in time.
 var ErrBusy = errors.New("locked by another program")
@@ -23,6 +24,7 @@ var ErrBusy = errors.New("locked by another program")
 const (
 	lockTimeout = 122 * time.Second // Dovecot's: the stale age and 2 s
 	lockStale   = 120 * time.Second
+	lockNobody  = 5 * time.Second        // an empty lock: who made it died before it said who it was
 	lockSettle  = 100 * time.Millisecond // after removing a stale lock: another may have judged it stale too
 	lockBytes   = 1 << 10
 )
@@ -33,6 +35,7 @@ type Lock struct {
 	name string
 	mine fsys.Stat
 	key  lockKey
+	made string // the file that is to become the lock, while it waits; "" before and after
 }
 
 // lockKey names a dotlock within the process.
@@ -63,6 +66,9 @@ func Dotlock(ctx context.Context, dir fsys.Dir, name, guarded string, env *Env) 
 	}
 	_, mode := self.Modes()
 	if err := l.acquire(ctx, guarded, mode, env); err != nil {
+		if l.made != "" {
+			l.dir.Remove(l.made)
+		}
 		leave(l.key)
 		return nil, fmt.Errorf("lock %s/%s: %w", dir.Path(), name, err)
 	}
@@ -125,21 +131,45 @@ func (l *Lock) acquire(ctx context.Context, guarded string, mode fs.FileMode, en
 	}
 }
 
-// create makes the lock file, fs.ErrExist when it is there.
+// create makes the lock, fs.ErrExist when it is there.
 func (l *Lock) create(mode fs.FileMode, env *Env) error {
-	f, err := l.dir.Create(l.name, mode)
+	if l.made == "" {
+		if err := l.prepare(mode, env); err != nil {
+			return err
+		}
+	}
+	err := l.dir.Move(l.made, l.dir, l.name)
+	if err == nil {
+		l.made = ""
+	}
+	return err
+}
+
+// prepare writes the file that is to become the lock. Its name is this process's own:
+// one that is there was left by another that had our pid.
+func (l *Lock) prepare(mode fs.FileMode, env *Env) error {
+	who := strconv.Itoa(env.PID) + ":" + env.Host
+	made := l.name + "." + strings.NewReplacer("/", "_", ":", ".").Replace(who)
+	f, err := l.dir.Create(made, mode)
+	if errors.Is(err, fs.ErrExist) {
+		if err := l.dir.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		f, err = l.dir.Create(made, mode)
+	}
 	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			err = fmt.Errorf("%s comes back when it is removed", made) // not the lock: no reason to wait
+		}
 		return err
 	}
-	_, err = f.Write([]byte(strconv.Itoa(env.PID) + ":" + env.Host))
+	l.made = made
+	_, err = f.Write([]byte(who))
 	if err == nil {
 		l.mine, err = f.Stat()
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
-	}
-	if err != nil {
-		l.dir.Remove(l.name) // ours: we made it just now
 	}
 	return err
 }
@@ -156,6 +186,9 @@ func (l *Lock) stale(content string, still time.Duration, lock, guarded fsys.Sta
 	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
 		// A living process is respected for ever, as Dovecot does.
 		return pid == env.PID || !env.Alive(pid)
+	}
+	if content == "" && local && still >= lockNobody {
+		return true
 	}
 	return still >= lockStale || local && env.Now().UnixNano()-max(newest, guarded.Mtime) >= int64(lockStale)
 }

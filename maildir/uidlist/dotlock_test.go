@@ -56,7 +56,7 @@ func TestStaleLocks(t *testing.T) {
 		{"living pid, lock from before the boot", "7:mail.example.org", time.Hour, time.Minute, time.Second},
 		{"other host", "9999:other.example.org", 0, time.Hour, 2 * lockStale},
 		{"other host, old", "9999:other.example.org", lockStale, time.Hour, time.Second},
-		{"empty", "", 0, time.Hour, 2 * lockStale},
+		{"empty", "", 0, time.Hour, lockNobody + time.Second},
 		{"empty, old", "", lockStale, time.Hour, time.Second},
 		{"nonsense", "hello", 0, time.Hour, 2 * lockStale},
 	} {
@@ -83,6 +83,9 @@ func TestStaleLocks(t *testing.T) {
 			}
 			if c.most > lockStale && waited < lockStale-time.Second {
 				t.Errorf("taken over after %v, before it was stale", waited)
+			}
+			if c.name == "empty" && waited < lockNobody {
+				t.Errorf("taken over after %v: who makes an empty lock is given time to sign it", waited)
 			}
 			if err := l.Unlock(); err != nil {
 				t.Error(err)

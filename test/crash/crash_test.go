@@ -25,7 +25,7 @@ const (
 
 // rounds is how often the server is killed; ROOST_CRASH_ROUNDS asks for more.
 func rounds(t *testing.T) int {
-	n := 1
+	n := 4
 	if s := os.Getenv("ROOST_CRASH_ROUNDS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
