@@ -16,11 +16,13 @@ import (
 // Dovecot answered about them.
 
 type expectedTree struct {
-	List, Lsub []struct {
-		Name, UTF8, Sep string
-		Flags           []string
-	}
-	Folders map[string]expectedFolder
+	List, Lsub []expectedName
+	Folders    map[string]expectedFolder
+}
+
+type expectedName struct {
+	Name, UTF8, Sep string
+	Flags           []string
 }
 
 type expectedFolder struct {
