@@ -209,6 +209,9 @@ func (l *Lexer) Unexpected(want string) error {
 	if err != nil {
 		return err
 	}
+	if l.used >= l.limits.Command && c != '\r' && c != '\n' {
+		return &LimitError{Offset: l.off, What: "command", Limit: l.limits.Command} // what Accept could not tell
+	}
 	got := strconv.QuoteRuneToASCII(rune(c))
 	switch {
 	case c == '\r' || c == '\n':

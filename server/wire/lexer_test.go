@@ -117,6 +117,36 @@ func TestCommandLimit(t *testing.T) {
 	}
 }
 
+// Where the limit falls between two tokens it is the limit that is told, not what
+// could have stood there.
+func TestCommandLimitBetweenTokens(t *testing.T) {
+	for _, tc := range []struct {
+		in    string
+		limit int64
+		read  func(*Lexer) error
+	}{
+		{"12,34\r\n", 2, func(l *Lexer) error { l.UIDSet(); return l.End() }},
+		{"12:34\r\n", 2, func(l *Lexer) error { l.SeqSet(); return l.SP() }},
+		{"(a b)\r\n", 2, func(l *Lexer) error { return l.List(func() error { _, err := l.Atom(); return err }) }},
+		{"(a b)\r\n", 4, func(l *Lexer) error { return l.List(func() error { _, err := l.Atom(); return err }) }},
+		{"ab c\r\n", 2, func(l *Lexer) error { l.Atom(); return l.SP() }},
+		{"ab (c)\r\n", 3, func(l *Lexer) error { l.Atom(); l.SP(); return l.Expect('(') }},
+	} {
+		l := NewLexer(strings.NewReader(tc.in), nil, Limits{Command: tc.limit}, Hooks{})
+		l.Wait()
+		var over *LimitError
+		if err := tc.read(l); !errors.As(err, &over) || over.Offset != tc.limit {
+			t.Errorf("%q with a limit of %d: %v", tc.in, tc.limit, err)
+		}
+	}
+	l := NewLexer(strings.NewReader("ab\r\n"), nil, Limits{Command: 2}, Hooks{})
+	l.Wait()
+	l.Atom()
+	if err := l.End(); err != nil {
+		t.Errorf("a command as long as its limit: %v", err)
+	}
+}
+
 // A literal is read before its bytes are gathered, so that an announcement alone
 // costs nothing.
 func TestAnnouncedLiteralCostsNothing(t *testing.T) {
