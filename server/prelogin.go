@@ -283,6 +283,9 @@ func (d *door) name() (tag, name string, err error) {
 	if tag, err = d.lex.Tag(); err != nil {
 		return "", "", err
 	}
+	if c, err := d.lex.Peek(); err == nil && c != ' ' && c != '\r' && c != '\n' {
+		tag = "" // a part of what was meant as one, for which no client waits
+	}
 	if err = d.lex.SP(); err != nil {
 		return tag, "", err
 	}

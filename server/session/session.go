@@ -280,7 +280,9 @@ func (s *session) read(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	c.tag = tag
+	if b, err := s.lex.Peek(); err == nil && (b == ' ' || b == '\r' || b == '\n') {
+		c.tag = tag // else it is a part of what was meant as one, and no client waits for it
+	}
 	if err := s.lex.SP(); err != nil {
 		return err
 	}
