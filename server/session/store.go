@@ -62,11 +62,13 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 			}
 		}
 	}
-	if len(rows) < len(uids) && !c.uid {
-		// RFC 2180 section 4.2: the rest was done.
-		return "", store.ErrGone
+	switch {
+	case len(rows) == len(uids) || c.uid:
+		return "", nil
+	case silent:
+		return okCode("EXPUNGEISSUED", "Some of the messages were expunged"), nil // RFC 2180 section 4.2.1
 	}
-	return "", nil
+	return "", store.ErrGone // RFC 2180 section 4.2.3: the rest was done
 }
 
 // storeItem reads "+FLAGS.SILENT (\Seen)"; the parentheses may be missing.
