@@ -111,6 +111,11 @@ func (b *bench) hooks() map[string]func([]string) error {
 			b.mem.Seed("ann", store.Name(args[0]), list...)
 			return nil
 		},
+		// message MAILBOX TEXT: one message; \n in the text ends a line
+		"message": func(args []string) error {
+			b.mem.Seed("ann", store.Name(args[0]), memstore.Seed{Message: strings.ReplaceAll(args[1], `\n`, "\r\n")})
+			return nil
+		},
 		// prefix PREFIX: of the personal namespace, for the clients that follow
 		"prefix": func(args []string) error {
 			b.identity(func(who *store.Identity) {

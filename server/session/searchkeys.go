@@ -183,6 +183,9 @@ func (p *searchParser) close() (bool, error) {
 				return false, err
 			}
 		case !lex.Accept(')'):
+			if c, err := lex.Peek(); err != nil || c != ' ' {
+				return false, lex.Unexpected("a space or ')'")
+			}
 			return false, lex.SP()
 		}
 		if err := p.add(search.Key{Op: top.op, N: top.count}); err != nil {
