@@ -19,7 +19,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
-	name, err := s.mailbox()
+	to, err := s.mailbox(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +49,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 6.3.11
 		}
 		if batch == nil {
-			if batch, err = s.acct.Batch(ctx, name); err != nil {
+			if batch, err = s.acct.Batch(ctx, to.name); err != nil {
 				return "", toTarget(err)
 			}
 			defer batch.Close()
@@ -79,6 +79,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.writeOldName(to)
 	if len(added.To) == 0 {
 		return "", nil
 	}

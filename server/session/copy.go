@@ -14,7 +14,7 @@ import (
 // copy copies messages, all or none. RFC 9051 section 6.4.7. Messages that are
 // gone are passed over by UID COPY, and fail COPY (RFC 2180 section 4.4.1).
 func (s *session) copy(ctx context.Context, c call) (string, error) {
-	uids, to, err := s.copyArguments(c)
+	uids, to, err := s.copyArguments(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +43,7 @@ func (s *session) copy(ctx context.Context, c call) (string, error) {
 }
 
 // copyArguments reads the messages and the target of COPY and MOVE.
-func (s *session) copyArguments(c call) ([]imap.UID, store.Name, error) {
+func (s *session) copyArguments(ctx context.Context, c call) ([]imap.UID, store.Name, error) {
 	if err := s.lex.SP(); err != nil {
 		return nil, "", err
 	}
@@ -51,12 +51,12 @@ func (s *session) copyArguments(c call) ([]imap.UID, store.Name, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	to, err := s.onlyMailbox()
+	to, err := s.onlyMailbox(ctx)
 	if err != nil {
 		return nil, "", err
 	}
 	uids, err := s.sel.resolve(set)
-	return uids, to, err
+	return uids, to.name, err
 }
 
 // present are those of uids that the mailbox still has.

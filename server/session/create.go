@@ -21,7 +21,7 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
-	name, err := s.mailbox()
+	n, err := s.mailbox(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -45,11 +45,16 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 			return "", no("USEATTR", "Special use %s is not supported", shown(string(u)))
 		}
 	}
-	// A separator at the end says that children will come (RFC 9051 section 6.3.4).
-	name = store.Name(strings.TrimSuffix(string(name), string(s.sep)))
-	err = s.acct.Create(ctx, name, use)
+	n = n.withoutEnd(s.sep)
+	if err := checkNew(n.name); err != nil {
+		return "", err
+	}
+	err = s.acct.Create(ctx, n.name, use)
 	if len(use) > 0 && errors.Is(err, store.ErrUnsupported) {
 		return "", no("USEATTR", "Mailbox cannot have this special use")
+	}
+	if err == nil {
+		s.writeOldName(n)
 	}
 	return "", err
 }

@@ -1,18 +1,23 @@
 package session
 
-import "context"
+import (
+	"context"
+
+	"github.com/emersion/go-imap/v2"
+)
 
 // deleteMailbox removes a mailbox and its messages. RFC 9051 section 6.3.5.
 func (s *session) deleteMailbox(ctx context.Context, _ call) (string, error) {
-	name, err := s.onlyMailbox()
+	n, err := s.onlyMailbox(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := s.acct.Delete(ctx, name); err != nil {
+	if err := s.acct.Delete(ctx, n.name); err != nil {
 		return "", err
 	}
+	s.writeOldName(n, imap.MailboxAttrNonExistent)
 	// Our own hold is dead then; other sessions learn of it by themselves.
-	if s.sel != nil && s.sel.name == name {
+	if s.sel != nil && s.sel.name == n.name {
 		return "", s.deselect()
 	}
 	return "", nil

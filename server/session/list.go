@@ -2,10 +2,12 @@ package session
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+	"golang.org/x/text/unicode/norm"
 
 	"roost/store"
 )
@@ -54,7 +56,7 @@ func (s *session) lsub(ctx context.Context, _ call) (string, error) {
 	}
 	// "%" shows, as \Noselect, a level that is not subscribed but has a subscribed
 	// mailbox below it (RFC 3501 section 6.3.9).
-	q.deep = strings.Contains(q.patterns[0], "%")
+	q.deep = slices.ContainsFunc(q.patterns, func(p string) bool { return strings.Contains(p, "%") })
 	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: q.patterns, Subscribed: true, Deep: q.deep}) {
 		if err != nil {
 			return "", err
@@ -147,18 +149,20 @@ func (s *session) listPatterns(q *listQuery) error {
 	if err := s.lex.SP(); err != nil {
 		return err
 	}
+	given := 0
 	one := func() error {
 		at := s.lex.Offset()
 		raw, err := s.lex.ListMailbox()
 		if err != nil {
 			return err
 		}
+		given++
 		pattern, err := s.decodeName(raw, at)
-		if pattern != "" || reference == "" {
-			pattern = reference + pattern
+		if err != nil {
+			return nil // no name is like that, and that is no error (RFC 9051 section 6.3.9)
 		}
-		q.patterns = append(q.patterns, pattern)
-		return err
+		q.patterns = append(q.patterns, s.joined(reference, pattern)...)
+		return nil
 	}
 	if c, err := s.lex.Peek(); err != nil {
 		return err
@@ -169,10 +173,25 @@ func (s *session) listPatterns(q *listQuery) error {
 	if err := s.lex.List(one); err != nil {
 		return err
 	}
-	if len(q.patterns) == 0 {
+	if given == 0 {
 		return bad("LIST needs a pattern")
 	}
 	return nil
+}
+
+// joined puts the reference in front of a pattern, with no more than one separator
+// between them (RFC 2683 section 3.4.9), and adds its form in which names are made.
+func (s *session) joined(reference, pattern string) []string {
+	if reference != "" && pattern != "" {
+		if sep := string(s.sep); strings.HasSuffix(reference, sep) {
+			pattern = strings.TrimPrefix(pattern, sep)
+		}
+		pattern = reference + pattern
+	}
+	if normal := norm.NFC.String(pattern); normal != pattern {
+		return []string{pattern, normal}
+	}
+	return []string{pattern}
 }
 
 // listReturn reads the options behind RETURN. RFC 9051 section 6.3.9.2.
@@ -203,30 +222,29 @@ func (s *session) listReturn(q *listQuery) error {
 }
 
 func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
-	if !q.extended && q.patterns[0] == "" {
+	if !q.extended && slices.Equal(q.patterns, []string{""}) {
 		// The separator was asked for, and the root of the reference.
 		s.enc.Raw("* ").Raw(verb).Raw(` (\Noselect) "`).Raw(string(s.sep)).Raw("\" \"\"\r\n")
 		return nil
 	}
 	query := store.ListQuery{Patterns: q.patterns, Subscribed: q.subscribed, Deep: q.deep && q.subscribed}
 	var entries []store.Entry
-	below := map[store.Name]bool{} // has a subscribed mailbox below it in the answer
 	for e, err := range s.acct.List(ctx, query) {
 		if err != nil {
 			return err
 		}
 		entries = append(entries, e)
-		if query.Deep && e.Subscribed {
-			for p, ok := e.Name.Parent(s.sep); ok && !below[p]; p, ok = p.Parent(s.sep) {
-				below[p] = true
-			}
+	}
+	var below family
+	if q.deep {
+		var err error
+		if below, err = s.family(ctx, q, entries); err != nil {
+			return err
 		}
 	}
 	for _, e := range entries {
-		if query.Deep && !e.Subscribed && below[e.Name] {
-			continue // its child says it all (RFC 9051 section 6.3.9.6)
-		}
-		if q.specialUse && !slices.ContainsFunc(e.Attrs, isUse) {
+		selected := q.selects(e)
+		if !selected && !below.untold[e.Name] {
 			continue
 		}
 		attrs := slices.Clone(e.Attrs)
@@ -239,18 +257,82 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		if verb == "XLIST" && e.Name == store.Inbox {
 			attrs = append(attrs, `\Inbox`)
 		}
+		var st *store.Status
+		if q.status != nil && selected && canSelect(attrs) {
+			// One mailbox that fails must not hide the others; that it cannot be selected any
+			// more is told in its own line (RFC 9051 section 6.3.9.2).
+			got, err := s.acct.Status(ctx, e.Name, q.status.exact)
+			switch {
+			case err == nil:
+				st = &got
+			case ctx.Err() != nil:
+				return err
+			case errors.Is(err, store.ErrNoPermission), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoSelect):
+				attrs = append(attrs, imap.MailboxAttrNoSelect)
+			}
+		}
 		s.writeListed(verb, attrs, e.Name)
-		if query.Deep && e.ChildSubscribed {
-			s.enc.Raw(` ("CHILDINFO" ("SUBSCRIBED"))`) // RFC 9051 section 6.3.9.6
+		if below.some[e.Name] {
+			s.enc.Raw(` ("CHILDINFO" (`).Raw(q.criteria()).Raw("))")
 		}
 		s.enc.CRLF()
-		if q.status != nil && canSelect(attrs) {
-			// One mailbox that fails must not hide the others (RFC 5819 section 2).
-			if st, err := s.acct.Status(ctx, e.Name, q.status.exact); err == nil {
-				s.writeStatus(e.Name, *q.status, st)
-			} else if ctx.Err() != nil {
-				return err
+		if st != nil {
+			s.writeStatus(e.Name, *q.status, *st)
+		}
+	}
+	return nil
+}
+
+// selects tells whether a mailbox is what the selection options ask for.
+func (q listQuery) selects(e store.Entry) bool {
+	return (e.Subscribed || !q.subscribed) && (!q.specialUse || slices.ContainsFunc(e.Attrs, isUse))
+}
+
+// criteria names the selection options as CHILDINFO does (RFC 9051 section 6.3.9.6).
+func (q listQuery) criteria() string {
+	var names []string
+	if q.subscribed {
+		names = append(names, `"SUBSCRIBED"`)
+	}
+	if q.specialUse {
+		names = append(names, `"SPECIAL-USE"`)
+	}
+	return strings.Join(names, " ")
+}
+
+// family is what RECURSIVEMATCH knows of parents: those that have something below them
+// which the selection options select, and those of which some is not in the answer
+// itself, so that they must speak for it (RFC 9051 section 6.3.9.3).
+type family struct{ some, untold map[store.Name]bool }
+
+func (s *session) family(ctx context.Context, q listQuery, answered []store.Entry) (family, error) {
+	f := family{map[store.Name]bool{}, map[store.Name]bool{}}
+	told := map[store.Name]bool{}
+	for _, e := range answered {
+		told[e.Name] = q.selects(e)
+	}
+	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: []string{"*"}, Subscribed: q.subscribed}) {
+		if err != nil {
+			return f, err
+		}
+		if !q.selects(e) {
+			continue
+		}
+		for p, ok := e.Name.Parent(s.sep); ok; p, ok = p.Parent(s.sep) {
+			f.some[p] = true
+			if !told[e.Name] {
+				f.untold[p] = true
 			}
+		}
+	}
+	return f, nil
+}
+
+// attributes are those of one mailbox, as LIST tells them.
+func (s *session) attributes(ctx context.Context, n store.Name) []imap.MailboxAttr {
+	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: []string{string(n)}}) {
+		if err == nil && e.Name == n { // a name may hold wildcards
+			return e.Attrs
 		}
 	}
 	return nil

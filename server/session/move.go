@@ -9,7 +9,7 @@ import (
 // move moves messages. RFC 9051 section 6.4.8, RFC 6851. COPYUID comes untagged,
 // in front of the EXPUNGEs that follow when the command ends.
 func (s *session) move(ctx context.Context, c call) (string, error) {
-	uids, to, err := s.copyArguments(c)
+	uids, to, err := s.copyArguments(ctx, c)
 	if err != nil {
 		return "", err
 	}

@@ -13,17 +13,24 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
-	from, err := s.mailbox()
+	old, err := s.mailbox(ctx)
 	if err != nil {
 		return "", err
 	}
-	to, err := s.onlyMailbox()
+	n, err := s.onlyMailbox(ctx)
 	if err != nil {
 		return "", err
 	}
-	to = store.Name(strings.TrimSuffix(string(to), string(s.sep)))
+	n = n.withoutEnd(s.sep)
+	if err := checkNew(n.name); err != nil {
+		return "", err
+	}
+	from, to := old.name, n.name
 	if err := s.acct.Rename(ctx, from, to); err != nil {
 		return "", err
+	}
+	if old.given != from || n.given != to {
+		s.writeOldName(spelled{old.given, to})
 	}
 	if s.sel != nil && from != store.Inbox {
 		if s.sel.name == from {

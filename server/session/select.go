@@ -19,7 +19,7 @@ func (s *session) examine(ctx context.Context, _ call) (string, error) {
 }
 
 func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
-	name, err := s.onlyMailbox()
+	n, err := s.onlyMailbox(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -28,7 +28,7 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	if err := s.deselect(); err != nil {
 		s.log.Warn("mailbox does not close", "event", "mailbox_failed", "err", err)
 	}
-	box, err := s.acct.Hold(ctx, name, !readOnly, s.wake)
+	box, err := s.acct.Hold(ctx, n.name, !readOnly, s.wake)
 	if err != nil {
 		return "", err
 	}
@@ -38,7 +38,7 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 		return "", err
 	}
 	info := box.Info()
-	sel := &selected{name: name, box: box, readOnly: readOnly || info.ReadOnly, view: view, recent: d.Recent}
+	sel := &selected{name: n.name, box: box, readOnly: readOnly || info.ReadOnly, view: view, recent: d.Recent}
 	s.sel = sel
 
 	s.writeFlagsLines(info)
@@ -52,7 +52,9 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(info.UIDValidity)).Raw("] UIDs valid\r\n")
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(max(view.UIDNext, 1))).Raw("] Predicted next UID\r\n")
 	if s.rev2 {
-		s.enc.Raw("* LIST () \"").Raw(string(s.sep)).Raw("\" ").Mailbox(string(name)).CRLF()
+		s.writeListed("LIST", s.attributes(ctx, n.name), n.name)
+		s.writeOldNameItem(n)
+		s.enc.CRLF()
 	}
 	if sel.readOnly {
 		return okCode("READ-ONLY", "Mailbox opened, read-only"), nil

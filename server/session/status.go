@@ -18,7 +18,7 @@ func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
-	name, err := s.mailbox()
+	n, err := s.mailbox(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -32,11 +32,11 @@ func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
-	st, err := s.acct.Status(ctx, name, items.exact)
+	st, err := s.acct.Status(ctx, n.name, items.exact)
 	if err != nil {
 		return "", err
 	}
-	s.writeStatus(name, items, st)
+	s.writeStatus(n.name, items, st)
 	return "", nil
 }
 

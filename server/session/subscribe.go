@@ -14,9 +14,9 @@ func (s *session) unsubscribe(ctx context.Context, _ call) (string, error) {
 }
 
 func (s *session) setSubscribed(ctx context.Context, on bool) (string, error) {
-	name, err := s.onlyMailbox()
+	n, err := s.onlyMailbox(ctx)
 	if err != nil {
 		return "", err
 	}
-	return "", s.acct.Subscribe(ctx, name, on)
+	return "", s.acct.Subscribe(ctx, n.name, on)
 }
