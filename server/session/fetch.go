@@ -374,6 +374,13 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 		enc.Raw("UID ").Number(uint64(row.UID))
 		between = " "
 	}
+	if tell && !f.plan.flags {
+		// Unasked, so before what may be a literal: Mail::IMAPClient takes the rest of a
+		// header's answer for header lines.
+		enc.Raw(between).Raw("FLAGS ")
+		f.s.writeFlags(row)
+		between = " "
+	}
 	for _, item := range f.plan.items {
 		enc.Raw(between)
 		between = " "
@@ -399,10 +406,6 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 				failed = err
 			}
 		}
-	}
-	if tell && !f.plan.flags {
-		enc.Raw(" FLAGS ")
-		f.s.writeFlags(row)
 	}
 	enc.Raw(")\r\n")
 	return failed
