@@ -38,7 +38,10 @@ release: ## static binaries for each processor and the changes since the last on
 	for arch in amd64 arm64 riscv64; do GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o dist/roost-linux-$$arch ./cmd/roost || exit 1; done
 	awk 'FNR == 1 && NR > 1 {print ""} {print}' docs/changes/*.md >dist/CHANGES.md
 
+compat: ## docs/compatibility.md, from the tests that run other programs; all of them must be installed
+	go test -json ./test/peers ./maildir/... | go run ./test/report -compat docs/compatibility.md
+
 docs: ## what is made from the code: docs/config.md and docs/roost.md
 	go generate ./...
 
-.PHONY: help build install demo test check lint fuzz bench docs release
+.PHONY: help build install demo test check lint fuzz bench compat docs release

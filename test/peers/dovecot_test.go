@@ -112,6 +112,7 @@ func TestDovecotBeforeAndAfter(t *testing.T) {
 	if err := neighbour.Own(h.mail); err != nil {
 		t.Fatal(err)
 	}
+	neighbour.Compat(t, "tree", "Dovecot, Maildir++", version("dovecot-imapd"), "moved in, changed, moved back, moved in again")
 	run := 0
 	dovecot := func() (*neighbour.Dovecot, *imapclient.Client) {
 		t.Helper()

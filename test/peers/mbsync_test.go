@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"roost/test/neighbour"
 )
 
 const mbsyncrc = `
@@ -46,6 +48,7 @@ var transfer = regexp.MustCompile(`>>> \d+ (APPEND|UID STORE|UID COPY|UID MOVE|U
 // mbsync keeps a second tree in step, both ways, and a further run moves nothing.
 func TestMbsync(t *testing.T) {
 	mbsync := need(t, "mbsync", "isync")
+	neighbour.Compat(t, "client", "mbsync (isync)", version("isync"), "two-way synchronisation: mail, flags, deletions; nothing moves twice")
 	h := newHouse(t)
 	r := h.serve(t)
 	c := login(t, r.Addr, "ann", nil)

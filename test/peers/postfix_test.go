@@ -21,6 +21,7 @@ func TestPostfixDeliversToIdle(t *testing.T) {
 	p, err := neighbour.StartPostfix(filepath.Join(h.dir, "postfix"), h.mail, "ann")
 	started(t, err)
 	defer p.Close()
+	neighbour.Compat(t, "delivery", "Postfix, virtual(8)", version("postfix"), "200 messages while a client idles")
 
 	r := h.serve(t)
 	exists := make(chan uint32, count+10)

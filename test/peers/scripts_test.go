@@ -1,12 +1,15 @@
 package peers
 
 import (
+	"encoding/json"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"roost/test/neighbour"
 )
 
 // script runs a client program that speaks for itself: it exits with 0 only when
@@ -22,6 +25,7 @@ func script(t *testing.T, prog string, args ...string) string {
 
 func TestImaplib(t *testing.T) {
 	python := need(t, "python3", "python3")
+	neighbour.Compat(t, "client", "imaplib (Python)", version("python3"), "mailboxes, append, search, fetch, flags, copy, expunge")
 	r := newHouse(t).serve(t)
 	host, port, _ := net.SplitHostPort(r.Addr)
 	script(t, python, "python_imaplib.py", host, port, "ann@example.org", password)
@@ -32,6 +36,11 @@ func TestImapflow(t *testing.T) {
 	if _, err := os.Stat("node_modules/imapflow"); err != nil {
 		t.Skip("imapflow is not installed: npm ci in test/peers")
 	}
+	var pkg struct{ Version string }
+	if err := json.Unmarshal([]byte(read(t, "node_modules/imapflow/package.json")), &pkg); err != nil {
+		t.Fatal(err)
+	}
+	neighbour.Compat(t, "client", "imapflow (Node)", pkg.Version, "mailboxes, append, search, fetch, download, flags, move, IDLE")
 	h := newHouse(t)
 	r := h.serve(t)
 	host, port, _ := net.SplitHostPort(r.Addr)
@@ -41,6 +50,7 @@ func TestImapflow(t *testing.T) {
 // curl reads, lists, searches and stores mail.
 func TestCurl(t *testing.T) {
 	curl := need(t, "curl", "curl")
+	neighbour.Compat(t, "client", "curl", version("curl"), "list, search, read, store; IMAPS and STARTTLS")
 	r := newHouse(t).serve(t)
 	message := filepath.Join(t.TempDir(), "message")
 	if err := os.WriteFile(message, []byte(sample(1)), 0o644); err != nil {
@@ -62,4 +72,21 @@ func TestCurl(t *testing.T) {
 	if got := run("imaps://" + r.Addr + "/INBOX?SUBJECT%20message"); !strings.Contains(got, "* SEARCH 1") {
 		t.Errorf("SEARCH is %q", got)
 	}
+}
+
+// Perl's Mail::IMAPClient: mailboxes, storing, searching, reading, flags, moving, IDLE.
+func TestMailIMAPClient(t *testing.T) {
+	perl := need(t, "perl", "perl")
+	for _, m := range []struct{ module, pkg string }{{"Mail::IMAPClient", "libmail-imapclient-perl"}, {"IO::Socket::SSL", "libio-socket-ssl-perl"}} {
+		if exec.Command(perl, "-M"+m.module, "-e1").Run() != nil {
+			t.Skip(neighbour.Missing{Program: m.module, Package: m.pkg})
+		}
+	}
+	h := newHouse(t)
+	h.serve(t)
+	r := h.tap(t, "No such mailbox") // it asks whether one exists by STATUS
+	neighbour.Compat(t, "client", "Mail::IMAPClient (Perl)", version("libmail-imapclient-perl"), "mailboxes, append, search, fetch, flags, copy, move, IDLE")
+	host, port := r.endpoint()
+	script(t, perl, "mail_imapclient.pl", host, port, "ann@example.org", password, h.maildir("ann"))
+	same(t, "INBOX", letters(t, h.maildir("ann")), []string{"delivered S", "message 1 RSb", "message 2 FSa"})
 }

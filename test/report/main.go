@@ -1,12 +1,14 @@
 // Command report reads `go test -json` and prints what a person wants of it:
 // each package's line, the output of what failed, and at the end each skipped
 // test with its reason. It exits with 1 when anything failed, and, where
-// ROOST_PEERS=required is set, when a test was skipped.
+// ROOST_PEERS=required is set, when a test was skipped. With -compat FILE it writes what
+// the tests tried of other programs as a page (docs/compatibility.md).
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -19,11 +21,14 @@ type event struct {
 }
 
 func main() {
+	page := flag.String("compat", "", "`file` to write the page of what was tried to")
+	flag.Parse()
 	var (
 		outputs = map[string][]string{} // by package and test
 		skipped []string
 		failed  []string
 		passed  int
+		tried   = compat{}
 	)
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 16<<20)
@@ -52,6 +57,9 @@ func main() {
 		case "pass":
 			if e.Test != "" {
 				passed++
+				if err := tried.add(e.Package, e.Test, outputs[key]); err != nil {
+					failed = append(failed, err.Error())
+				}
 			}
 			delete(outputs, key)
 		case "skip":
@@ -69,6 +77,11 @@ func main() {
 	}
 	if passed+len(failed)+len(skipped) == 0 {
 		failed = append(failed, "no test ran")
+	}
+	if *page != "" {
+		if err := tried.write(*page, len(failed), skipped); err != nil {
+			failed = append(failed, err.Error())
+		}
 	}
 	slices.Sort(skipped)
 	for _, s := range skipped {
