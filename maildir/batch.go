@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -21,8 +22,11 @@ const (
 	// markAhead is how far the uidlist's mark R runs ahead of the MODSEQs shown.
 	markAhead = 24 * time.Hour
 
-	// syncLater is how long lines that only announce a delivery may wait for their sync.
-	syncLater = time.Second
+	// syncLater is how long after the last delivery the lines that only announce
+	// deliveries are synced, and syncLatest how long after the first of them. A sync under
+	// way holds up whoever delivers next: the filesystem has one journal.
+	syncLater  = time.Second
+	syncLatest = 15 * time.Second
 
 	// lockPatience is how long a command waits for another program's dotlock.
 	lockPatience = 20 * time.Second
@@ -75,23 +79,28 @@ func (m *mailbox) withListLock(f func() error) error {
 	if m.list.locked {
 		return f()
 	}
-	unlock, err := m.lockList()
+	lock, err := m.lockList()
 	if err != nil {
 		return err
 	}
-	m.list.locked = true
-	defer func() {
-		m.list.locked = false
-		// What f did stands. A lock that we left is ours to remove the next time.
-		if err := unlock(); err != nil {
-			m.warn("the uidlist's lock could not be released", err)
-		}
-	}()
+	defer m.unlockList(lock)
 	return f()
 }
 
+// unlockList releases the dotlock. What was done under it stands. A lock that we left
+// is ours to remove the next time.
+func (m *mailbox) unlockList(lock *uidlist.Lock) {
+	m.list.locked = false
+	if err := lock.Unlock(); err != nil {
+		m.warn("the uidlist's lock could not be released", err)
+	}
+	if m.alive() != nil {
+		m.disown() // which abandon left to us
+	}
+}
+
 // lockList takes the dotlock and learns what others wrote.
-func (m *mailbox) lockList() (unlock func() error, err error) {
+func (m *mailbox) lockList() (*uidlist.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
 	defer cancel()
 	lock, err := m.list.file.Lock(ctx)
@@ -102,13 +111,11 @@ func (m *mailbox) lockList() (unlock func() error, err error) {
 		return nil, err
 	}
 	m.list.locked = true
-	err = m.learnList()
-	m.list.locked = false
-	if err != nil {
-		lock.Unlock()
+	if err := m.learnList(); err != nil {
+		m.unlockList(lock)
 		return nil, err
 	}
-	return lock.Unlock, nil
+	return lock, nil
 }
 
 // learnList takes in what others wrote to the uidlist since. Called with the dotlock held.
@@ -222,7 +229,13 @@ func (m *mailbox) adopt(list []newcomer) error {
 			return err
 		}
 		shown = true // the lines stand: nobody needs to wait until the lock is gone
-		return settle()
+		if err := settle(); err != nil {
+			return err
+		}
+		// The idling sessions' goroutines are next in this thread's queue. They write before
+		// the lock goes; else another thread would have to be woken for them.
+		runtime.Gosched()
+		return nil
 	})
 	if err == nil && !shown {
 		err = settle() // syncs, which another program should not wait for

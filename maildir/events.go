@@ -46,6 +46,9 @@ const (
 	subBox
 )
 
+// watchedFiles are the names in the mailbox's own directory that matter.
+var watchedFiles = []string{uidlist.Name, lettersFile, extraFile}
+
 // subscribe sets the watches; what was there before is looked for afterwards.
 func (m *mailbox) subscribe() error {
 	w := &m.watch
@@ -56,7 +59,11 @@ func (m *mailbox) subscribe() error {
 	}
 	polled := false
 	for i, dir := range at {
-		sub, err := m.st.watch.Add(dir, m.user, m.wake)
+		var only []string // all
+		if i == subBox {
+			only = watchedFiles // not the dotlocks that come and go with each delivery
+		}
+		sub, err := m.st.watch.Add(dir, m.user, m.wake, only...)
 		if err != nil {
 			return err
 		}
@@ -106,7 +113,12 @@ func (m *mailbox) wake() {
 func (m *mailbox) work() {
 	var (
 		suspect, doubt, sync *time.Timer
-		c                    = func(t *time.Timer) <-chan time.Time {
+
+		synced struct { // what the lines were when sync was set
+			lines int
+			since time.Time
+		}
+		c = func(t *time.Timer) <-chan time.Time {
 			if t == nil {
 				return nil
 			}
@@ -132,7 +144,14 @@ func (m *mailbox) work() {
 			doubt = nil
 		case <-c(sync):
 			sync = nil
-			m.wg.Go(m.syncLines) // short; joined in close
+			m.files.Lock()
+			if n := m.list.file.Lines(); n != synced.lines && time.Since(synced.since) < syncLatest {
+				synced.lines = n
+				sync = time.NewTimer(syncLater) // deliveries go on
+			} else {
+				m.wg.Go(m.syncLines) // short; joined in close
+			}
+			m.files.Unlock()
 		}
 		m.files.Lock()
 		m.pull()
@@ -143,6 +162,7 @@ func (m *mailbox) work() {
 			doubt = time.NewTimer(doubtFor)
 		}
 		if sync == nil && m.list.unsynced {
+			synced.lines, synced.since = m.list.file.Lines(), time.Now()
 			sync = time.NewTimer(syncLater)
 		}
 		m.files.Unlock()
@@ -174,6 +194,8 @@ func (m *mailbox) pull() {
 	if m.alive() != nil || !m.loaded {
 		return
 	}
+	// Who held it when new mail was shown may have left since, and took \Recent along.
+	writer := m.hasWriter()
 	var names [3][]string
 	look := m.doubt
 	lost := false
@@ -219,7 +241,9 @@ func (m *mailbox) pull() {
 		m.doubt = true
 		m.warn("new mail cannot be shown; it is tried again", err)
 	}
-	m.tidyNew()
+	if writer {
+		m.tidyNew()
+	}
 	if !m.watch.astray.IsZero() {
 		m.doubt = true // until it is clear where the mailbox is
 	}
@@ -410,10 +434,10 @@ func (m *mailbox) rewatch() {
 	}
 }
 
-// tidyNew moves messages from new/ to cur/ while somebody holds the mailbox for
+// tidyNew moves messages from new/ to cur/, for somebody who holds the mailbox for
 // writing. A failure leaves them in new/, where they are served as well.
 func (m *mailbox) tidyNew() {
-	if !m.writable() || !m.hasWriter() {
+	if !m.writable() {
 		return
 	}
 	var s step

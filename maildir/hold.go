@@ -382,7 +382,9 @@ func (m *mailbox) refresh() error {
 			if err := m.lookAll(); err != nil {
 				m.warn("new mail cannot be shown; it is tried again", err)
 			}
-			m.tidyNew()
+			if m.hasWriter() {
+				m.tidyNew()
+			}
 		}
 	}
 	return m.alive()

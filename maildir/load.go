@@ -63,6 +63,9 @@ func (m *mailbox) load(p place) (err error) {
 	defer func() {
 		if err != nil {
 			m.unsubscribe()
+			if m.list.file != nil {
+				m.list.file.Close()
+			}
 			m.disown()
 			m.dirs.close()
 		}
@@ -106,6 +109,9 @@ func (m *mailbox) own() {
 		var ok bool
 		if ok, err = f.TryLock(); ok {
 			m.owner = f
+			if err := m.list.file.UseBadge(m.dirs.index, ownerFile, f); err != nil {
+				m.log.Warn("locks are made anew each time, which is slower", "event", "lock_badge", "path", m.dirs.index.Path(), "err", err)
+			}
 			return
 		}
 		f.Close()
@@ -169,7 +175,7 @@ func (m *mailbox) loadSnapshot() bool {
 	ok, err := m.list.file.Resume(list, snap.Head.Last, int(snap.Head.Lines))
 	h := m.list.file.Header()
 	if !ok || err != nil || h.Validity != snap.Head.Validity || h.GUID == "" || h.ModSeq < snap.Head.ModSeq || m.list.file.Next() < snap.Head.Next {
-		m.list.file = uidlist.New(m.dirs.control, uidlist.DefaultLimits, m.st.env)
+		m.list.file.Forget()
 		return false
 	}
 	m.list.validity, m.list.guid, m.list.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
@@ -588,6 +594,7 @@ func (m *mailbox) close(save bool) error {
 	errs = append(errs, m.closeNotes(save && m.alive() == nil))
 	m.unsubscribe()
 	m.watch.closePaths()
+	m.list.file.Close() // nothing is in it that could be lost
 	m.disown()
 	m.dirs.close()
 	if err := errors.Join(errs...); err != nil {
@@ -601,7 +608,9 @@ func (m *mailbox) close(save bool) error {
 func (m *mailbox) abandon() {
 	m.kill(store.ErrReplaced)
 	m.unsubscribe()
-	m.disown()
+	if !m.list.locked { // else when it is unlocked: only an owner may hold such a lock
+		m.disown()
+	}
 	m.st.forget(m)
 }
 

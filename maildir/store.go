@@ -104,7 +104,7 @@ func New(opt Options) (*Store, error) {
 
 // lingerBound spends half of the descriptors on mailboxes that nobody holds.
 func lingerBound() int {
-	const each = 7 // four to six directories, roost.lock
+	const each = 8 // four to six directories, roost.lock, the uidlist
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return 100

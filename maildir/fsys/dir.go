@@ -79,6 +79,7 @@ type dir struct {
 	path   string
 	users  atomic.Int64 // calls under way, and 1 until Close
 	closed atomic.Bool
+	remote atomic.Int32 // 0: not asked yet, 1: no, 2: yes; a descriptor stays on its filesystem
 }
 
 func newDir(fd int, path string) *dir {
@@ -383,11 +384,19 @@ func (d *dir) Sub(name string) (Dir, error) {
 func (d *dir) Path() string { return d.path }
 
 func (d *dir) Remote() bool {
+	if known := d.remote.Load(); known != 0 {
+		return known == 2
+	}
 	if !d.acquire() {
 		return false
 	}
 	defer d.release()
-	return remote(d.fd)
+	yes := remote(d.fd)
+	d.remote.Store(1)
+	if yes {
+		d.remote.Store(2)
+	}
+	return yes
 }
 
 func (d *dir) Close() error {

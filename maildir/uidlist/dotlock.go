@@ -15,8 +15,9 @@ import (
 
 // A dotlock is a file that exists while somebody holds the lock. It says
 // "PID:HOST", without LF. Ours is written under another name and then given its own,
-// so that a process that is killed never leaves one that names nobody; others create
-// theirs O_EXCL and may leave it empty. Removed to unlock.
+// so that a process that is killed never leaves one that names nobody, or is a link to a
+// file that stays (badge.go); others create theirs O_EXCL and may leave it empty. Removed
+// to unlock.
 
 // ErrBusy is a lock that was not had in time.
 var ErrBusy = errors.New("locked by another program")
@@ -36,6 +37,8 @@ type Lock struct {
 	mine fsys.Stat
 	key  lockKey
 	made string // the file that is to become the lock, while it waits; "" before and after
+
+	badge *badge // linked as the lock; nil: a file is made
 }
 
 // lockKey names a dotlock within the process.
@@ -56,11 +59,15 @@ var inProcess = struct {
 // whose guarded file changes is not stale. It waits, with a growing delay, until ctx
 // ends or env.Timeout passes (ErrBusy).
 func Dotlock(ctx context.Context, dir fsys.Dir, name, guarded string, env *Env) (*Lock, error) {
+	return dotlock(ctx, dir, name, guarded, env, nil)
+}
+
+func dotlock(ctx context.Context, dir fsys.Dir, name, guarded string, env *Env, b *badge) (*Lock, error) {
 	self, err := dir.Self()
 	if err != nil {
 		return nil, err
 	}
-	l := &Lock{dir: dir, name: name, key: lockKey{self.Dev, self.Ino, name}}
+	l := &Lock{dir: dir, name: name, key: lockKey{self.Dev, self.Ino, name}, badge: b}
 	if err := enter(ctx, l.key); err != nil {
 		return nil, fmt.Errorf("lock %s/%s: %w", dir.Path(), name, err)
 	}
@@ -133,6 +140,13 @@ func (l *Lock) acquire(ctx context.Context, guarded string, mode fs.FileMode, en
 
 // create makes the lock, fs.ErrExist when it is there.
 func (l *Lock) create(mode fs.FileMode, env *Env) error {
+	if l.badge != nil {
+		if ok, err := l.badge.link(l.dir, l.name); ok {
+			l.mine = l.badge.stat
+			return err
+		}
+		l.badge = nil
+	}
 	if l.made == "" {
 		if err := l.prepare(mode, env); err != nil {
 			return err
@@ -148,7 +162,7 @@ func (l *Lock) create(mode fs.FileMode, env *Env) error {
 // prepare writes the file that is to become the lock. Its name is this process's own:
 // one that is there was left by another that had our pid.
 func (l *Lock) prepare(mode fs.FileMode, env *Env) error {
-	who := strconv.Itoa(env.PID) + ":" + env.Host
+	who := env.holder()
 	made := l.name + "." + strings.NewReplacer("/", "_", ":", ".").Replace(who)
 	f, err := l.dir.Create(made, mode)
 	if errors.Is(err, fs.ErrExist) {

@@ -71,6 +71,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// holder is what a lock of this process says: "PID:HOST".
+func (e *Env) holder() string { return strconv.Itoa(e.PID) + ":" + e.Host }
+
 // NewGUID makes the name under which a mailbox is known for ever (MAILBOXID).
 func (e *Env) NewGUID() (string, error) {
 	var b [16]byte

@@ -41,6 +41,9 @@ type File struct {
 	old    bool // version 1: lines of ours must not follow
 	last   uint32
 	lines  int
+
+	badge *badge    // nil: each lock is a file of its own
+	out   fsys.File // open for appending; nil: opened by the next Append
 }
 
 // New makes a File for a control directory; nothing is read yet.
@@ -69,7 +72,11 @@ func (f *File) Wasteful(live int) bool {
 
 // Lock takes the lock that all writers of the file respect. ErrBusy.
 func (f *File) Lock(ctx context.Context) (*Lock, error) {
-	return Dotlock(ctx, f.dir, LockName, Name, f.env)
+	l, err := dotlock(ctx, f.dir, LockName, Name, f.env, f.badge)
+	if err == nil {
+		f.badge = l.badge // gone where it could not be linked
+	}
+	return l, err
 }
 
 // Resume takes the place of the first Refresh where a snapshot knows the records:
@@ -133,7 +140,7 @@ func (f *File) Refresh() (Change, error) {
 	}
 	file, err := f.dir.Open(Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		f.forget()
+		f.Forget()
 		return Change{Missing: true, Whole: true}, nil
 	} else if err != nil {
 		return Change{}, err
@@ -157,7 +164,19 @@ func (f *File) Refresh() (Change, error) {
 	return f.readWhole(file, now)
 }
 
-func (f *File) forget() {
+// Close lets the descriptor go that is kept for appending. The File may be used on.
+func (f *File) Close() error {
+	if f.out == nil {
+		return nil
+	}
+	err := f.out.Close()
+	f.out = nil
+	return err
+}
+
+// Forget drops what is known: the next Refresh reads all.
+func (f *File) Forget() {
+	f.Close() // nothing is in it that could be lost
 	f.known, f.torn, f.old = false, false, false
 	f.stat, f.header, f.last, f.lines, f.end = fsys.Stat{}, Header{}, 0, 0, 0
 }
@@ -195,7 +214,7 @@ func (f *File) readWhole(file fsys.File, now fsys.Stat) (Change, error) {
 	if err != nil {
 		return Change{}, fmt.Errorf("read %s/%s: %w", f.dir.Path(), Name, err)
 	}
-	f.forget()
+	f.Forget()
 	if len(b) == 0 {
 		return Change{Missing: true, Whole: true}, nil
 	}
@@ -223,18 +242,26 @@ func (f *File) Append(recs []Record) error {
 	if f.torn || f.old {
 		return f.Rewrite(nil, nil, recs)
 	}
-	file, err := f.dir.Append(Name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrChanged, err)
-	} else if err != nil {
-		return err
+	if f.out == nil {
+		out, err := f.dir.Append(Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %w", ErrChanged, err)
+		} else if err != nil {
+			return err
+		}
+		f.out = out
 	}
-	defer file.Close()
+	// The Refresh that came before has seen that the name still means this file.
+	file := f.out
+	if f.dir.Remote() {
+		defer f.Close() // a server learns of what was written by the close
+	}
 	now, err := file.Stat()
 	if err != nil {
 		return err
 	}
 	if !sameState(now, f.stat) {
+		f.Close()
 		return fmt.Errorf("append to %s/%s: %w", f.dir.Path(), Name, ErrChanged)
 	}
 	var b []byte
@@ -355,6 +382,7 @@ func (f *File) replace(l *List, old fsys.Stat) (err error) {
 	}
 	_, mode := self.Modes()
 	f.known = false // until all went well
+	f.Close()
 	b := l.Append(nil)
 	if err := fsys.Replace(f.dir, Name, tmpName, b, mode, true); err != nil {
 		return err

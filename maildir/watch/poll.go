@@ -37,7 +37,7 @@ func newPoller(opt Options) *poller {
 	return &poller{opt: opt, quit: make(chan struct{}), subs: map[*Sub]*polled{}}
 }
 
-func (p *poller) add(dir fsys.Dir, wake func()) (*Sub, error) {
+func (p *poller) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 	st, err := dir.Self()
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (p *poller) add(dir fsys.Dir, wake func()) (*Sub, error) {
 	if p.done {
 		return nil, fsnotify.ErrClosed
 	}
-	sub := NewSub(wake, true, p.remove)
+	sub := NewSub(wake, only, true, p.remove)
 	p.subs[sub] = &polled{dir: dir, last: st, dirty: p.young(st)}
 	if !p.runs {
 		p.runs = true

@@ -53,13 +53,13 @@ func NewSystem(opt Options) *System {
 
 // Add subscribes; it falls back to polling, which it logs once, where the kernel has
 // no room for another watch.
-func (s *System) Add(dir fsys.Dir, key string, wake func()) (*Sub, error) {
+func (s *System) Add(dir fsys.Dir, key string, wake func(), only ...string) (*Sub, error) {
 	if s.opt.Poll || dir.Remote() {
-		return s.poller.add(dir, wake)
+		return s.poller.add(dir, wake, only)
 	}
 	h := fnv.New32a()
 	h.Write([]byte(key))
-	sub, err := s.shards[h.Sum32()%uint32(len(s.shards))].add(dir, wake)
+	sub, err := s.shards[h.Sum32()%uint32(len(s.shards))].add(dir, wake, only)
 	if err == nil || errors.Is(err, ErrMoved) {
 		return sub, err
 	}
@@ -82,7 +82,7 @@ func (s *System) Add(dir fsys.Dir, key string, wake func()) (*Sub, error) {
 	} else {
 		s.logged[limit].Do(warn)
 	}
-	return s.poller.add(dir, wake)
+	return s.poller.add(dir, wake, only)
 }
 
 // Close ends all subscriptions and waits for the goroutines.
@@ -121,7 +121,7 @@ type watched struct {
 	subs []*Sub
 }
 
-func (sh *shard) add(dir fsys.Dir, wake func()) (*Sub, error) {
+func (sh *shard) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 	self, err := dir.Self()
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (sh *shard) add(dir fsys.Dir, wake func()) (*Sub, error) {
 		}
 		sh.byPath[path], sh.byID[id] = w, w
 	}
-	sub := NewSub(wake, false, func(s *Sub) { sh.remove(w, s) })
+	sub := NewSub(wake, only, false, func(s *Sub) { sh.remove(w, s) })
 	w.subs = append(w.subs, sub)
 	sh.mu.Unlock()
 

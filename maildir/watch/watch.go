@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,9 +17,10 @@ var ErrMoved = errors.New("directory was moved or replaced")
 // for concurrent use.
 type Watcher interface {
 	// Add subscribes to a directory, which must stay open until the Sub is closed. What
-	// belongs to one user has one key. wake is called without locks held when Pull has
-	// something to tell that it had not before; it must not block. ErrMoved.
-	Add(dir fsys.Dir, key string, wake func()) (*Sub, error)
+	// belongs to one user has one key. only (none: all) are the names to tell of. wake is
+	// called without locks held when Pull has something to tell that it had not before; it
+	// must not block. ErrMoved.
+	Add(dir fsys.Dir, key string, wake func(), only ...string) (*Sub, error)
 
 	// Close ends all subscriptions.
 	Close() error
@@ -39,6 +41,7 @@ type Report struct {
 // goroutine.
 type Sub struct {
 	wake   func()
+	only   []string // nil: every name is of interest
 	polled bool
 	close  func(*Sub) // of the Watcher
 
@@ -49,8 +52,8 @@ type Sub struct {
 
 // NewSub makes a subscription for an implementation of Watcher; close is called once,
 // when it ends.
-func NewSub(wake func(), polled bool, close func(*Sub)) *Sub {
-	return &Sub{wake: wake, polled: polled, close: close}
+func NewSub(wake func(), only []string, polled bool, close func(*Sub)) *Sub {
+	return &Sub{wake: wake, only: only, polled: polled, close: close}
 }
 
 // Polled reports whether changes are seen only every Interval: who needs to know now
@@ -81,13 +84,15 @@ func (s *Sub) Close() {
 // Note adds names, or what else there is to tell, and wakes.
 func (s *Sub) Note(r Report) {
 	s.mu.Lock()
-	idle := len(s.report.Names) == 0 && !s.report.Look
-	wasLost := s.report.Lost
+	was := s.report
 	if s.closed {
 		s.mu.Unlock()
 		return
 	}
 	for _, name := range r.Names {
+		if s.only != nil && !slices.Contains(s.only, name) {
+			continue
+		}
 		if n := len(s.report.Names); n > 0 && s.report.Names[n-1] == name {
 			continue // CREATE, MODIFY, CLOSE_WRITE of one file
 		}
@@ -101,8 +106,10 @@ func (s *Sub) Note(r Report) {
 	if s.report.Look {
 		s.report.Names = nil // a scan finds them all
 	}
+	idle := len(was.Names) == 0 && !was.Look
+	news := len(s.report.Names) > 0 || s.report.Look
 	s.mu.Unlock()
-	if idle || r.Lost && !wasLost {
+	if idle && news || r.Lost && !was.Lost {
 		s.wake()
 	}
 }

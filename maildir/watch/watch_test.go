@@ -192,7 +192,7 @@ func TestOverflowTellsAll(t *testing.T) {
 
 func TestListIsBounded(t *testing.T) {
 	woken := 0
-	s := NewSub(func() { woken++ }, false, func(*Sub) {})
+	s := NewSub(func() { woken++ }, nil, false, func(*Sub) {})
 	for i := range 3 * maxNames {
 		s.Note(Report{Names: []string{fmt.Sprint(i)}})
 	}
@@ -219,6 +219,24 @@ func TestListIsBounded(t *testing.T) {
 	}
 }
 
+func TestNamesOfNoInterestWakeNobody(t *testing.T) {
+	var woken int
+	s := NewSub(func() { woken++ }, []string{"dovecot-uidlist"}, false, func(*Sub) {})
+	s.Note(Report{Names: []string{"dovecot-uidlist.lock"}})
+	if r := s.Pull(); woken != 0 || len(r.Names) != 0 {
+		t.Errorf("woken %d times with %q", woken, r.Names)
+	}
+	s.Note(Report{Names: []string{"dovecot-uidlist.lock", "dovecot-uidlist"}})
+	if r := s.Pull(); woken != 1 || !slices.Equal(r.Names, []string{"dovecot-uidlist"}) {
+		t.Errorf("woken %d times with %q", woken, r.Names)
+	}
+	s.Note(Report{Look: true})
+	s.Note(Report{Lost: true})
+	if r := s.Pull(); woken != 3 || !r.Look || !r.Lost {
+		t.Errorf("woken %d times with %+v", woken, r)
+	}
+}
+
 func TestPollingSeesChangesWithinOneTick(t *testing.T) {
 	path := t.TempDir()
 	old := time.Now().Add(-time.Hour)
@@ -227,7 +245,7 @@ func TestPollingSeesChangesWithinOneTick(t *testing.T) {
 	p := newPoller(Options{Interval: time.Hour, Now: func() time.Time { return now }})
 	defer p.stop()
 	var woken atomic.Int32
-	sub, err := p.add(open(t, path), func() { woken.Add(1) })
+	sub, err := p.add(open(t, path), func() { woken.Add(1) }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,13 +18,13 @@ type Fake struct {
 }
 
 // Add subscribes.
-func (f *Fake) Add(dir fsys.Dir, _ string, wake func()) (*watch.Sub, error) {
+func (f *Fake) Add(dir fsys.Dir, _ string, wake func(), only ...string) (*watch.Sub, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.subs == nil {
 		f.subs = map[*watch.Sub]string{}
 	}
-	s := watch.NewSub(wake, f.Polled, f.remove)
+	s := watch.NewSub(wake, only, f.Polled, f.remove)
 	f.subs[s] = dir.Path()
 	return s, nil
 }
