@@ -97,6 +97,7 @@ type Limits struct {
 	Silence          time.Duration
 	Command          Size
 	Message          Size
+	Unpacked         Size
 	ShutdownPatience time.Duration `toml:"shutdown_patience"`
 }
 

@@ -113,6 +113,7 @@ var keys = []key{
 	{name: "limits.silence", value: 30 * time.Minute, live: true, about: "Silence outside of IDLE, then the connection ends; RFC 9051 asks for at least 30 minutes."},
 	{name: "limits.command", value: 1 * mib, live: true, about: "A command after login; webmails send 20,000 UIDs in one."},
 	{name: "limits.message", value: 64 * mib, live: true, about: "A message that is appended."},
+	{name: "limits.unpacked", value: 256 * mib, about: "A message that another server left compressed, when it is unpacked; a bigger one is not served."},
 	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
 
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},

@@ -1,148 +1,145 @@
 package maildir
 
 import (
-	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
+	"time"
 
 	"roost/maildir/fsys"
 	"roost/store"
 )
 
-// The file of a message holds the bytes as they were delivered: with LF or CRLF, or
-// compressed by one of Dovecot's plugins, which nothing but the first bytes tells.
-//
-//	1f 8b 08                  gzip
-//	"BZh" digit               bzip2
-//	28 b5 2f fd               zstd
-//	"Dovecot-LZ4" 0d 2a 9b c5 Dovecot's own framing of lz4: lz4.go
-//	"CRYPTED" 03 07           Dovecot's mail_crypt           refused
-//
-// All are read as if plain: sizes and offsets are those of the message's text with CRLF.
-
-// source opens the bytes of a message as they were before any compression.
-type source struct {
+// content is an open file as the text of a message: packed.go says what the file may
+// be, crlf.go how its line ends are told. What its name says of sizes is not asked: the
+// first call that needs to know reads the file through. Safe for concurrent use.
+type content struct {
 	file fsys.File
-	size int64 // of the plain bytes; -1 when only reading to the end tells
-	from func() (io.ReadCloser, error)
+	size int64                                    // of the file
+	open func(r io.Reader) (io.ReadCloser, error) // of a packed file: reads it as it was
+	max  int64                                    // bytes that a packed file may unpack to
+
+	mu      sync.Mutex // guards what follows
+	table   *crlfTable // nil: not read yet
+	failed  error      // why the file can never be read, as it is
+	cursors []*cursor  // of a packed file, at rest; the one used last is the last
+
+	// Guarded by shelf.mu.
+	key  contentKey
+	refs int
+	idle time.Time // since when refs is 0
 }
 
-// openContent makes a message of an open file, which it takes over unless it fails:
-// ErrUnsupported for what cannot be read, ErrUnreadable when reading fails.
-func openContent(f fsys.File) (store.Message, error) {
-	var magic [16]byte
+// maxCursors is how many readers of one packed file rest: two clients at once, or one
+// that goes back to the header between the pieces of the body.
+const maxCursors = 2
+
+// newContent makes a message of an open file, which it takes over unless it fails:
+// ErrUnsupported for what cannot be read, ErrUnreadable when reading fails. maxPacked
+// bounds what a packed file may unpack to.
+func newContent(f fsys.File, maxPacked int64) (*content, error) {
+	var magic [magicLen]byte
 	n, err := f.ReadAt(magic[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, unreadable(err)
-	}
-	head := magic[:n]
-	switch {
-	case bytes.HasPrefix(head, []byte("\x1f\x8b\x08")):
-		return newContent(f, -1, func(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }), nil
-	case len(head) > 3 && bytes.HasPrefix(head, []byte("BZh")) && '1' <= head[3] && head[3] <= '9':
-		return newContent(f, -1, func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }), nil
-	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		return newContent(f, -1, newZstd), nil
-	case bytes.HasPrefix(head, []byte(lz4Magic)):
-		return newContent(f, -1, newLZ4), nil
-	case bytes.HasPrefix(head, []byte("CRYPTED\x03\x07")):
-		return nil, fmt.Errorf("the message is encrypted by Dovecot's mail_crypt: %w", store.ErrUnsupported)
 	}
 	st, err := f.Stat()
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	return newContent(f, st.Size, nil), nil
-}
-
-// maxZstdWindow bounds the memory that a hostile file may ask for; zstd's own tools
-// write windows of 8 MiB at most unless told otherwise.
-const maxZstdWindow = 16 << 20
-
-func newZstd(r io.Reader) (io.ReadCloser, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, err
-	}
-	return z.IOReadCloser(), nil
-}
-
-func newContent(f fsys.File, size int64, unpack func(io.Reader) (io.ReadCloser, error)) *content {
-	src := source{file: f, size: size}
-	if unpack != nil {
-		src.from = func() (io.ReadCloser, error) {
-			r, err := unpack(io.NewSectionReader(f, 0, 1<<62))
-			return wholeReader{r}, err
+	c := &content{file: f, size: st.Size, max: maxPacked, key: contentKey{st.Dev, st.Ino, st.Size, st.Mtime}}
+	if p := packingOf(magic[:n]); p != nil {
+		if p.open == nil {
+			return nil, fmt.Errorf("%s: %w", p.name, store.ErrUnsupported)
 		}
+		c.open = p.open
 	}
-	return &content{src: src}
+	return c, nil
 }
 
-// reader gives the plain bytes from off on. Of compressed ones those before are read
-// and dropped: parts of a compressed message cost its length.
-func (s *source) reader(off int64) (io.ReadCloser, error) {
-	if s.from == nil {
-		return io.NopCloser(io.NewSectionReader(s.file, off, s.size-off)), nil
-	}
-	r, err := s.from()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, r, off); err != nil && !errors.Is(err, io.EOF) {
-		r.Close()
-		return nil, err
-	}
-	return r, nil
-}
-
-// wholeReader tells a compressed file that was cut off from the end of one: gzip says
-// io.ErrUnexpectedEOF, as io.ReadFull does of any end.
-type wholeReader struct{ io.ReadCloser }
-
-var errCutOff = errors.New("the compressed file is not whole")
-
-func (r wholeReader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errCutOff
-	}
-	return n, err
-}
-
-// content is store.Message over one open file. What the file's name says of sizes is
-// not asked: the first call that needs to know reads the file through.
-type content struct {
-	src source
-
-	mu     sync.Mutex // guards table
-	table  *crlfTable // nil: not read yet
-	closed bool
-}
+// packed reports whether the file holds something else than the message as it is.
+func (c *content) packed() bool { return c.open != nil }
 
 // offsets gives the table of line ends, which the first call makes. Others that
 // come meanwhile wait for it.
 func (c *content) offsets() (*crlfTable, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.table == nil {
-		r, err := c.src.reader(0)
-		if err != nil {
-			return nil, unreadable(err)
+	if c.table != nil || c.failed != nil {
+		return c.table, c.failed
+	}
+	cur, err := c.from(crlfMark{})
+	if err == nil {
+		c.table, err = scanCRLF(cur.r)
+		cur.r.Close()
+	}
+	if err != nil {
+		err = unreadable(err)
+		if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrLimit) {
+			c.failed = err
 		}
-		defer r.Close()
-		t, err := scanCRLF(r)
-		if err != nil {
-			return nil, unreadable(err)
-		}
-		c.table = t
+		return nil, err
+	}
+	if c.packed() {
+		c.table.marks = nil // one cannot begin at them
 	}
 	return c.table, nil
+}
+
+// from gives a reader that begins at a mark, which is the start where the file is packed.
+func (c *content) from(at crlfMark) (*cursor, error) {
+	if !c.packed() {
+		return &cursor{r: io.NopCloser(io.NewSectionReader(c.file, at.raw, c.size-at.raw)), at: at}, nil
+	}
+	in := bufio.NewReaderSize(io.NewSectionReader(c.file, 0, 1<<62), int(min(c.size+1, 32<<10)))
+	r, err := c.open(in)
+	if err != nil {
+		return nil, unpackError(err)
+	}
+	return &cursor{r: &unpacker{r: r, left: c.max}}, nil
+}
+
+// take gives a reader for what begins at off: the nearest that rests before it, so that a
+// message that is fetched piece by piece is unpacked once and not once a piece.
+func (c *content) take(off int64) (*cursor, error) {
+	if !c.packed() {
+		return c.from(c.table.before(off))
+	}
+	c.mu.Lock()
+	best := -1
+	for i, cur := range c.cursors {
+		if cur.at.wire <= off && (best < 0 || cur.at.wire >= c.cursors[best].at.wire) {
+			best = i
+		}
+	}
+	var cur *cursor
+	if best >= 0 {
+		cur = c.cursors[best]
+		c.cursors = slices.Delete(c.cursors, best, best+1)
+	}
+	c.mu.Unlock()
+	if cur != nil {
+		return cur, nil
+	}
+	return c.from(crlfMark{})
+}
+
+// rest takes a reader back.
+func (c *content) rest(cur *cursor, err error) {
+	if err != nil || !c.packed() || cur.at.raw == c.table.end.raw {
+		cur.r.Close()
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.cursors) == maxCursors {
+		c.cursors[0].r.Close()
+		c.cursors = slices.Delete(c.cursors, 0, 1)
+	}
+	c.cursors = append(c.cursors, cur)
 }
 
 // Size implements store.Message.
@@ -188,29 +185,36 @@ func (c *content) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	if n = min(n, t.size()-off); n <= 0 || off < 0 {
 		return 0, nil
 	}
-	at := t.before(off)
-	r, err := c.src.reader(at.raw)
+	cur, err := c.take(off)
 	if err != nil {
 		return 0, unreadable(err)
 	}
-	defer r.Close()
-	written, err := copyCRLF(w, r, at, off, n)
+	written, err := cur.copy(w, off, n)
 	if err == nil && written < n {
-		err = unreadable(io.ErrUnexpectedEOF) // the file became shorter under us
+		err = unreadable(errShrunk)
 	}
+	c.rest(cur, err)
 	return written, err
 }
 
-// Close implements store.Message.
-func (c *content) Close() error {
+// errShrunk is what a reader meets whose file another program rewrites in place.
+var errShrunk = fmt.Errorf("the file became shorter while it was read: %w", io.ErrUnexpectedEOF)
+
+// close ends the use of the file.
+func (c *content) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return nil
+	for _, cur := range c.cursors {
+		cur.r.Close()
 	}
-	c.closed = true
-	return c.src.file.Close()
+	c.cursors = nil
+	return c.file.Close()
 }
 
 // unreadable marks an error of reading a message.
-func unreadable(err error) error { return fmt.Errorf("%w: %w", store.ErrUnreadable, err) }
+func unreadable(err error) error {
+	if errors.Is(err, store.ErrUnreadable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+}

@@ -77,79 +77,121 @@ func (m crlfMark) after(b []byte) crlfMark {
 	return crlfMark{raw: m.raw + int64(len(b)), wire: m.wire + int64(len(b)+bare), cr: b[len(b)-1] == '\r'}
 }
 
-// copyCRLF writes n bytes from the offset off with CRLF. r stands at the place at,
-// which is not behind off. It returns early without error when r ends.
-func copyCRLF(w io.Writer, r io.Reader, at crlfMark, off, n int64) (written int64, err error) {
+// A cursor reads a message from its file once, in as many pieces as are asked for, each
+// behind the one before. One goroutine at a time.
+type cursor struct {
+	r    io.ReadCloser // bytes of the message as they were stored
+	at   crlfMark      // of rest, and where that is empty of what r gives next
+	rest []byte        // read, and not wanted yet
+}
+
+// copy writes n bytes from the offset off with CRLF; the cursor is not behind off. It
+// returns early without error when the message ends. After an error the cursor is of no
+// use any more. Errors of reading wrap ErrUnreadable.
+func (c *cursor) copy(w io.Writer, off, n int64) (int64, error) {
 	in := crlfBuffers.Get().(*[crlfStride]byte)
-	out := crlfBuffers.Get().(*[crlfStride]byte)
 	defer crlfBuffers.Put(in)
-	defer crlfBuffers.Put(out)
-	skip := off - at.wire
-	prev := byte(0)
-	if at.cr {
-		prev = '\r'
-	}
-	filled := 0
-	flush := func() error {
-		k, err := w.Write(out[:filled])
-		written += int64(k)
-		filled = 0
-		return err
-	}
-	put := func(b []byte) error {
-		if drop := min(skip, int64(len(b))); drop > 0 {
-			skip -= drop
-			b = b[drop:]
+	out := crlfWriter{w: w, skip: off - c.at.wire, left: n, buf: crlfBuffers.Get().(*[crlfStride]byte)}
+	defer crlfBuffers.Put(out.buf)
+	for out.left > 0 {
+		b := c.rest
+		var readErr error
+		if len(b) == 0 {
+			var k int
+			k, readErr = c.r.Read(in[:min(int64(len(in)), out.skip+out.left)])
+			b = in[:k]
 		}
-		b = b[:min(int64(len(b)), n)]
-		n -= int64(len(b))
-		for len(b) > 0 {
-			if filled == len(out) {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			k := copy(out[filled:], b)
-			filled, b = filled+k, b[k:]
+		used, err := c.convert(b, &out)
+		if err != nil {
+			return out.written, err
 		}
-		return nil
-	}
-	for n > 0 {
-		k, readErr := r.Read(in[:min(int64(len(in)), skip+n)])
-		for b := in[:k]; len(b) > 0 && n > 0; {
-			i := bytes.IndexByte(b, '\n')
-			line := b
-			if i >= 0 {
-				line = b[:i]
-			}
-			if err := put(line); err != nil {
-				return written, err
-			}
-			if len(line) > 0 {
-				prev = line[len(line)-1]
-			}
-			if i < 0 {
-				break
-			}
-			end := []byte("\r\n")
-			if prev == '\r' {
-				end = end[1:]
-			}
-			if err := put(end); err != nil {
-				return written, err
-			}
-			prev, b = '\n', b[i+1:]
+		if b = b[used:]; len(c.rest) > 0 {
+			c.rest = b
+		} else {
+			c.rest = bytes.Clone(b) // few: at most as many as there were bare LFs
 		}
 		if errors.Is(readErr, io.EOF) {
 			break
 		}
 		if readErr != nil {
-			err = unreadable(readErr)
-			break
+			if err := out.flush(); err != nil {
+				return out.written, err
+			}
+			return out.written, unreadable(readErr)
 		}
 	}
-	if flushErr := flush(); flushErr != nil {
-		err = flushErr
+	return out.written, out.flush()
+}
+
+// convert writes what is wanted of b, which is what the cursor stands before, and moves
+// the cursor over it. Of a bare LF whose CR alone is wanted it stays in front.
+func (c *cursor) convert(b []byte, out *crlfWriter) (used int, err error) {
+	for used < len(b) && out.left > 0 {
+		line := b[used:]
+		i := bytes.IndexByte(line, '\n')
+		if i >= 0 {
+			line = line[:i]
+		}
+		if n := min(int64(len(line)), out.skip+out.left); n > 0 {
+			line = line[:n]
+			if err := out.put(line); err != nil {
+				return used, err
+			}
+			used += len(line)
+			c.at = crlfMark{c.at.raw + n, c.at.wire + n, line[n-1] == '\r'}
+		}
+		if i < 0 || i > len(line) || out.left == 0 {
+			continue
+		}
+		end := []byte("\r\n")
+		if c.at.cr {
+			end = end[1:]
+		}
+		if whole := out.skip+out.left >= int64(len(end)); !whole {
+			return used, out.put(end[:1])
+		}
+		if err := out.put(end); err != nil {
+			return used, err
+		}
+		used++
+		c.at = crlfMark{c.at.raw + 1, c.at.wire + int64(len(end)), false}
 	}
-	return written, err
+	return used, nil
+}
+
+// crlfWriter drops skip bytes and passes on left more.
+type crlfWriter struct {
+	w          io.Writer
+	skip, left int64
+	written    int64
+	buf        *[crlfStride]byte
+	filled     int
+}
+
+func (o *crlfWriter) put(b []byte) error {
+	drop := min(o.skip, int64(len(b)))
+	o.skip -= drop
+	b = b[drop:]
+	b = b[:min(int64(len(b)), o.left)]
+	o.left -= int64(len(b))
+	for len(b) > 0 {
+		if o.filled == len(o.buf) {
+			if err := o.flush(); err != nil {
+				return err
+			}
+		}
+		k := copy(o.buf[o.filled:], b)
+		o.filled, b = o.filled+k, b[k:]
+	}
+	return nil
+}
+
+func (o *crlfWriter) flush() error {
+	if o.filled == 0 {
+		return nil
+	}
+	k, err := o.w.Write(o.buf[:o.filled])
+	o.written += int64(k)
+	o.filled = 0
+	return err
 }

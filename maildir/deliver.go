@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,16 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	s := staged{tmp: m.st.names.next(now), internal: meta.Time.Unix()}
 	s.flags, s.keywords, _ = store.SplitFlags(meta.Flags)
 	in := &limitedReader{ctx: ctx, r: r, left: b.limits.MessageBytes, bounded: b.limits.MessageBytes > 0}
-	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, in, meta.Time)
+	start := make([]byte, magicLen)
+	k, err := io.ReadFull(in, start)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	if p := packingOf(start[:k]); p != nil {
+		// It would be read as what it unpacks to: another message than the one that was sent.
+		return fmt.Errorf("the message begins as a packed file (%s): %w", p.name, store.ErrUnsupported)
+	}
+	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, io.MultiReader(bytes.NewReader(start[:k]), in), meta.Time)
 	if err != nil {
 		return err
 	}

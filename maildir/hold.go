@@ -2,10 +2,14 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"iter"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -230,17 +234,26 @@ func (h *hold) Message(ctx context.Context, uid imap.UID) (store.Message, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m := h.m
+	c, err := h.m.openMessage(uid)
+	if err != nil {
+		return nil, h.m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)
+	}
+	return &message{content: c, m: h.m, uid: uid}, nil
+}
+
+// openMessage opens a message; shelf.put must be called for it.
+func (m *mailbox) openMessage(uid imap.UID) (*content, error) {
 	f, err := m.openFile(uid)
 	if err != nil {
-		return nil, m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)
+		m.tellUnreadable(uid, err)
+		return nil, err
 	}
-	msg, err := openContent(f)
+	c, err := m.st.shelf.open(f, m.st.opt.MaxUnpacked)
 	if err != nil {
 		f.Close()
-		return nil, m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)
+		m.tellUnreadable(uid, err)
 	}
-	return &message{Message: msg, m: m, uid: uid}, nil
+	return c, err
 }
 
 // openFile opens the file of a message, wherever it is now.
@@ -263,6 +276,9 @@ func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
 		if err == nil {
 			return f, nil
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("%w: %w: %w", store.ErrUnreadable, store.ErrNoPermission, err)
+		}
 		if !isNotExist(err) && !isClosed(err) {
 			return nil, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
 		}
@@ -279,20 +295,71 @@ func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
 	return nil, fmt.Errorf("%w: another program renames it all the time", store.ErrUnreadable)
 }
 
-// message learns the true size of a message when it was read.
+// message is store.Message. It learns the true size of a message that is read, and
+// tells the log of one that cannot be.
 type message struct {
-	store.Message
-	m   *mailbox
-	uid imap.UID
+	content *content
+	m       *mailbox
+	uid     imap.UID
+	closed  atomic.Bool
 }
 
 // Size implements store.Message.
 func (g *message) Size() (int64, error) {
-	n, err := g.Message.Size()
-	if err == nil {
-		g.m.learnSize(g.uid, n)
+	n, err := g.content.Size()
+	if err != nil {
+		g.m.tellUnreadable(g.uid, err)
+		return n, err
 	}
+	g.m.learnSize(g.uid, n)
+	return n, nil
+}
+
+// ReadAt implements io.ReaderAt.
+func (g *message) ReadAt(p []byte, off int64) (int, error) {
+	n, err := g.content.ReadAt(p, off)
+	g.m.tellUnreadable(g.uid, err)
 	return n, err
+}
+
+// WriteRange implements store.Message.
+func (g *message) WriteRange(w io.Writer, off, n int64) (int64, error) {
+	n, err := g.content.WriteRange(w, off, n)
+	g.m.tellUnreadable(g.uid, err)
+	return n, err
+}
+
+// Close implements store.Message.
+func (g *message) Close() error {
+	if g.closed.Swap(true) {
+		return nil
+	}
+	return g.m.st.shelf.put(g.content)
+}
+
+// tellUnreadable logs, once a message, that it cannot be read.
+func (m *mailbox) tellUnreadable(uid imap.UID, err error) {
+	if !errors.Is(err, store.ErrUnreadable) && !errors.Is(err, store.ErrUnsupported) {
+		return
+	}
+	const limit = 1000
+	m.mu.Lock()
+	_, told := m.unreadable[uid]
+	told = told || len(m.unreadable) >= limit
+	if !told {
+		if m.unreadable == nil {
+			m.unreadable = map[imap.UID]struct{}{}
+		}
+		m.unreadable[uid] = struct{}{}
+	}
+	path := ""
+	if i, ok := m.table.find(uid); ok {
+		path = m.dirs.of(m.table.rows[i].inNew()).Path() + "/" + m.table.fileName(i)
+	}
+	m.mu.Unlock()
+	if !told {
+		m.log.Warn("a message cannot be read; the others are served", "event", "unreadable_message", "uid", uid, "path", path, "err", err)
+	}
 }
 
 // learnSize corrects the size of a row. While somebody changes files it is not worth
@@ -331,18 +398,13 @@ func (m *mailbox) totalSize(ctx context.Context) (int64, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		f, err := m.openFile(uid)
+		c, err := m.openMessage(uid)
 		if err != nil {
 			continue // gone, or unreadable: no size to count
 		}
-		msg, err := openContent(f)
-		if err != nil {
-			f.Close()
-			continue
-		}
-		n, err := msg.Size()
-		msg.Close()
-		if err == nil {
+		n, err := c.Size()
+		m.tellUnreadable(uid, err)
+		if m.st.shelf.put(c); err == nil {
 			m.learnSize(uid, n)
 			total += n
 		}

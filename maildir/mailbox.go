@@ -119,6 +119,8 @@ type mailbox struct {
 	dead     error    // why no hold is of use any more
 	known    []string // keywords, for FLAGS
 
+	unreadable map[imap.UID]struct{} // messages that the log was told of
+
 	readOnly bool // immutable after load: nothing can be written
 	noModSeq bool // immutable after load: another process owns the roost.* files
 
@@ -451,7 +453,7 @@ func (m *mailbox) wrap(op string, err error) error {
 func isKnown(err error) bool {
 	for _, known := range []error{
 		store.ErrNotFound, store.ErrNoPermission, store.ErrReadOnly, store.ErrOverQuota, store.ErrTooBig, store.ErrGone,
-		store.ErrReplaced, store.ErrUnreadable, store.ErrUnsupported, store.ErrInUse, store.ErrLimit, store.ErrUnavailable,
+		store.ErrReplaced, store.ErrUnreadable, store.ErrDamaged, store.ErrUnsupported, store.ErrInUse, store.ErrLimit, store.ErrUnavailable,
 		store.ErrExists, store.ErrCannot, store.ErrNoSelect, store.ErrHasChildren, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {

@@ -33,6 +33,10 @@ type Options struct {
 	// MaxOpen bounds the mailboxes that linger; 0 follows from RLIMIT_NOFILE.
 	MaxOpen int
 
+	// MaxUnpacked bounds the bytes that a compressed message may have when it is unpacked;
+	// 0 is 256 MiB.
+	MaxUnpacked int64
+
 	// Watch tells of changes; nil is fsnotify. Poll turns events off: mailboxes are
 	// looked at instead, every PollEvery, as on a network filesystem; 0 is 5 seconds.
 	Watch     watch.Watcher
@@ -47,6 +51,7 @@ type Store struct {
 	trees trees // roots in use, by the accounts: layout.go
 	watch watch.Watcher
 	env   *uidlist.Env
+	shelf shelf // big messages that are read in pieces
 
 	mu     sync.Mutex // guards open, and refs to closing of each mailbox
 	open   map[placeKey]*mailbox
@@ -89,6 +94,9 @@ func New(opt Options) (*Store, error) {
 	if opt.Linger == 0 {
 		opt.Linger = 5 * time.Minute
 	}
+	if opt.MaxUnpacked == 0 {
+		opt.MaxUnpacked = 256 << 20
+	}
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = lingerBound()
 	}
@@ -130,7 +138,7 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.evict(m, true))
 	}
 	s.bury()
-	errs = append(errs, s.watch.Close())
+	errs = append(errs, s.shelf.close(), s.watch.Close())
 	return errors.Join(errs...)
 }
 
@@ -240,6 +248,7 @@ func (s *Store) housekeep() {
 			return
 		case <-sweep.C:
 			s.bury()
+			s.shelf.sweep(keptFor) // read only: nothing can be lost
 			for _, m := range s.overdue() {
 				if err := s.evict(m, false); err != nil {
 					s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)

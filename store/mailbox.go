@@ -76,7 +76,9 @@ type Mailbox interface {
 	Notes(ctx context.Context, uids []imap.UID, kind NoteKind) iter.Seq2[imap.UID, []byte]
 	Note(uid imap.UID, kind NoteKind, b []byte)
 
-	// Message opens one message. ErrGone, ErrUnreadable, ErrUnsupported.
+	// Message opens one message. ErrGone, ErrUnsupported; ErrUnreadable, which may come with
+	// what says more: ErrDamaged, ErrLimit, ErrNoPermission. The store logs these last, once
+	// a message.
 	Message(ctx context.Context, uid imap.UID) (Message, error)
 
 	// SetFlags changes flags and keywords, and answers with the newest row of each UID

@@ -133,6 +133,7 @@ var (
 	ErrGone         = errors.New("message is gone")                    // EXPUNGEISSUED
 	ErrReplaced     = errors.New("mailbox was deleted or replaced")    // the hold is dead: BYE
 	ErrUnreadable   = errors.New("message cannot be read")             // SERVERBUG, UNAVAILABLE for this message only
+	ErrDamaged      = errors.New("message is damaged")                 // CORRUPTION: with ErrUnreadable, for this message only
 	ErrUnsupported  = errors.New("not supported")                      // CANNOT: encrypted messages
 	ErrCannot       = errors.New("name is not possible")               // CANNOT
 	ErrNoSelect     = errors.New("mailbox cannot be selected")         // NONEXISTENT: a level without mail

@@ -66,7 +66,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err := sv.dropRights(); err != nil {
 		return err
 	}
-	if sv.store, err = openStore(sv.log); err != nil {
+	if sv.store, err = openStore(c, sv.log); err != nil {
 		return err
 	}
 	opt, err := sv.options(c)

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -223,7 +224,8 @@ type fetcher struct {
 	notes  [slice]rowNotes
 	copied []byte // what notes holds
 
-	failed error // of the first message that could not be read: the rest goes on
+	failed    error // of the first message that could not be read: the rest goes on
+	failedUID imap.UID
 }
 
 // fetch runs FETCH and UID FETCH.
@@ -258,7 +260,9 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	case err != nil:
 		return "", err
 	case f.failed != nil:
-		return "", f.failed
+		r := s.status(f.failed)
+		r.text += fmt.Sprintf(" (UID %d)", f.failedUID)
+		return "", r
 	case !c.uid && answered < len(uids):
 		return "", store.ErrGone // RFC 2180 section 4.1.2
 	}
@@ -291,7 +295,7 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID) (answered int, err e
 					return answered, err
 				}
 				if err != nil && f.failed == nil {
-					f.failed = err
+					f.failed, f.failedUID = err, rows[i].UID
 				}
 				answered++
 				if err := f.enc.Err(); err != nil {

@@ -55,13 +55,14 @@ var codes = []struct {
 	{store.ErrTooBig, "TOOBIG", "Message is too big"},
 	{store.ErrGone, "EXPUNGEISSUED", "Some of the messages were expunged"},
 	{store.ErrReplaced, "NONEXISTENT", "Selected mailbox was deleted"},
-	{store.ErrUnsupported, "CANNOT", "Not supported for this message"},
+	{store.ErrUnsupported, "CANNOT", "Message is encrypted or compressed in a way that is not supported"},
 	{store.ErrCannot, "CANNOT", "Mailbox name is not possible here"},
 	{store.ErrNoSelect, "NONEXISTENT", "Name holds other mailboxes but no messages"},
 	{store.ErrHasChildren, "HASCHILDREN", "Mailbox has children"},
 	{store.ErrInUse, "INUSE", "Mailbox is in use; try again"},
 	{store.ErrLimit, "LIMIT", "A limit was reached"},
 	{store.ErrUnavailable, "UNAVAILABLE", "Temporarily unavailable; try again later"},
+	{store.ErrDamaged, "CORRUPTION", "Message is damaged"},
 	{store.ErrUnreadable, "SERVERBUG", "A message cannot be read"},
 }
 
@@ -83,7 +84,7 @@ func (s *session) status(err error) reply {
 	}
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
-			if c.err == store.ErrUnreadable || c.err == store.ErrUnavailable {
+			if c.err == store.ErrUnavailable {
 				s.log.Warn("command failed", "event", "command_failed", "err", err)
 			}
 			return reply{"NO", c.code, c.text}

@@ -43,8 +43,8 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 	if err != nil {
 		return err
 	}
-	if found.Unread > 0 {
-		s.log.Warn("messages could not be searched", "event", "search_unread", "mailbox", s.sel.name, "messages", found.Unread, "err", found.Err)
+	if found.Unread > 0 { // the store has told of each, once
+		s.log.Debug("messages could not be searched", "event", "search_unread", "mailbox", s.sel.name, "messages", found.Unread, "err", found.Err)
 	}
 	if p.opt.ReturnSave {
 		s.sel.saved = found.UIDs
