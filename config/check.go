@@ -327,6 +327,7 @@ func (k *checker) limits() {
 		{"limits.prelogin_line", l.PreLoginLine, 512, "clients could not log in"},
 		{"limits.auth_line", l.AuthLine, 512, "clients could not log in"},
 		{"limits.command", l.Command, 8 * kib, "RFC 7162 section 4 asks for lines of 8 KiB"},
+		{"limits.mime_header", l.MIMEHeader, 16 * kib, "ordinary mail would not be taken apart"},
 		{"limits.message", l.Message, 64 * kib, "mail programs could not keep what they sent"},
 	} {
 		if low.is < low.min {

@@ -98,6 +98,9 @@ type Limits struct {
 	Command          Size
 	Message          Size
 	Unpacked         Size
+	MIMEDepth        int           `toml:"mime_depth"`
+	MIMEParts        int           `toml:"mime_parts"`
+	MIMEHeader       Size          `toml:"mime_header"`
 	ShutdownPatience time.Duration `toml:"shutdown_patience"`
 }
 

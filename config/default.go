@@ -114,6 +114,9 @@ var keys = []key{
 	{name: "limits.command", value: 1 * mib, live: true, about: "A command after login; webmails send 20,000 UIDs in one."},
 	{name: "limits.message", value: 64 * mib, live: true, about: "A message that is appended."},
 	{name: "limits.unpacked", value: 256 * mib, about: "A message that another server left compressed, when it is unpacked; a bigger one is not served."},
+	{name: "limits.mime_depth", value: 100, live: true, about: "Parts inside each other that are told apart in a message; what lies deeper is one piece. This and the next two hold for messages that were not read before; delete roost.cache for the others."},
+	{name: "limits.mime_parts", value: 10_000, live: true, about: "Parts of one message that are told apart."},
+	{name: "limits.mime_header", value: 1 * mib, live: true, about: "A header that is taken apart; all of it is served. Four times as much for all headers of a message."},
 	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
 
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},

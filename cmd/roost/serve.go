@@ -17,6 +17,7 @@ import (
 
 	"roost/auth"
 	"roost/config"
+	"roost/message"
 	"roost/server"
 	"roost/server/session"
 	"roost/store"
@@ -170,6 +171,10 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Limits: session.Limits{
 				CommandBytes: int64(c.Limits.Command),
 				AppendBytes:  int64(c.Limits.Message),
+				MIME: message.Limits{
+					Depth: c.Limits.MIMEDepth, Parts: c.Limits.MIMEParts,
+					Header: int(c.Limits.MIMEHeader), Headers: 4 * int(c.Limits.MIMEHeader),
+				},
 			},
 			Idle:      c.Limits.Silence,
 			Keepalive: c.IMAP.IdleKeepalive,

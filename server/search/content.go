@@ -79,7 +79,7 @@ func (r *run) parts(m store.Message) ([]message.Part, error) {
 			return parts, nil
 		}
 	}
-	s := message.NewScanner(message.Limits{})
+	s := message.NewScanner(r.src.Limits)
 	if _, err := m.WriteRange(s, 0, size); err != nil {
 		return nil, err
 	}

@@ -32,6 +32,8 @@ type Source struct {
 	Parts, Fields store.NoteKind
 	Common        func(fields []string) bool
 
+	Limits message.Limits // of what is taken apart
+
 	// Opened, when not nil, is called before each message that must be opened; its
 	// error ends the search.
 	Opened func() error

@@ -58,7 +58,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 			return "", err
 		}
 		// The first FETCH then finds its answers ready.
-		passing, notes := newDeriver()
+		passing, notes := newDeriver(s.opt.Limits.MIME)
 		meta.Notes = notes
 		if err := batch.Add(ctx, meta, io.TeeReader(lit, passing)); err != nil {
 			return "", err

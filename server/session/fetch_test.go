@@ -53,13 +53,18 @@ func mailboxOf(t testing.TB, messages ...[]byte) (store.Store, store.Identity) {
 // dial opens a session; it is ended with the test.
 func dial(t testing.TB, st store.Store, who store.Identity) *peer {
 	t.Helper()
+	return dialWith(t, st, who, Options{Log: quiet()})
+}
+
+func dialWith(t testing.TB, st store.Store, who store.Identity, opt Options) *peer {
+	t.Helper()
 	client, server := net.Pipe()
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { // ends when the client's end is closed
 		defer close(done)
 		defer server.Close()
-		Serve(ctx, server, &Login{Who: who, Tag: "login", Secure: true}, st, &Options{Log: quiet()})
+		Serve(ctx, server, &Login{Who: who, Tag: "login", Secure: true}, st, &opt)
 	}()
 	t.Cleanup(func() {
 		client.Close()

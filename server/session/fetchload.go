@@ -70,7 +70,7 @@ func (f *fetcher) fill(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 
 // scan reads the whole message once.
 func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan) error {
-	s := message.NewScanner(message.Limits{})
+	s := message.NewScanner(f.s.opt.Limits.MIME)
 	if _, err := m.WriteRange(s, 0, m.size); err != nil {
 		return err
 	}

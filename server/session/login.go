@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"roost/message"
 	"roost/store"
 )
 
@@ -61,6 +62,8 @@ type Options struct {
 type Limits struct {
 	CommandBytes int64 // one command without APPEND's messages; 1 MiB
 	AppendBytes  int64 // one message of APPEND; 64 MiB
+
+	MIME message.Limits // what of a message is taken apart
 }
 
 func (o Options) withDefaults() *Options {

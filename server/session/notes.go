@@ -54,8 +54,8 @@ var commonFields = func() map[string]bool {
 
 // newDeriver gives a writer through which a message passes while it is stored,
 // and what makes its notes once it has passed.
-func newDeriver() (io.Writer, func() map[store.NoteKind][]byte) {
-	s := message.NewScanner(message.Limits{})
+func newDeriver(l message.Limits) (io.Writer, func() map[store.NoteKind][]byte) {
+	s := message.NewScanner(l)
 	return s, func() map[store.NoteKind][]byte {
 		notes := map[store.NoteKind][]byte{}
 		for kind, b := range deriveAll(s) {

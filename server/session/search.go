@@ -38,6 +38,7 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 	found, err := plan.Search(ctx, search.Source{
 		Box: s.sel.box, View: s.sel.view,
 		Parts: noteParts, Fields: noteFields, Common: allCommon,
+		Limits: s.opt.Limits.MIME,
 	}, p.opt)
 	stop()
 	if err != nil {
