@@ -77,3 +77,23 @@ func TestDocsNameEveryCapability(t *testing.T) {
 		t.Errorf("docs/support.md has\n%q, and the server says\n%q", got, want)
 	}
 }
+
+// ENABLE changes no capability, and a second one tells only what it enabled itself.
+// RFC 9051 section 6.3.1
+func TestEnableChangesNoCapability(t *testing.T) {
+	st, who := mailboxOf(t)
+	p := dial(t, st, who)
+	before := p.ok("CAPABILITY")
+	if got := p.ok("ENABLE UTF8=ACCEPT X-NONE"); len(got) != 1 || got[0] != "* ENABLED UTF8=ACCEPT" {
+		t.Errorf("%q", got)
+	}
+	if got := p.ok("ENABLE IMAP4rev2"); len(got) != 1 || got[0] != "* ENABLED IMAP4rev2" {
+		t.Errorf("%q", got)
+	}
+	if got := p.ok("ENABLE IMAP4rev2 imap4rev2 STARTTLS IMAP4rev1 ID"); len(got) != 1 || got[0] != "* ENABLED IMAP4rev2" {
+		t.Errorf("%q", got)
+	}
+	if after := p.ok("CAPABILITY"); !slices.Equal(before, after) {
+		t.Errorf("%q becomes %q", before, after)
+	}
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"strings"
 )
 
@@ -24,11 +25,14 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 		}
 		switch name {
 		case "IMAP4REV2":
-			rev2, utf8 = true, true
-			on = append(on, "IMAP4rev2")
+			name, rev2, utf8 = "IMAP4rev2", true, true
 		case "UTF8=ACCEPT":
 			utf8 = true
-			on = append(on, "UTF8=ACCEPT")
+		default:
+			continue
+		}
+		if !slices.Contains(on, name) {
+			on = append(on, name)
 		}
 	}
 	if err := s.end(); err != nil {
