@@ -134,6 +134,19 @@ func TestEnvelopeReadsNoBody(t *testing.T) {
 	}
 }
 
+// imapflow, iOS and Thunderbird read in slices: each costs its size, not the message's.
+func TestSliceCostsItsSize(t *testing.T) {
+	w, p := watchedMailbox(t, "From: a@b.example\n\n"+strings.Repeat("0123456789abcde\n", 100_000))
+	p.ok("FETCH 1 BODYSTRUCTURE")
+	for _, item := range []string{"BODY.PEEK[]<1000000.1000>", "BODY.PEEK[TEXT]<0.1000>", "BODY.PEEK[1]<500000.1000>", "BODY.PEEK[TEXT]<99999999.1000>", "BODY.PEEK[]<1699990.100000>"} {
+		w.read.Store(0)
+		items, order := fetched(t, p.ok("FETCH 1 %s", item)[0])
+		if n := w.read.Load(); n > 1000 || n != int64(len(items[order[0]].text)) {
+			t.Errorf("%s: %d bytes read for %d", item, n, len(items[order[0]].text))
+		}
+	}
+}
+
 func TestAppendedMessageIsReadyForItsFirstFetch(t *testing.T) {
 	w, p := watchedMailbox(t, small)
 	p.ok("APPEND INBOX {%d+}\r\n%s", len(small), small)
