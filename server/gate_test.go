@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,9 +163,9 @@ var testTLS = sync.OnceValues(func() (serverSide, clientSide *tls.Config) {
 		&tls.Config{RootCAs: roots, ServerName: "mail.example.org"}
 })
 
-// say sends text and gives what comes until a line starts with end, or the connection
-// ends.
-func say(t *testing.T, conn net.Conn, text, end string) string {
+// say sends text and gives what comes until a line starts with one of ends, or the
+// connection ends.
+func say(t *testing.T, conn net.Conn, text string, ends ...string) string {
 	t.Helper()
 	if text != "" { // a pipe would wait for somebody to read nothing
 		if _, err := io.WriteString(conn, text); err != nil {
@@ -181,7 +182,7 @@ func say(t *testing.T, conn net.Conn, text, end string) string {
 		if line += string(one); one[0] != '\n' {
 			continue
 		}
-		if strings.HasPrefix(line, end) {
+		if slices.ContainsFunc(ends, func(end string) bool { return strings.HasPrefix(line, end) }) {
 			return got.String()
 		}
 		line = ""

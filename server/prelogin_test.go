@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -144,8 +145,7 @@ A< +
 A> *
 A< a4 BAD ...
 A> a5 NOOP`},
-		// eM Client leaves an exchange by its next command.
-		{name: "a command instead of a response", talk: `
+		{name: "eM Client leaves an exchange by its next command", talk: `
 A> a1 AUTHENTICATE PLAIN
 A< + 
 A> A2 LOGOUT
@@ -184,13 +184,110 @@ A> a1 AUTHENTICATE PLAIN ` + b64("ben\x00ann\x00secret") + `
 A< a1 NO [AUTHORIZATIONFAILED] ...
 A> a2 AUTHENTICATE PLAIN ` + b64("ben\x00ann\x00wrong") + `
 A< a2 NO [AUTHENTICATIONFAILED] ...`},
-		// Wino Mail sends COMPRESS before its login, others ENABLE.
-		{name: "too early", talk: `
+		{name: "Wino Mail sends COMPRESS before its login, others ENABLE", talk: `
 A> a1 COMPRESS DEFLATE
 A< a1 BAD ...
 A> a2 ENABLE UTF8=ACCEPT
 A< a2 BAD ...
 A> a3 LOGIN ann secret`},
+		// How clients begin: spec and order as they were seen on the wire.
+		{name: "iOS and macOS Mail", talk: `
+A< * OK [CAPABILITY ...AUTH=PLAIN...] ...
+A> 1 CAPABILITY
+A< * CAPABILITY ...
+A> 2 AUTHENTICATE PLAIN ` + b64("\x00ann\x00secret") + `
+A< 2 OK [CAPABILITY ...] ...
+A> 3 ID ("name" "iPhone Mail" "version" "22C152" "os" "iOS" "os-version" "18.2 (22C152)" "date" NIL)
+A< * ID (...)
+A> 4 LIST "" ""
+A< * LIST (\Noselect) "/" ""
+A> 5 LIST "" "*"
+A< * LIST (\HasNoChildren) "/" INBOX
+A> 6 SELECT INBOX
+A< ...
+A> 7 UID SEARCH 1:* NOT DELETED
+A< * SEARCH
+B> 1 AUTHENTICATE PLAIN ` + b64("\x00ann\x00secret") + `
+B< 1 OK [CAPABILITY ...] ...`},
+		{name: "offlineimap", talk: `
+A> a1 CAPABILITY
+A< * CAPABILITY ... SASL-IR ...
+A> a2 ID ("name" "OfflineIMAP" "version" "8.0.0" "vendor" "OfflineIMAP Team")
+A< * ID (...)
+A> a3 AUTHENTICATE PLAIN
+A< + 
+A> ` + b64("\x00ann\x00secret") + `
+A< a3 OK ...
+A> a4 CAPABILITY
+A< * CAPABILITY ...
+A> a5 LIST "" ""
+A< * LIST (\Noselect) "/" ""`},
+		{name: "imapflow", talk: `
+A> 1 ID ("name" "imapflow" "version" "2.10.2" "vendor" NIL)
+A< * ID (...)
+A> 2 AUTHENTICATE PLAIN
+A< + 
+A> ` + b64("\x00ann\x00secret") + `
+A< 2 OK ...
+A> 3 ID ("name" "imapflow" "version" "2.10.2" "vendor" NIL)
+A< * ID (...)
+A> 4 NAMESPACE
+A< * NAMESPACE (("" "/")) NIL NIL`},
+		{name: "mutt and neomutt", talk: `
+A> a0000 CAPABILITY
+A< * CAPABILITY ...
+A>> "a0001 AUTHENTICATE PLAIN ` + b64("ann\x00ann\x00secret") + `\r\na0002 CAPABILITY\r\na0003 ENABLE UTF8=ACCEPT\r\na0004 LIST \"\" \"\"\r\n"
+A< a0001 OK ...
+A< * CAPABILITY ...
+A< a0002 OK ...
+A< * ENABLED UTF8=ACCEPT
+A< a0003 OK ...
+A< * LIST (\Noselect) "/" ""
+A< a0004 OK ...`},
+		{name: "mbsync", talk: `
+A> 1 CAPABILITY
+A< * CAPABILITY ...
+A> 2 LOGIN "ann" "secret"
+A< 2 OK [CAPABILITY ...] ...
+A> 3 NAMESPACE
+A< * NAMESPACE (("" "/")) NIL NIL`},
+		{name: "getmail and imaplib", talk: `
+A> AAAA0 CAPABILITY
+A< * CAPABILITY ...
+A> AAAA1 CAPABILITY
+A< * CAPABILITY ...
+A> AAAA2 LOGIN ann "secret"
+A< AAAA2 OK ...
+A> AAAA3 CAPABILITY
+A< * CAPABILITY ...`},
+		{name: "Outlook", talk: `
+A> c1 CAPABILITY
+A< * CAPABILITY IMAP4rev1 ...
+A> c2 LOGIN "ann" "secret"
+A< c2 OK [CAPABILITY IMAP4rev1 ...] ...
+A> c3 CAPABILITY
+A< * CAPABILITY IMAP4rev1 ...`},
+		{name: "BlackBerry looks for IDLE in the greeting alone", talk: `
+A< * OK [CAPABILITY ... IDLE ...] ...
+A> 1 NOOP`},
+		{name: "a line end in front of commands", talk: `
+A>> "\r\n\r\n1.1 CAPABILITY\r\n\r\n2.1 LOGIN ann secret\r\n\r\n3.1 NOOP\r\n"
+A< * CAPABILITY ...
+A< 1.1 OK ...
+A< 2.1 OK ...
+A< 3.1 OK ...`},
+		{name: "commands behind the data of AUTHENTICATE", talk: `
+A>> "a1 AUTHENTICATE PLAIN\r\n` + b64("\x00ann\x00secret") + `\r\na2 NOOP\r\na3 LOGOUT\r\n"
+A< + 
+A< a1 OK ...
+A< a2 OK ...
+A< * BYE ...
+A< a3 OK ...
+A< EOF`},
+		{name: "a tag that is none", talk: `
+A>> "a+b NOOP\r\n"
+A< * BAD ...
+A> c NOOP`},
 		{name: "three bad commands", talk: `
 A> GET / HTTP/1.1
 A< GET BAD ...
@@ -276,6 +373,36 @@ C< EOF`},
 			})
 		})
 	}
+}
+
+// Bytes of literals are data before login too, wherever they stand.
+func TestBytesOfLiteralsAreNeverCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTestGate(t, gateLimits{BadCommands: 1 << 30, Time: 1000 * time.Hour})
+		const inside = "\r\nz1 LOGIN ann secret\r\nz2 LOGOUT\r\n"
+		arguments := []string{"", "ann", "PLAIN", `("name"`, `("name" "x"`, "ann wrong", `"`}
+		forms := []string{"{%d}", "{%d+}", "~{%d}", "~{%d+}", "({%d+}", "x{%d+}", "{%d+}{%d+}"}
+		for _, name := range []string{"CAPABILITY", "NOOP", "LOGOUT", "ID", "STARTTLS", "LOGIN", "AUTHENTICATE", "ENABLE", "SELECT", "APPEND", "FROB", ""} {
+			conn, _ := g.dial("")
+			say(t, conn, "", "* OK")
+			for _, args := range arguments {
+				for _, form := range forms {
+					line := "a " + name + " " + strings.TrimLeft(args+" ", " ") + strings.ReplaceAll(form, "%d", strconv.Itoa(len(inside)))
+					var got string
+					if strings.Contains(form, "+") {
+						got = say(t, conn, line+"\r\n"+inside+"\r\n", "a ", "* BAD")
+					} else if got = say(t, conn, line+"\r\n", "a ", "* BAD", "+"); strings.HasPrefix(got, "+") {
+						got += say(t, conn, inside+"\r\n", "a ", "* BAD")
+					}
+					got += say(t, conn, "b NOOP\r\n", "b ")
+					if !strings.Contains(got, "\nb OK") || strings.HasPrefix(got, "z") || strings.Contains(got, "\nz") {
+						t.Fatalf("%q: %q", line, got)
+					}
+				}
+			}
+			conn.Close()
+		}
+	})
 }
 
 // STARTTLS begins TLS, and nothing of before counts: RFC 9051 section 6.2.1.
