@@ -172,24 +172,15 @@ func (m *mailbox) learnList() error {
 
 // restoreList writes a uidlist from what is known here.
 func (m *mailbox) restoreList() error {
-	next := max(m.nextKnown(), 1)
 	var records []uidlist.Record
 	for i := range m.table.rows {
 		if r := &m.table.rows[i]; r.state&rowDead == 0 {
 			records = append(records, uidlist.Record{UID: uint32(r.uid), Base: m.table.base(i)})
 		}
 	}
-	header := func(h *uidlist.Header) {
-		h.Validity, h.GUID, h.ModSeq = m.list.validity, m.list.guid, uint64(m.list.mark)
-	}
-	// Lines must rise above UIDNEXT, so that is raised behind them.
-	if err := m.list.file.Rewrite(header, func(uidlist.Record) bool { return false }, records); err != nil {
-		return err
-	}
-	if imap.UID(m.list.file.Next()) >= next {
-		return nil
-	}
-	return m.list.file.Rewrite(func(h *uidlist.Header) { h.Next = max(h.Next, uint32(next)) }, nil, nil)
+	return m.list.file.Restore(uidlist.Header{
+		Validity: m.list.validity, Next: uint32(max(m.nextKnown(), 1)), GUID: m.list.guid, ModSeq: uint64(m.list.mark),
+	}, records)
 }
 
 // nextKnown is UIDNEXT by what was shown or given here.

@@ -150,6 +150,42 @@ func TestCrashKeepsWhatWasTold(t *testing.T) {
 	}
 }
 
+// A list that is written from memory has its UIDNEXT in the same step as its records:
+// else a crash between them would let a UID that was shown be given again.
+func TestCrashInRestoreGivesNoUIDAgain(t *testing.T) {
+	const damaged = "3 V0 N1 Xkept\n1 :a\n"
+	const whole = "3 V9 N60 G" + guid + " Xkept\n1 :a\n7 :g\n"
+	for n := 1; ; n++ {
+		s := newShelf(t, damaged)
+		s.fs.Stop(n)
+		err := func() error {
+			d, err := s.fs.Root("/box")
+			if err != nil {
+				return err
+			}
+			f := New(d, DefaultLimits, s.env)
+			l, err := f.Lock(t.Context())
+			if err != nil {
+				return err
+			}
+			defer l.Unlock()
+			return f.Restore(Header{Validity: 9, Next: 60, GUID: guid}, []Record{{UID: 1, Base: "a"}, {UID: 7, Base: "g"}})
+		}()
+		after := []*faultfs.Mem{s.mem.Clone(), s.mem.Crash(nil)}
+		for seed := range uint64(10) {
+			after = append(after, s.mem.Crash(rand.New(rand.NewPCG(seed, uint64(n)))))
+		}
+		for i, mem := range after {
+			if got := mem.Tree()["/box/"+Name]; got != whole && (got != damaged || err == nil) {
+				t.Fatalf("call %d, state %d (%v): %q", n, i, err, got)
+			}
+		}
+		if err == nil {
+			return
+		}
+	}
+}
+
 // A disk that is full or failing for one call: an error, and nothing lost; the same
 // File goes on when the cause is gone.
 func TestFaultsLoseNothing(t *testing.T) {

@@ -338,11 +338,6 @@ func (f *File) Rewrite(edit func(*Header), live func(Record) bool, add []Record)
 	if l.Header.Validity == 0 {
 		return fmt.Errorf("rewrite %s/%s: %w", f.dir.Path(), Name, ErrHeader)
 	}
-	if l.Header.GUID == "" {
-		if l.Header.GUID, err = f.env.NewGUID(); err != nil {
-			return err
-		}
-	}
 	if live != nil {
 		l.Records = slices.DeleteFunc(l.Records, func(r Record) bool { return !live(r) })
 	}
@@ -352,6 +347,32 @@ func (f *File) Rewrite(edit func(*Header), live func(Record) bool, add []Record)
 	l.Records = append(l.Records, add...)
 	if len(add) > 0 {
 		l.Last = add[len(add)-1].UID
+	}
+	return f.replace(l, old)
+}
+
+// Restore writes the whole file from what the caller knows, in place of one that is
+// missing or no longer true, in one step; durable on return. The lock must be held. Records
+// ascend. UIDNEXT is h.Next, or what the records or the old file ask for beyond it; keys
+// of others stay.
+func (f *File) Restore(h Header, records []Record) error {
+	l, old, err := f.current()
+	if err != nil {
+		return err
+	}
+	h.Next = max(h.Next, l.Next())
+	if h.Others == nil {
+		h.Others = l.Header.Others
+	}
+	if h.Validity == 0 {
+		return fmt.Errorf("restore %s/%s: %w", f.dir.Path(), Name, ErrHeader)
+	}
+	if err := checkRecords(records, 1); err != nil {
+		return fmt.Errorf("restore %s/%s: %w", f.dir.Path(), Name, err)
+	}
+	l = &List{Version: 3, Header: h, Records: records}
+	if len(records) > 0 {
+		l.Last = records[len(records)-1].UID
 	}
 	return f.replace(l, old)
 }
@@ -381,6 +402,11 @@ func (f *File) replace(l *List, old fsys.Stat) (err error) {
 		return err
 	}
 	_, mode := self.Modes()
+	if l.Header.GUID == "" {
+		if l.Header.GUID, err = f.env.NewGUID(); err != nil {
+			return err
+		}
+	}
 	f.known = false // until all went well
 	f.Close()
 	b := l.Append(nil)
