@@ -28,6 +28,7 @@ func (s *Store) Account(ctx context.Context, who store.Identity) (store.Account,
 			return nil, fmt.Errorf("account of %s: %w", who.User, err)
 		}
 		a.trees = append(a.trees, t)
+		t.takeSubscriptions(ctx, s.opt.Log)
 		if !root.Create {
 			continue
 		}

@@ -19,7 +19,8 @@
 // called with mu free and must not block.
 //
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
-// with Dovecot. roost-keywords and roost-state are ours and are kept. roost.index,
+// with Dovecot. roost-keywords, roost-state and roost-courier are ours and are kept; what
+// begins with courierimap is Courier's, and only read (takeover.go). roost.index,
 // roost.cache are caches of the process that holds roost.lock; roost.index is there
 // only while it is the last word on the mailbox: the first change removes it.
 //

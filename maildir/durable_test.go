@@ -28,17 +28,21 @@ type lab struct {
 	now time.Time
 	s   *Store
 	a   store.Account
+
+	roots []store.Root
+	sep   byte
 }
 
 // newLab makes mailboxes INBOX and Archive on an empty tree.
 func newLab(t *testing.T, mem *faultfs.Mem) *lab {
 	l := &lab{T: t, mem: mem, now: time.Unix(1795500000, 0)}
 	l.fs = faultfs.New(mem)
+	l.roots = []store.Root{{Mail: "/Maildir", Create: true, Folders: []store.Folder{{Name: "Archive", Create: true}}}}
 	return l
 }
 
 func (l *lab) who() store.Identity {
-	return store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir", Create: true, Folders: []store.Folder{{Name: "Archive", Create: true}}}}}
+	return store.Identity{User: "ann", Roots: l.roots, Separator: l.sep}
 }
 
 // open starts a store; the error is of the account.

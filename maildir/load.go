@@ -84,13 +84,19 @@ func (m *mailbox) load(p place) (err error) {
 	if _, err := m.readKeywords(); err != nil {
 		return err
 	}
-	if !m.loadSnapshot() {
+	whole := m.loadSnapshot()
+	if !whole {
 		if err := m.loadFiles(); err != nil {
 			return err
 		}
 	}
 	m.count()
 	m.loaded = true
+	if !whole && m.writable() && !m.list.volatile {
+		if err := m.letterKeywords(); err != nil {
+			m.warn("keywords stay in "+extraFile+" for now", err)
+		}
+	}
 	if !m.noModSeq {
 		m.notes = cache.New(m.dirs.index, m.fileMode, m.list.validity, cache.Limits{})
 	}
@@ -244,6 +250,9 @@ func (m *mailbox) loadFiles() error {
 	}()
 	c, err := m.list.file.Refresh()
 	if err != nil {
+		return err
+	}
+	if err := m.meetCourier(&c, snap != nil, lock != nil); err != nil {
 		return err
 	}
 	h := m.list.file.Header()

@@ -118,10 +118,13 @@ func (s spelling) encode(level string, i int) (string, error) {
 // coded are the characters that are written in modified UTF-7 though it allows them.
 func (s spelling) coded() string {
 	if s.escape == store.EscapeCourier {
-		return "/.~:"
+		return courierCoded
 	}
 	return ""
 }
+
+// courierCoded are the characters that Courier wrote so before its version 5.
+const courierCoded = "/.~:"
 
 // escaped writes the bytes that must not stand there as backslash and two digits.
 func (s spelling) escaped(level string, i int) string {

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"roost/maildir/courier"
 	"roost/maildir/fsys"
 	"roost/store"
 )
@@ -28,6 +30,9 @@ import (
 type subscriptionList struct {
 	version1 bool
 	lines    []string // without LF
+
+	courier  bool     // there is no such file yet: the lines are those of Courier's
+	unspoken []string // Courier's lines that have no place here
 }
 
 const (
@@ -117,10 +122,66 @@ func (t *tree) subscribed() ([]store.Name, error) {
 
 func (t *tree) readSubscriptions() (subscriptionList, error) {
 	b, err := fsys.ReadFile(t.controlRoot(), t.root.SubsFile, subscriptionsLimit)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return t.courierSubscriptions()
+	case err != nil:
 		return subscriptionList{}, err
 	}
 	return parseSubscriptions(b), nil
+}
+
+// courierSubscriptions are those that Courier keeps in the root; they hold until there
+// is a file of our own, which begins with them.
+func (t *tree) courierSubscriptions() (l subscriptionList, err error) {
+	b, err := fsys.ReadFile(t.mail, courier.SubscribedName, courier.SmallLimits.Bytes)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fsys.ErrNotRegular):
+		return l, nil
+	case err != nil:
+		return l, err
+	}
+	l.courier = true
+	s := courier.ParseSubscribed(b, func(level string) (string, bool) {
+		name, ok := decodeMUTF7(level, courierCoded)
+		if !ok {
+			name, ok = decodeMUTF7(level, "")
+		}
+		return name, ok
+	}, courier.SmallLimits)
+	l.unspoken = s.Shared
+	for _, levels := range s.Names {
+		line, err := string(store.Inbox), error(nil)
+		if len(levels) > 0 {
+			line, err = l.line(t.spell, levels)
+		}
+		if err != nil || len(levels) == 1 && strings.EqualFold(line, string(store.Inbox)) { // INBOX.INBOX
+			l.unspoken = append(l.unspoken, courier.Inbox+"."+strings.Join(levels, "."))
+			continue
+		}
+		l.lines = append(l.lines, line)
+	}
+	return l, nil
+}
+
+// takeSubscriptions makes Courier's subscriptions those of a tree that has none yet.
+func (t *tree) takeSubscriptions(ctx context.Context, log *slog.Logger) {
+	if _, err := t.controlRoot().Stat(t.root.SubsFile); !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l, err := t.readSubscriptions()
+	if err == nil && l.courier {
+		err = t.editSubscriptions(ctx, keepNames)
+	}
+	log = log.With("user", t.user, "path", t.mail.Path()+"/"+courier.SubscribedName)
+	switch {
+	case err != nil: // they are seen even so, and the next change tries again
+		log.Warn("Courier's subscriptions cannot be taken over", "event", "courier_subscriptions", "err", err)
+	case l.courier:
+		log.Info("Courier's subscriptions were taken over", "event", "courier_subscriptions", "names", len(l.lines), "left_out", l.unspoken)
+	}
 }
 
 func (t *tree) subscriptionName(l subscriptionList, line string) (store.Name, bool) {
@@ -154,7 +215,7 @@ func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) st
 	if err != nil {
 		return err
 	}
-	changed := false
+	changed := l.courier
 	have := map[store.Name]bool{}
 	kept := l.lines[:0:0]
 	for _, line := range l.lines {
