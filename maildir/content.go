@@ -53,7 +53,7 @@ func newContent(f fsys.File, maxPacked int64) (*content, error) {
 	c := &content{file: f, size: st.Size, max: maxPacked, key: contentKey{st.Dev, st.Ino, st.Size, st.Mtime}}
 	if p := packingOf(magic[:n]); p != nil {
 		if p.open == nil {
-			return nil, fmt.Errorf("%s: %w", p.name, store.ErrUnsupported)
+			return nil, &store.Explained{Err: store.ErrUnsupported, Text: "Message is stored with " + p.name + ", which is not supported"}
 		}
 		c.open = p.open
 	}

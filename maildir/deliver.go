@@ -97,7 +97,7 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	}
 	if p := packingOf(start[:k]); p != nil {
 		// It would be read as what it unpacks to: another message than the one that was sent.
-		return fmt.Errorf("the message begins as a packed file (%s): %w", p.name, store.ErrUnsupported)
+		return &store.Explained{Err: store.ErrUnsupported, Text: "Message begins like one stored with " + p.name + "; send it as an attachment"}
 	}
 	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, io.MultiReader(bytes.NewReader(start[:k]), in), meta.Time)
 	if err != nil {

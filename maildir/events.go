@@ -3,6 +3,7 @@ package maildir
 import (
 	"errors"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -314,7 +315,7 @@ func (m *mailbox) events(inNew, inCur []string) error {
 			base := baseOf(name)
 			i, ok := m.table.byBase(base)
 			if !ok {
-				if base == "" {
+				if _, yes := needsName(base); yes {
 					m.doubt = true // a look renames it
 					continue
 				}
@@ -456,7 +457,12 @@ func (m *mailbox) tidyNew() {
 		if _, _, _, ok := splitInfo(name); !ok {
 			to = m.table.base(i) + infoMark
 		}
-		if err := m.dirs.new.Move(name, m.dirs.cur, to); err != nil {
+		err := m.dirs.new.Move(name, m.dirs.cur, to)
+		if errors.Is(err, syscall.ENAMETOOLONG) { // without flags a name needs no info
+			to = name
+			err = m.dirs.new.Move(name, m.dirs.cur, to)
+		}
+		if err != nil {
 			if !isNotExist(err) {
 				m.warn("new messages stay in new/", err)
 				left = append(left, m.inNew[n:]...)

@@ -57,6 +57,22 @@ func baseOf(name string) string {
 	return base
 }
 
+// maxBase is how long a base may be so that the system flags fit behind it.
+const maxBase = maxComponent - len(infoMark) - len(flagLetters)
+
+// needsName reports whether a file can only be a message like others under another
+// name: there is none to list it by, or none with flags. (Once it was given a UID by
+// its name, it keeps that.)
+func needsName(base string) (why string, yes bool) {
+	switch {
+	case base == "":
+		return "its name has no base", true
+	case len(base) > maxBase:
+		return "its name has no room for flags", true
+	}
+	return "", false
+}
+
 // splitInfo parts a name behind which flags can be written from the flags and what
 // follows them. ok is false when there is no such info.
 func splitInfo(name string) (head, flags, more string, ok bool) {

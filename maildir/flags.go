@@ -2,9 +2,11 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -21,6 +23,9 @@ const (
 	// meanwhile.
 	renameTries = 10
 )
+
+// errNoRoom says that a file name is as long as the filesystem allows.
+var errNoRoom error = &store.Explained{Err: store.ErrLimit, Text: "The name of the message's file has no room for flags; move the message and it gets a shorter one"}
 
 // SetFlags implements store.Mailbox. Flags are renames within cur/, in the order of
 // uids; where another program was faster, the change is applied to what it left.
@@ -146,7 +151,12 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 	for _, uid := range todo {
 		r, ok, ferr := m.setOne(uid, c)
 		if ferr != nil {
-			err = fmt.Errorf("UID %d: %w", uid, ferr)
+			if err == nil {
+				err = fmt.Errorf("UID %d: %w", uid, ferr)
+			}
+			if errors.Is(ferr, errNoRoom) {
+				continue // the others are not to blame
+			}
 			break
 		}
 		if ok {
@@ -183,6 +193,8 @@ func (m *mailbox) setOne(uid imap.UID, c *flagChange) (r renamed, ok bool, err e
 				return r, false, fmt.Errorf("the name %q cannot carry flags", at.name)
 			}
 			return m.renamedTo(i, to.name[len(base):], false), true, nil
+		case errors.Is(err, syscall.ENAMETOOLONG):
+			return r, false, errNoRoom
 		case isNotExist(err):
 			if _, ok := m.locate(uid); !ok {
 				return r, false, nil

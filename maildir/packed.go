@@ -33,7 +33,7 @@ const magicLen = len(lz4Magic)
 
 // packing is one way in which files are packed.
 type packing struct {
-	name  string // for errors
+	name  string // for people
 	magic string
 	open  func(r io.Reader) (io.ReadCloser, error) // nil: it cannot be read here
 }
@@ -43,8 +43,8 @@ var packings = []packing{
 	{"bzip2", "BZh", func(r io.Reader) (io.ReadCloser, error) { return io.NopCloser(bzip2.NewReader(r)), nil }},
 	{"zstd", zstdMagic, newZstd},
 	{"lz4", lz4Magic, newLZ4},
-	{"the message is packed by xz", "\xfd7zXZ\x00", nil},
-	{"the message is encrypted by Dovecot's mail_crypt", "CRYPTED\x03\x07", nil},
+	{"xz", "\xfd7zXZ\x00", nil},
+	{"mail_crypt", "CRYPTED\x03\x07", nil},
 }
 
 // packingOf tells by the first bytes of a file, up to magicLen, how it is packed; nil
@@ -100,7 +100,9 @@ func newZstd(r io.Reader) (io.ReadCloser, error) {
 // shortWindow reads zstd with less of a window than it may need.
 type shortWindow struct{ io.ReadCloser }
 
-var errWindow = fmt.Errorf("%w: zstd --ultra refers to more than %d bytes back", store.ErrLimit, maxZstdWindow)
+var errWindow = fmt.Errorf("zstd --ultra refers to more than %d bytes back: %w", maxZstdWindow, &store.Explained{
+	Err: store.ErrLimit, Text: "Message is compressed by zstd --ultra, and too big for that",
+})
 
 func (s shortWindow) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
@@ -111,7 +113,9 @@ func (s shortWindow) Read(p []byte) (int, error) {
 }
 
 // errTooLong is wrapped by the errors of files that unpack to more than is allowed.
-var errTooLong = fmt.Errorf("%w: it unpacks to more than limits.unpacked allows", store.ErrLimit)
+var errTooLong = fmt.Errorf("it unpacks to more than limits.unpacked allows: %w", &store.Explained{
+	Err: store.ErrLimit, Text: "Message is compressed, and too big when unpacked",
+})
 
 // unpackError marks what a packed file has instead of a message.
 func unpackError(err error) error {

@@ -286,18 +286,19 @@ func (m *mailbox) oneOf(names []sighting, known sighting) (kept sighting, again 
 	return kept, again
 }
 
-// freshName gives a file that cannot be known by its name another base, in new/.
+// freshName gives a file that cannot be known by its name another base. Its flags stay.
 func (m *mailbox) freshName(s sighting, why string) bool {
 	if !m.writable() {
 		m.logStrange(s.name, why+", and it cannot be renamed")
 		return false
 	}
-	name := m.st.names.next(m.st.opt.Clock())
-	if err := m.dirs.of(s.inNew).Move(s.name, m.dirs.new, name); err != nil {
+	dir := m.dirs.of(s.inNew)
+	name := m.st.names.next(m.st.opt.Clock()) + s.name[len(baseOf(s.name)):]
+	if err := dir.Move(s.name, dir, name); err != nil {
 		m.logStrange(s.name, why+", and renaming it failed: "+err.Error())
 		return false
 	}
-	m.log.Warn("a message got a new name: "+why, "event", "renamed", "path", m.dirs.of(s.inNew).Path()+"/"+s.name, "to", "new/"+name)
+	m.log.Warn("a message got a new name: "+why, "event", "renamed", "path", dir.Path()+"/"+s.name, "to", name)
 	return true
 }
 
@@ -313,11 +314,14 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 		for next = first + 1; next < len(v.fresh) && baseOf(v.fresh[next].name) == base; next++ {
 		}
 		names := v.fresh[first:next]
-		if base == "" {
+		if why, yes := needsName(base); yes && m.list.claims[base] == 0 {
+			renamed := false
 			for _, s := range names {
-				again = m.freshName(s, "its name has no base") || again
+				renamed = m.freshName(s, why) || renamed
 			}
-			continue
+			if again = again || renamed; renamed || base == "" {
+				continue
+			}
 		}
 		s := names[0]
 		if len(names) > 1 {

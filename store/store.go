@@ -143,5 +143,15 @@ var (
 	ErrUnavailable  = errors.New("mailbox is temporarily unavailable") // UNAVAILABLE
 )
 
+// Explained is one of these errors with a sentence for the client, in place of the
+// general one: what is wrong and what helps, without a path.
+type Explained struct {
+	Err  error
+	Text string
+}
+
+func (e *Explained) Error() string { return e.Err.Error() + ": " + e.Text }
+func (e *Explained) Unwrap() error { return e.Err }
+
 // Clock gives the time; tests put their own in place of time.Now.
 type Clock func() time.Time

@@ -87,7 +87,12 @@ func (s *session) status(err error) reply {
 			if c.err == store.ErrUnavailable {
 				s.log.Warn("command failed", "event", "command_failed", "err", err)
 			}
-			return reply{"NO", c.code, c.text}
+			text := c.text
+			var x *store.Explained
+			if errors.As(err, &x) {
+				text = x.Text
+			}
+			return reply{"NO", c.code, text}
 		}
 	}
 	id := rand.Text()[:8]
