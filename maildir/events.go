@@ -198,6 +198,7 @@ func (m *mailbox) pull() {
 	// Who held it when new mail was shown may have left since, and took \Recent along.
 	writer := m.hasWriter()
 	var names [3][]string
+	var written []string
 	look := m.doubt
 	lost := false
 	for i, sub := range m.watch.subs {
@@ -207,6 +208,7 @@ func (m *mailbox) pull() {
 		}
 		r := sub.Pull()
 		names[i] = r.Names
+		written = append(written, r.Written...)
 		look = look || r.Look
 		lost = lost || r.Lost
 	}
@@ -242,6 +244,7 @@ func (m *mailbox) pull() {
 		m.doubt = true
 		m.warn("new mail cannot be shown; it is tried again", err)
 	}
+	m.rewritten(written)
 	if writer {
 		m.tidyNew()
 	}

@@ -371,7 +371,7 @@ func (m *mailbox) learnSize(uid imap.UID, size int64) {
 	defer m.files.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size {
+	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size && !m.hotLocked(uid) {
 		m.table.rows[i].size = size
 		m.index.touch()
 	}

@@ -119,7 +119,8 @@ type mailbox struct {
 	dead     error    // why no hold is of use any more
 	known    []string // keywords, for FLAGS
 
-	unreadable map[imap.UID]struct{} // messages that the log was told of
+	unreadable map[imap.UID]struct{}  // messages that the log was told of
+	hot        map[imap.UID]time.Time // when messages were last seen to be written in place
 
 	readOnly bool // immutable after load: nothing can be written
 	noModSeq bool // immutable after load: another process owns the roost.* files

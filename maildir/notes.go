@@ -39,6 +39,7 @@ func (h *hold) Note(uid imap.UID, kind store.NoteKind, b []byte) {
 	m := h.m
 	m.mu.Lock()
 	_, ok := m.findShownLocked(uid)
+	ok = ok && !m.hotLocked(uid)
 	m.mu.Unlock()
 	if !ok {
 		return

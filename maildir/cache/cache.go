@@ -19,8 +19,9 @@ import (
 //	... notes: u32 UID | u16 kind | u16 0 | u32 length | u32 CRC-32C of the bytes |
 //	           u32 CRC-32C of these 16 bytes | the bytes
 //
-// A later note replaces an earlier one of the same UID and kind. Reading ends at the
-// first header that is not whole; what follows it is lost.
+// A later note replaces an earlier one of the same UID and kind; one of the kind
+// ffff, which has no bytes, takes away all notes of its UID that are before it. Reading
+// ends at the first header that is not whole; what follows it is lost.
 
 // Name of the file, in the mailbox's index directory.
 const (
@@ -29,6 +30,9 @@ const (
 	magic      = "RoostCa\x01"
 	fileHeader = 16
 	noteHeader = 20
+
+	// forget is the kind that takes away.
+	forget = 0xffff
 
 	// pendingBytes is how much gathers before it is written.
 	pendingBytes = 32 << 10
@@ -163,6 +167,20 @@ func (c *Cache) Put(notes ...Note) error {
 		}
 	}
 	return nil
+}
+
+// Forget drops all notes of one message.
+func (c *Cache) Forget(uid uint32) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.loadLocked()
+	n := c.table.remove(uid)
+	if n == 0 || c.broken {
+		return nil
+	}
+	c.wasted += int64(n) * noteHeader // at least
+	c.pending = appendNote(c.pending, Note{UID: uid, Kind: forget})
+	return c.flushLocked()
 }
 
 // lengthLocked is what a note takes in the file.

@@ -68,7 +68,16 @@ func TestAgainstAMap(t *testing.T) {
 						delete(model, k)
 					}
 				}
-			case 3, 4, 5, 6, 7:
+			case 3:
+				if err := c.Forget(uid); err != nil {
+					t.Fatal(err)
+				}
+				for k := range model {
+					if uint32(k>>16) == uid {
+						delete(model, k)
+					}
+				}
+			case 4, 5, 6, 7, 8:
 				want(t, c, uid, kind, model[keyOf(uid, kind)])
 			default:
 				b := data(uid, kind, step)

@@ -59,6 +59,11 @@ func (c *Cache) scanLocked(r io.Reader) bool {
 			}
 			window = nil
 		}
+		if h.kind == forget {
+			c.wasted += total + int64(c.table.remove(h.uid))*noteHeader
+			c.size += total
+			continue
+		}
 		key := keyOf(h.uid, h.kind)
 		if _, twice := c.table.find(key); twice {
 			c.wasted += total // about what the one before it took

@@ -59,6 +59,24 @@ func (t *table) put(key uint64, at int64) {
 	}
 }
 
+// remove takes away all keys of a UID, and counts them.
+func (t *table) remove(uid uint32) (n int) {
+	from, _ := t.search(keyOf(uid, 0))
+	to := from
+	for to < len(t.sorted) && t.sorted[to].key>>16 == uint64(uid) {
+		to++
+	}
+	n = to - from
+	t.sorted = slices.Delete(t.sorted, from, to)
+	for k := range t.fresh {
+		if k>>16 == uint64(uid) {
+			delete(t.fresh, k)
+			n++
+		}
+	}
+	return n
+}
+
 func (t *table) merge() {
 	for k, at := range t.fresh {
 		t.sorted = append(t.sorted, slot{k, at})

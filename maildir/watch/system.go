@@ -255,7 +255,11 @@ func (sh *shard) event(ev fsnotify.Event) {
 		subs = parent.subs
 	}
 	sh.mu.Unlock()
-	noteAll(subs, Report{Names: []string{ev.Name[i+1:]}})
+	r := Report{Names: []string{ev.Name[i+1:]}}
+	if ev.Has(fsnotify.Write) {
+		r.Written = r.Names
+	}
+	noteAll(subs, r)
 	noteAll(lost, Report{Lost: true})
 }
 

@@ -32,9 +32,10 @@ const maxNames = 4096
 
 // Report is what a Sub has to tell.
 type Report struct {
-	Names []string // in the order of events; a name may come several times
-	Look  bool     // names may have been missed: scan
-	Lost  bool     // and nothing more will come: close, find the directory, Add anew, scan
+	Names   []string // in the order of events; a name may come several times
+	Written []string // those of Names whose bytes changed in place
+	Look    bool     // names may have been missed: scan
+	Lost    bool     // and nothing more will come: close, find the directory, Add anew, scan
 }
 
 // A Sub is a subscription to one directory. Pull and Close may be called from any
@@ -97,6 +98,12 @@ func (s *Sub) Note(r Report) {
 			continue // CREATE, MODIFY, CLOSE_WRITE of one file
 		}
 		s.report.Names = append(s.report.Names, name)
+	}
+	for _, name := range r.Written {
+		// One file at a time is written, as a rule; of more than a look costs none are kept.
+		if n := len(s.report.Written); n < maxNames && (n == 0 || s.report.Written[n-1] != name) {
+			s.report.Written = append(s.report.Written, name)
+		}
 	}
 	s.report.Look = s.report.Look || r.Look || r.Lost
 	s.report.Lost = s.report.Lost || r.Lost
