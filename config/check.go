@@ -238,9 +238,8 @@ func (k *checker) mail() {
 			k.wrong(wrong.key, "%v", wrong)
 		}
 	}
-	if m.Prefix != "" && !strings.HasSuffix(m.Prefix, m.Separator) {
-		k.wrong("mail.prefix", "mail.prefix has to end in the separator: write %s", quote(m.Prefix+m.Separator))
-	}
+	k.prefix("mail.prefix", m.Prefix)
+	k.prefix("mail.old_prefix", m.OldPrefix)
 	if m.MailDir != "" && m.Layout != "fs" && !strings.HasPrefix(m.Location, "maildir:") {
 		k.wrong("mail.mail_dir", `mail.mail_dir has a meaning with mail.layout = "fs" only`)
 	}
@@ -260,6 +259,19 @@ func (k *checker) mail() {
 			at = wrong.key
 		}
 		k.wrong(at, "%v", err)
+	}
+}
+
+// prefix checks what stands before the names of mailboxes: names behind it are parted by
+// the same separator.
+func (k *checker) prefix(key, value string) {
+	sep := k.c.Mail.Separator
+	switch {
+	case value == "" || strings.HasSuffix(value, sep):
+	case strings.HasSuffix(value, "/") || strings.HasSuffix(value, "."):
+		k.wrong(key, "%s ends in another separator than mail.separator, which is %s: set mail.separator = %s", key, quote(sep), quote(value[len(value)-1:]))
+	default:
+		k.wrong(key, "%s has to end in the separator: write %s", key, quote(value+sep))
 	}
 }
 

@@ -88,6 +88,10 @@ func TestCheck(t *testing.T) {
 				"f:7:10: mail.mail_dir: \"a/b\" cannot be the name of a file\n" +
 				"f:8:15: \"x\": write the whole path, from / on\n" +
 				"f:9:6: mail.user is \"no-such-user-here\", and there is no such user: useradd --system no-such-user-here"},
+		{right + "[mail]\nprefix='INBOX.'\nold_prefix='mail'",
+			"f:5:8: mail.prefix ends in another separator than mail.separator, which is \"/\": set mail.separator = \".\"\n" +
+				"f:6:12: mail.old_prefix has to end in the separator: write \"mail/\""},
+		{right + "[mail]\nseparator='.'\nold_prefix='INBOX.'", ""},
 		{right + "[[mail.folder]]\nuse='\\Sent'\n[[mail.folder]]\nname='a//b'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='inbox'",
 			"f:4:3: this [[mail.folder]] has no name\n" +
 				"f:7:6: \"a//b\" has an empty level; levels are parted by \"/\"\n" +

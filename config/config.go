@@ -59,6 +59,7 @@ type Mail struct {
 	Layout     string // "maildir++", "fs"
 	Separator  string // "/" or "."
 	Prefix     string // of all personal mailboxes but INBOX, with its separator: "INBOX."
+	OldPrefix  string `toml:"old_prefix"` // that clients may write in its place
 	Escape     string // "none", "backslash", "courier"
 	UTF8       bool   `toml:"utf8"`
 	InboxDir   string `toml:"inbox_dir"`

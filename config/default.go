@@ -82,6 +82,7 @@ var keys = []key{
 	{name: "mail.layout", value: "maildir++", live: true, oneOf: []string{"maildir++", "fs"}, about: `How folders lie on disk: A/B is ".A.B" (maildir++, as Dovecot, Courier and Postfix have it) or "A/B" (fs).`},
 	{name: "mail.separator", value: "/", live: true, oneOf: []string{"/", "."}, about: "What stands between the levels of folder names that clients see; some clients' settings break when it changes."},
 	{name: "mail.prefix", value: "", live: true, sample: "INBOX.", about: `What all folder names but INBOX begin with: "INBOX." after Courier.`},
+	{name: "mail.old_prefix", value: "", live: true, sample: "INBOX.", about: `A prefix that clients may go on writing in place of mail.prefix: "INBOX." where Courier's clients come to a server whose folders have none. It is accepted in every command; LIST shows it to those who ask for it.`},
 	{name: "mail.escape", value: "none", live: true, oneOf: []string{"none", "backslash", "courier"}, about: "How characters that a folder's directory cannot hold are written: refused (none), as Dovecot's listescape does (backslash), as Courier does (courier)."},
 	{name: "mail.utf8", value: false, live: true, about: "Directories of folders are named in UTF-8 instead of modified UTF-7."},
 	{name: "mail.inbox_dir", value: "", live: true, sample: "/var/mail/%u", about: "INBOX, where it is not the location itself."},

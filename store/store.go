@@ -49,6 +49,10 @@ type Root struct {
 	Control string // where uidlist, keywords and subscriptions are kept; "" is Mail
 	Index   string // where roost.* files are kept; "" is the mailbox itself
 
+	// OldPrefix is a prefix that clients may still write in place of Prefix, from the
+	// time of another server. The protocol sees to it: a Store never meets such names.
+	OldPrefix string
+
 	UTF8     bool   // folder names on disk are UTF-8 instead of modified UTF-7
 	Escape   Escape // how characters that a folder name may not hold are written
 	MailDir  string // LAYOUT=fs: the mail of A/B is in A/B/MailDir (Dovecot's DIRNAME); "" is A/B itself

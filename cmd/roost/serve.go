@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -210,7 +211,11 @@ func identities(c *config.Config) (func(auth.User) (store.Identity, error), erro
 	}
 	var folders []store.Folder
 	for _, f := range c.Mail.Folder {
-		folders = append(folders, store.Folder{Name: store.Name(f.Name), Use: f.Use, Create: f.Create, Subscribe: f.Subscribe})
+		name := store.Name(f.Name)
+		if !strings.HasPrefix(f.Name, c.Mail.Prefix) { // the default ones know no prefix
+			name = store.Name(c.Mail.Prefix) + name
+		}
+		folders = append(folders, store.Folder{Name: name, Use: f.Use, Create: f.Create, Subscribe: f.Subscribe})
 	}
 	escapes := map[string]store.Escape{"none": store.EscapeNone, "backslash": store.EscapeBackslash, "courier": store.EscapeCourier}
 	return func(u auth.User) (store.Identity, error) {
@@ -226,6 +231,7 @@ func identities(c *config.Config) (func(auth.User) (store.Identity, error), erro
 			Quota:     store.Limits{Bytes: u.QuotaBytes, Messages: u.QuotaMessages, MessageBytes: int64(c.Limits.Message)},
 			Roots: []store.Root{{
 				Prefix:      c.Mail.Prefix,
+				OldPrefix:   c.Mail.OldPrefix,
 				Layout:      store.Layout(p.Layout),
 				Mail:        p.Mail,
 				Inbox:       p.Inbox,

@@ -116,10 +116,11 @@ func (b *bench) hooks() map[string]func([]string) error {
 			b.mem.Seed("ann", store.Name(args[0]), memstore.Seed{Message: strings.ReplaceAll(args[1], `\n`, "\r\n")})
 			return nil
 		},
-		// prefix PREFIX: of the personal namespace, for the clients that follow
+		// prefix PREFIX [OLD]: of the personal namespace, and one that clients may write in
+		// its place, for the clients that follow
 		"prefix": func(args []string) error {
 			b.identity(func(who *store.Identity) {
-				who.Separator, who.Roots = '.', []store.Root{{Prefix: args[0]}}
+				who.Separator, who.Roots = '.', []store.Root{{Prefix: args[0], OldPrefix: strings.Join(args[1:], "")}}
 			})
 			return nil
 		},

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func (s *session) lsub(ctx context.Context, _ call) (string, error) {
 	// "%" shows, as \Noselect, a level that is not subscribed but has a subscribed
 	// mailbox below it (RFC 3501 section 6.3.9).
 	q.deep = slices.ContainsFunc(q.patterns, func(p string) bool { return strings.Contains(p, "%") })
-	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: q.patterns, Subscribed: true, Deep: q.deep}) {
+	for e, err := range s.listed(ctx, store.ListQuery{Patterns: q.patterns, Subscribed: true, Deep: q.deep}) {
 		if err != nil {
 			return "", err
 		}
@@ -66,7 +67,7 @@ func (s *session) lsub(ctx context.Context, _ call) (string, error) {
 			// Here \Noselect says "not subscribed itself".
 			attrs = append(slices.Clone(attrs), imap.MailboxAttrNoSelect)
 		}
-		s.writeListed("LSUB", attrs, e.Name)
+		s.writeListed("LSUB", attrs, e.told)
 		s.enc.CRLF()
 	}
 	return "", nil
@@ -228,8 +229,8 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		return nil
 	}
 	query := store.ListQuery{Patterns: q.patterns, Subscribed: q.subscribed, Deep: q.deep && q.subscribed}
-	var entries []store.Entry
-	for e, err := range s.acct.List(ctx, query) {
+	var entries []listed
+	for e, err := range s.listed(ctx, query) {
 		if err != nil {
 			return err
 		}
@@ -243,7 +244,7 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		}
 	}
 	for _, e := range entries {
-		selected := q.selects(e)
+		selected := q.selects(e.Entry)
 		if !selected && !below.untold[e.Name] {
 			continue
 		}
@@ -271,13 +272,13 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 				attrs = append(attrs, imap.MailboxAttrNoSelect)
 			}
 		}
-		s.writeListed(verb, attrs, e.Name)
+		s.writeListed(verb, attrs, e.told)
 		if below.some[e.Name] {
 			s.enc.Raw(` ("CHILDINFO" (`).Raw(q.criteria()).Raw("))")
 		}
 		s.enc.CRLF()
 		if st != nil {
-			s.writeStatus(e.Name, *q.status, *st)
+			s.writeStatus(e.Name, e.told, *q.status, *st)
 		}
 	}
 	return nil
@@ -305,11 +306,11 @@ func (q listQuery) criteria() string {
 // itself, so that they must speak for it (RFC 9051 section 6.3.9.3).
 type family struct{ some, untold map[store.Name]bool }
 
-func (s *session) family(ctx context.Context, q listQuery, answered []store.Entry) (family, error) {
+func (s *session) family(ctx context.Context, q listQuery, answered []listed) (family, error) {
 	f := family{map[store.Name]bool{}, map[store.Name]bool{}}
 	told := map[store.Name]bool{}
 	for _, e := range answered {
-		told[e.Name] = q.selects(e)
+		told[e.Name] = q.selects(e.Entry)
 	}
 	for e, err := range s.acct.List(ctx, store.ListQuery{Patterns: []string{"*"}, Subscribed: q.subscribed}) {
 		if err != nil {
@@ -326,6 +327,39 @@ func (s *session) family(ctx context.Context, q listQuery, answered []store.Entr
 		}
 	}
 	return f, nil
+}
+
+// listed is a mailbox and what it is called in the answer.
+type listed struct {
+	store.Entry
+	told store.Name
+}
+
+// listed gives the mailboxes that match. A pattern that begins with the prefix of the
+// other server asks for names with that prefix, and for no others.
+func (s *session) listed(ctx context.Context, q store.ListQuery) iter.Seq2[listed, error] {
+	return func(yield func(listed, error) bool) {
+		var own, old []string
+		for _, p := range q.Patterns {
+			if name, ok := s.withoutOldPrefix(p); ok {
+				old = append(old, string(name))
+			} else {
+				own = append(own, p)
+			}
+		}
+		some := func(patterns []string, told func(store.Name) store.Name) bool {
+			if q.Patterns = patterns; len(patterns) == 0 {
+				return true
+			}
+			for e, err := range s.acct.List(ctx, q) {
+				if l := (listed{e, told(e.Name)}); (l.told != "" || err != nil) && !yield(l, err) {
+					return false
+				}
+			}
+			return true
+		}
+		_ = some(own, s.told) && some(old, s.withOldPrefix)
+	}
 }
 
 // attributes are those of one mailbox, as LIST tells them.

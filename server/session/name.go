@@ -12,14 +12,24 @@ import (
 	"roost/store"
 )
 
-// spelled is a mailbox name as a client gave it, and as it is known.
-type spelled struct{ given, name store.Name }
+// spelled is a mailbox name as a client gave it, as it is known, and as it is told:
+//
+//	mail.prefix   mail.accept_prefix   given              known as     told as
+//	"INBOX."                           INBOX.Sent, Sent   INBOX.Sent   INBOX.Sent
+//	""            "INBOX."             INBOX.Sent, Sent   Sent         Sent
+//	""            "INBOX."             INBOX.INBOX.x      INBOX.x      INBOX.INBOX.x
+//
+// STATUS answers under the name given, as a client looks for what it asked; but in the
+// form of Unicode in which it is told elsewhere: that is asked.
+type spelled struct{ given, name, told, asked store.Name }
 
 // withoutEnd drops a separator at the end, which says of a new name that children will
 // come (RFC 9051 section 6.3.4).
 func (n spelled) withoutEnd(sep byte) spelled {
 	n.given = store.Name(strings.TrimSuffix(string(n.given), string(sep)))
 	n.name = store.Name(strings.TrimSuffix(string(n.name), string(sep)))
+	n.told = store.Name(strings.TrimSuffix(string(n.told), string(sep)))
+	n.asked = store.Name(strings.TrimSuffix(string(n.asked), string(sep)))
 	return n
 }
 
@@ -35,8 +45,60 @@ func (s *session) mailbox(ctx context.Context) (spelled, error) {
 	if err != nil {
 		return spelled{}, err
 	}
-	given := s.prefixed(store.Name(decoded).Canonical(s.sep))
-	return spelled{given, s.normal(ctx, given)}, nil
+	return s.spell(ctx, store.Name(decoded).Canonical(s.sep)), nil
+}
+
+// spell finds the mailbox that a client means.
+func (s *session) spell(ctx context.Context, given store.Name) spelled {
+	name, old := s.withoutOldPrefix(string(given))
+	if !old {
+		name = s.prefixed(given)
+	}
+	n := spelled{given: given, name: s.normal(ctx, name), asked: given}
+	if n.told = s.told(n.name); n.name != name {
+		n.asked = n.told
+	}
+	return n
+}
+
+// withoutOldPrefix puts the prefix of the user's mailboxes in place of the one that
+// clients may still have from another server.
+func (s *session) withoutOldPrefix(given string) (store.Name, bool) {
+	old := s.oldPrefix()
+	if old == "" || len(given) <= len(old) || given[:len(old)] != old && !(isInbox(old) && strings.EqualFold(given[:len(old)], old)) {
+		return "", false
+	}
+	return store.Name(s.login.Who.Roots[0].Prefix + given[len(old):]).Canonical(s.sep), true
+}
+
+func (s *session) oldPrefix() string {
+	if roots := s.login.Who.Roots; len(roots) > 0 && roots[0].OldPrefix != roots[0].Prefix {
+		return roots[0].OldPrefix
+	}
+	return ""
+}
+
+// isInbox tells whether the first level of a prefix is INBOX, whose case is nothing.
+func isInbox(prefix string) bool {
+	return len(prefix) > len(store.Inbox) && strings.EqualFold(prefix[:len(store.Inbox)], string(store.Inbox))
+}
+
+// withOldPrefix is the name that a mailbox had on the other server; none for INBOX, which
+// had no prefix.
+func (s *session) withOldPrefix(name store.Name) store.Name {
+	if name == store.Inbox {
+		return ""
+	}
+	return store.Name(s.oldPrefix() + strings.TrimPrefix(string(name), s.login.Who.Roots[0].Prefix))
+}
+
+// told is how a client is told of a mailbox: a name that begins as those of the other
+// server did gets that prefix once more, or it would mean another mailbox.
+func (s *session) told(name store.Name) store.Name {
+	if _, old := s.withoutOldPrefix(string(name)); old {
+		return s.withOldPrefix(name)
+	}
+	return name
 }
 
 // onlyMailbox reads the one argument of a command, or the last.
@@ -124,16 +186,16 @@ func checkNew(name store.Name) error {
 // writeOldName tells clients of IMAP4rev2 the name under which a mailbox is known
 // that they named in another form. RFC 9051 section 6.3.9.7.
 func (s *session) writeOldName(n spelled, attrs ...imap.MailboxAttr) {
-	if !s.rev2 || n.given == n.name {
+	if !s.rev2 || n.given == n.told {
 		return
 	}
-	s.writeListed("LIST", attrs, n.name)
+	s.writeListed("LIST", attrs, n.told)
 	s.writeOldNameItem(n)
 	s.enc.CRLF()
 }
 
 func (s *session) writeOldNameItem(n spelled) {
-	if n.given != n.name {
+	if n.given != n.told {
 		s.enc.Raw(` ("OLDNAME" (`).Mailbox(string(n.given)).Raw("))")
 	}
 }

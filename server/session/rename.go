@@ -29,8 +29,8 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 	if err := s.acct.Rename(ctx, from, to); err != nil {
 		return "", err
 	}
-	if old.given != from || n.given != to {
-		s.writeOldName(spelled{old.given, to})
+	if old.given != old.told || n.given != n.told {
+		s.writeOldName(spelled{given: old.given, name: to, told: n.told})
 	}
 	if s.sel != nil && from != store.Inbox {
 		if s.sel.name == from {

@@ -52,7 +52,7 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(info.UIDValidity)).Raw("] UIDs valid\r\n")
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(max(view.UIDNext, 1))).Raw("] Predicted next UID\r\n")
 	if s.rev2 {
-		s.writeListed("LIST", s.attributes(ctx, n.name), n.name)
+		s.writeListed("LIST", s.attributes(ctx, n.name), n.told)
 		s.writeOldNameItem(n)
 		s.enc.CRLF()
 	}

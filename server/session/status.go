@@ -36,7 +36,7 @@ func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.writeStatus(n.name, items, st)
+	s.writeStatus(n.name, n.asked, items, st)
 	return "", nil
 }
 
@@ -64,8 +64,9 @@ func (s *session) statusItems() (items statusItems, err error) {
 	return items, err
 }
 
-func (s *session) writeStatus(name store.Name, items statusItems, st store.Status) {
-	s.enc.Raw("* STATUS ").Mailbox(string(name)).Raw(" (")
+// writeStatus answers for the mailbox name, which is called told.
+func (s *session) writeStatus(name, told store.Name, items statusItems, st store.Status) {
+	s.enc.Raw("* STATUS ").Mailbox(string(told)).Raw(" (")
 	for i, word := range items.order {
 		if i > 0 {
 			s.enc.SP()
