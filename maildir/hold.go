@@ -218,6 +218,18 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 	return rows, nil
 }
 
+// Vanished implements store.Mailbox.
+func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
+	m := h.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead != nil {
+		return nil, false, m.wrapped(h, "list expunges", m.dead)
+	}
+	uids, known := m.vanished.between(since, v.ModSeq)
+	return uids, known, nil
+}
+
 // findShownLocked is table.find without messages that were not shown to anybody yet.
 func (m *mailbox) findShownLocked(uid imap.UID) (int, bool) {
 	if len(m.pending) > 0 {

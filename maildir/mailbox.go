@@ -432,10 +432,14 @@ func (m *mailbox) status() (store.Status, error) {
 		return store.Status{}, m.dead
 	}
 	v := m.versions.now
+	highest := v.ModSeq
+	if m.noModSeq {
+		highest = 0
+	}
 	return store.Status{
 		Messages: uint32(v.UIDs.Len()), Unseen: uint32(m.counts.unseen), Deleted: uint32(m.counts.deleted),
 		Recent: uint32(len(m.recent)), UIDValidity: m.list.validity, UIDNext: v.UIDNext,
-		HighestModSeq: v.ModSeq, ID: m.list.id(),
+		HighestModSeq: highest, ID: m.list.id(),
 	}, nil
 }
 

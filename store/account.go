@@ -74,7 +74,7 @@ type Status struct {
 	Messages, Unseen, Deleted, Recent uint32
 	UIDValidity                       uint32
 	UIDNext                           imap.UID
-	HighestModSeq                     ModSeq
-	Size                              int64 // of all messages, with CRLF; only when exact
+	HighestModSeq                     ModSeq // 0 where MODSEQs are not one history (Info.NoModSeq)
+	Size                              int64  // of all messages, with CRLF; only when exact
 	ID                                string
 }

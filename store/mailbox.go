@@ -70,6 +70,11 @@ type Mailbox interface {
 	// ascending; the gone are left out, and so are those whose ModSeq is not above newer.
 	Rows(ctx context.Context, uids []imap.UID, newer ModSeq) iter.Seq2[[]Row, error]
 
+	// Vanished gives the UIDs that were expunged after since and up to v, ascending
+	// (RFC 7162 section 3.2.6). known is false where the store does not remember that far
+	// back: then any UID below v.UIDNext that v lacks may be one.
+	Vanished(since ModSeq, v View) (uids []imap.UID, known bool, err error)
+
 	// Notes are bytes that the caller once derived from a message; the store keeps
 	// them, cannot read them, and may lose them. The yielded slices must not be changed
 	// and are good until the next step.

@@ -44,6 +44,9 @@ type Found struct {
 	UIDs []imap.UID // ascending
 	Nums []uint32   // their sequence numbers
 
+	// ModSeq is the highest of theirs where the query asks for MODSEQs, else 0.
+	ModSeq store.ModSeq
+
 	// Unread counts messages that could not be read, and so do not match what only
 	// reading decides; Err is why, for the first of them.
 	Unread int
@@ -137,7 +140,7 @@ func (r *run) slice(from, to int) error {
 	}
 	if r.plan.deepest() == byUID {
 		for _, u := range uids {
-			if r.add(u); r.enough() {
+			if r.add(store.Row{UID: u}); r.enough() {
 				break
 			}
 		}
@@ -153,7 +156,7 @@ func (r *run) slice(from, to int) error {
 			return err
 		}
 		if ok {
-			if r.add(row.UID); r.enough() {
+			if r.add(row); r.enough() {
 				break
 			}
 		}
@@ -164,10 +167,13 @@ func (r *run) slice(from, to int) error {
 // enough tells that what was found is all that is wanted.
 func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) > 0 }
 
-func (r *run) add(uid imap.UID) {
-	i, _ := r.src.View.UIDs.Find(uid)
-	r.found.UIDs = append(r.found.UIDs, uid)
+func (r *run) add(row store.Row) {
+	i, _ := r.src.View.UIDs.Find(row.UID)
+	r.found.UIDs = append(r.found.UIDs, row.UID)
 	r.found.Nums = append(r.found.Nums, uint32(i)+1)
+	if r.plan.modSeq {
+		r.found.ModSeq = max(r.found.ModSeq, row.ModSeq)
+	}
 }
 
 func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
@@ -295,6 +301,8 @@ func (r *run) leaf(k *Key, i int) truth {
 		return is(r.row.Internal < k.N)
 	case Since:
 		return is(r.row.Internal >= k.N)
+	case ModSeq:
+		return is(r.row.ModSeq >= store.ModSeq(k.N))
 	case SentBefore:
 		return is(r.day > 0 && r.day < k.N)
 	case SentOn:

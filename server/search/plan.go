@@ -20,7 +20,7 @@ const (
 // level of a key that joins others is that of the deepest of them.
 func (k *Key) level() level {
 	switch k.Op {
-	case Flag, Word, Larger, Smaller, Before, Since:
+	case Flag, Word, Larger, Smaller, Before, Since, ModSeq:
 		return byRow
 	case SentBefore, SentOn, SentSince, Header:
 		return byHeader
@@ -41,6 +41,7 @@ type Plan struct {
 
 	fields  map[string][]int // the Header keys of each field, whose name is in small letters
 	dates   bool             // the Date field is asked for
+	modSeq  bool             // MODSEQs are asked for, and so answered
 	content []int            // the Body and Text keys
 }
 
@@ -92,6 +93,8 @@ func (p *Plan) note(i int) {
 		p.folded[i] = appendFold(nil, []byte(k.Text))
 	case SentBefore, SentOn, SentSince:
 		p.dates = true
+	case ModSeq:
+		p.modSeq = true
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	Smaller // below N bytes
 	Before  // INTERNALDATE before N, unix seconds
 	Since   // INTERNALDATE at N or later
+	ModSeq  // MODSEQ N or above (RFC 7162 section 3.1.5)
 
 	SentBefore // Date field before the day N, as DayOf counts
 	SentOn     // on that day

@@ -35,8 +35,9 @@ func (p *Plan) Search(ctx context.Context, src Source, opt imap.SearchOptions) (
 		if len(found.UIDs) > 0 && len(last.UIDs) > 0 && found.UIDs[0] != last.UIDs[0] {
 			last.UIDs = append(found.UIDs, last.UIDs...)
 			last.Nums = append(found.Nums, last.Nums...)
+			last.ModSeq = max(found.ModSeq, last.ModSeq) // RFC 4731 section 3.2
 		} else if len(last.UIDs) == 0 {
-			last.UIDs, last.Nums = found.UIDs, found.Nums
+			last.UIDs, last.Nums, last.ModSeq = found.UIDs, found.Nums, found.ModSeq
 		}
 		return last, nil
 	}

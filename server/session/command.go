@@ -56,7 +56,7 @@ func commands() []command {
 
 		{"ENABLE", anyState, tellAll, "ENABLE UTF8=ACCEPT", (*session).enable},
 		{"NAMESPACE", anyState, tellAll, "NAMESPACE", (*session).namespace},
-		{"SELECT", anyState, tellNothing, "", (*session).selectMailbox},
+		{"SELECT", anyState, tellNothing, "CONDSTORE QRESYNC", (*session).selectMailbox},
 		{"EXAMINE", anyState, tellNothing, "", (*session).examine},
 		{"CREATE", anyState, tellAll, "CREATE-SPECIAL-USE", (*session).create},
 		{"DELETE", anyState, tellAll, "", (*session).deleteMailbox},

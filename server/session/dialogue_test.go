@@ -133,6 +133,10 @@ func (b *bench) hooks() map[string]func([]string) error {
 			})
 			return nil
 		},
+		// forget MAILBOX: when its messages were expunged
+		"forget": func(args []string) error { b.mem.Forget("ann", store.Name(args[0])); return nil },
+		// nomodseq MAILBOX: has no MODSEQs, for those who open it from now on
+		"nomodseq": func(args []string) error { b.mem.NoModSeq("ann", store.Name(args[0])); return nil },
 		// next: ends a set of expected lines
 		"next": func([]string) error { return nil },
 		// quota BYTES: for the clients that follow

@@ -7,11 +7,12 @@ import (
 )
 
 // enable switches extensions on, for good. What it does not know it passes over.
-// RFC 9051 section 6.3.1, RFC 5161, RFC 6855 section 3. It does not look whether a
+// RFC 9051 section 6.3.1, RFC 5161, RFC 6855 section 3, RFC 7162 section 3.2.3. It does not look whether a
 // mailbox is selected, which RFC 5161 section 3.1 leaves to servers.
 func (s *session) enable(_ context.Context, _ call) (string, error) {
 	var on []string
 	rev2, utf8 := s.rev2, s.utf8
+	condstore, qresync := false, false
 	for first := true; first || !s.lex.AtEnd(); first = false {
 		if err := s.lex.SP(); err != nil {
 			return "", err
@@ -28,6 +29,10 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 			name, rev2, utf8 = "IMAP4rev2", true, true
 		case "UTF8=ACCEPT":
 			utf8 = true
+		case "CONDSTORE":
+			condstore = true
+		case "QRESYNC": // RFC 7162 section 3.2.3
+			condstore, qresync = true, true
 		default:
 			continue
 		}
@@ -39,6 +44,10 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 		return "", err
 	}
 	s.rev2, s.utf8, s.enc.UTF8 = rev2, utf8, utf8
+	s.qresync = s.qresync || qresync
 	s.enc.Line(strings.TrimSpace("ENABLED " + strings.Join(on, " ")))
+	if condstore {
+		s.condstoreOn()
+	}
 	return "", nil
 }

@@ -36,6 +36,7 @@ func (s *session) expunge(ctx context.Context, c call) (string, error) {
 	if s.sel.readOnly {
 		return "", store.ErrReadOnly
 	}
-	_, _, err := s.sel.box.Expunge(ctx, uids)
+	gone, _, err := s.sel.box.Expunge(ctx, uids)
+	s.expunged = len(gone) > 0
 	return "", err
 }

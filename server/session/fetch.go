@@ -14,7 +14,8 @@ import (
 	"roost/store"
 )
 
-// FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items), RFC 3516.
+// FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items),
+// RFC 3516, RFC 7162 section 3.1.4.
 //
 // Items are answered in the order in which they were asked, for some clients read
 // them so. What the store keeps as notes is copied; a message is opened only
@@ -28,6 +29,7 @@ const (
 	fetchFlags
 	fetchDate
 	fetchSize
+	fetchModSeq
 	fetchNote // ENVELOPE, BODYSTRUCTURE, BODY: bytes that are ready
 	fetchSection
 	fetchBinary
@@ -51,6 +53,7 @@ var plainItems = map[string]fetchItem{
 	"FLAGS":         {kind: fetchFlags},
 	"INTERNALDATE":  {kind: fetchDate},
 	"RFC822.SIZE":   {kind: fetchSize},
+	"MODSEQ":        {kind: fetchModSeq},
 	"ENVELOPE":      {kind: fetchNote, note: noteEnvelope},
 	"BODYSTRUCTURE": {kind: fetchNote, note: noteStructure},
 	"BODY":          {kind: fetchNote, note: noteBody},
@@ -156,6 +159,7 @@ type fetchPlan struct {
 	seen  bool             // reading sets \Seen
 	flags bool             // FLAGS is among the items
 	uid   bool             // so is UID
+	mod   bool             // so is MODSEQ
 }
 
 func planOf(items []fetchItem) *fetchPlan {
@@ -171,6 +175,8 @@ func planOf(items []fetchItem) *fetchPlan {
 			p.uid = true
 		case fetchFlags:
 			p.flags = true
+		case fetchModSeq:
+			p.mod = true
 		case fetchSize:
 			p.size = true
 		case fetchNote:
@@ -244,18 +250,38 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.lex.End(); err != nil {
+	mods, err := s.fetchModifiers(c)
+	if err != nil {
 		return "", err
 	}
 	uids, err := s.sel.resolve(set)
 	if err != nil {
 		return "", err
 	}
+	plan := planOf(items)
+	if mods.changedSince && !plan.mod { // RFC 7162 section 3.1.4.1
+		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
+		plan.mod = true
+	}
+	if plan.mod {
+		if err := s.needsModSeq("MODSEQ"); err != nil {
+			return "", err
+		}
+	}
+	if mods.vanished {
+		earlier, ok := set.(imap.UIDSet)
+		if imap.IsSearchRes(set) || !ok {
+			earlier = nil // "$" holds what is there
+		}
+		if err := s.writeEarlier(earlier, mods.since, 0); err != nil {
+			return "", err
+		}
+	}
 	ctx, stop := s.watched(ctx)
 	defer stop()
 
-	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: planOf(items)}
-	answered, err := f.run(ctx, uids)
+	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan}
+	answered, err := f.run(ctx, uids, mods.since)
 	switch {
 	case err != nil:
 		return "", err
@@ -263,7 +289,7 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 		r := s.status(f.failed)
 		r.text += fmt.Sprintf(" (UID %d)", f.failedUID)
 		return "", r
-	case !c.uid && answered < len(uids):
+	case !c.uid && answered < len(uids) && !mods.changedSince:
 		return "", store.ErrGone // RFC 2180 section 4.1.2
 	}
 	return "", nil
@@ -272,9 +298,9 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 // slice is how many messages are answered for between two looks at the notes.
 const slice = 64
 
-// run answers for uids and counts those that were still there.
-func (f *fetcher) run(ctx context.Context, uids []imap.UID) (answered int, err error) {
-	for all, err := range f.box.Rows(ctx, uids, 0) {
+// run answers for those of uids that changed after since and counts them.
+func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) (answered int, err error) {
+	for all, err := range f.box.Rows(ctx, uids, since) {
 		if err != nil {
 			return answered, err
 		}
@@ -374,16 +400,22 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 	enc := f.enc
 	enc.Untagged(f.s.sel.seq(row.UID)).Raw("FETCH (")
 	between := ""
-	if f.uid && !f.plan.uid {
+	unasked := tell && !f.plan.flags
+	modSeq := unasked && f.s.condstore && !f.s.sel.noModSeq // RFC 7162 section 3.2.4
+	if (f.uid || modSeq) && !f.plan.uid {
 		enc.Raw("UID ").Number(uint64(row.UID))
 		between = " "
 	}
-	if tell && !f.plan.flags {
-		// Unasked, so before what may be a literal: Mail::IMAPClient takes the rest of a
-		// header's answer for header lines.
+	if unasked {
+		// Before what may be a literal: Mail::IMAPClient takes the rest of a header's answer
+		// for header lines.
 		enc.Raw(between).Raw("FLAGS ")
 		f.s.writeFlags(row)
 		between = " "
+	}
+	if modSeq && !f.plan.mod {
+		enc.Raw(between)
+		f.s.writeModSeq(row.ModSeq)
 	}
 	for _, item := range f.plan.items {
 		enc.Raw(between)
@@ -398,6 +430,8 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0).UTC())
 		case fetchSize:
 			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
+		case fetchModSeq:
+			f.s.writeModSeq(row.ModSeq)
 		case fetchNote:
 			enc.Raw(item.name).SP().Write(ready(item.note, m, notes))
 		default:

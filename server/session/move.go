@@ -22,6 +22,7 @@ func (s *session) move(ctx context.Context, c call) (string, error) {
 		return "Nothing to move", nil
 	}
 	moved, err := s.sel.box.Move(ctx, uids, to)
+	s.expunged = len(moved.From) > 0
 	if len(moved.To) > 0 {
 		s.enc.Raw("* OK [").Raw(copyUID(moved)).Raw("] Moved\r\n")
 	}

@@ -7,11 +7,12 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/server/search"
+	"roost/store"
 )
 
 // SEARCH and UID SEARCH: RFC 9051 section 6.4.4, RFC 3501 section 6.4.4, RFC 4731
-// (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER). The arguments are
-// read in searchkeys.go.
+// (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER), RFC 7162 section 3.1.5
+// (MODSEQ). The arguments are read in searchkeys.go.
 
 // search runs both forms.
 func (s *session) search(ctx context.Context, c call) (string, error) {
@@ -33,6 +34,11 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 	plan, err := search.NewPlan(p.query)
 	if err != nil {
 		return err
+	}
+	if p.asksModSeq {
+		if err := s.needsModSeq("MODSEQ"); err != nil {
+			return err
+		}
 	}
 	ctx, stop := s.watched(ctx)
 	found, err := plan.Search(ctx, search.Source{
@@ -58,12 +64,16 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 		}
 	}
 	if s.rev2 || p.extended {
-		s.writeESearch(c, p.opt, nums)
+		s.writeESearch(c, p.opt, nums, found.ModSeq)
 		return nil
 	}
 	s.enc.Raw("* SEARCH")
 	for _, n := range nums {
 		s.enc.SP().Number(uint64(n))
+	}
+	if found.ModSeq > 0 {
+		s.enc.SP().Raw("(MODSEQ ").Number(uint64(found.ModSeq)).Raw(")")
+		s.sel.shown = max(s.sel.shown, found.ModSeq)
 	}
 	s.enc.CRLF()
 	return nil
@@ -71,7 +81,7 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 
 // writeESearch writes the answer of RFC 9051 section 7.3.4. nums are ascending. Of
 // SAVE alone there is none.
-func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32) {
+func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32, modSeq store.ModSeq) {
 	if opt.ReturnSave && !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount {
 		return
 	}
@@ -92,6 +102,10 @@ func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32) {
 	}
 	if opt.ReturnCount {
 		s.enc.Raw(" COUNT ").Number(uint64(len(nums)))
+	}
+	if modSeq > 0 { // RFC 4731 section 3.2
+		s.enc.Raw(" MODSEQ ").Number(uint64(modSeq))
+		s.sel.shown = max(s.sel.shown, modSeq)
 	}
 	s.enc.CRLF()
 }

@@ -23,6 +23,8 @@ type searchParser struct {
 	extended bool // RETURN was there
 	charset  encoding.Encoding
 	open     []joint
+
+	asksModSeq bool
 }
 
 // joint is a key whose operands are being read.
@@ -249,7 +251,7 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 func (p *searchParser) known(word string) bool {
 	switch word {
 	case "BCC", "BEFORE", "BODY", "CC", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
-		"SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
+		"MODSEQ", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
 		return true
 	}
 	return false
@@ -281,6 +283,8 @@ func (p *searchParser) argument(word string) error {
 			op = search.Smaller
 		}
 		return p.add(search.Key{Op: op, N: n})
+	case "MODSEQ":
+		return p.modSeq()
 	case "OLDER", "YOUNGER":
 		n, err := lex.NZNumber()
 		if err != nil {
@@ -313,6 +317,42 @@ func (p *searchParser) argument(word string) error {
 	default: // FROM, TO, CC, BCC, SUBJECT: the fields of ENVELOPE
 		return p.text(search.Key{Op: search.Header, Field: word})
 	}
+}
+
+// modSeq reads [entry-name entry-type] mod-sequence. There is one MODSEQ a message, so
+// the entry is passed over. RFC 7162 section 3.1.5.
+func (p *searchParser) modSeq() error {
+	lex := p.s.lex
+	if c, err := lex.Peek(); err != nil {
+		return err
+	} else if c == '"' {
+		entry, err := lex.String()
+		if err == nil && !strings.HasPrefix(entry, "/flags/") {
+			err = bad("Entry %s is no flag: \"/flags/...\"", shown(entry))
+		}
+		if err == nil {
+			err = lex.SP()
+		}
+		if err != nil {
+			return err
+		}
+		kind, err := lex.Keyword()
+		if err != nil {
+			return err
+		}
+		if kind != "ALL" && kind != "PRIV" && kind != "SHARED" {
+			return bad("Entry type %s is none of all, priv, shared", shown(kind))
+		}
+		if err := lex.SP(); err != nil {
+			return err
+		}
+	}
+	n, err := lex.Number64()
+	if err != nil {
+		return err
+	}
+	p.asksModSeq = true
+	return p.add(search.Key{Op: search.ModSeq, N: n})
 }
 
 // date adds a key that asks for a day. INTERNALDATE has the zone in which FETCH

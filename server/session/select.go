@@ -19,7 +19,14 @@ func (s *session) examine(ctx context.Context, _ call) (string, error) {
 }
 
 func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
-	n, err := s.onlyMailbox(ctx)
+	if err := s.lex.SP(); err != nil {
+		return "", err
+	}
+	n, err := s.mailbox(ctx)
+	if err != nil {
+		return "", err
+	}
+	params, err := s.selectParams()
 	if err != nil {
 		return "", err
 	}
@@ -38,8 +45,9 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 		return "", err
 	}
 	info := box.Info()
-	sel := &selected{name: n.name, box: box, readOnly: readOnly || info.ReadOnly, view: view, recent: d.Recent}
+	sel := &selected{name: n.name, box: box, readOnly: readOnly || info.ReadOnly, view: view, recent: d.Recent, noModSeq: info.NoModSeq}
 	s.sel = sel
+	s.condstore = s.condstore || params.condstore || params.resync != nil // told below in any case
 
 	s.writeFlagsLines(info)
 	s.enc.Untagged(uint32(view.UIDs.Len())).Raw("EXISTS\r\n")
@@ -51,10 +59,21 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	}
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(info.UIDValidity)).Raw("] UIDs valid\r\n")
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(max(view.UIDNext, 1))).Raw("] Predicted next UID\r\n")
+	if sel.noModSeq { // RFC 7162 section 3.1.2
+		s.enc.Line("OK [NOMODSEQ] Another process keeps the MODSEQs of this mailbox")
+	} else {
+		s.writeHighest(view.ModSeq)
+	}
 	if s.rev2 {
 		s.writeListed("LIST", s.attributes(ctx, n.name), n.told)
 		s.writeOldNameItem(n)
 		s.enc.CRLF()
+	}
+	if params.resync != nil {
+		if err := s.resync(ctx, params.resync); err != nil {
+			return "", err
+		}
+		sel.shown = 0 // the view is the newest: nothing is behind
 	}
 	if sel.readOnly {
 		return okCode("READ-ONLY", "Mailbox opened, read-only"), nil
@@ -80,16 +99,15 @@ func (s *session) writeFlagsLines(info store.Info) {
 	s.enc.Raw("* OK [PERMANENTFLAGS ").Flags(flags).Raw("] Flags that are kept\r\n")
 }
 
-// deselect lets go of the selected mailbox, and says so where clients of
-// IMAP4rev2 want to know which answers belong to which (RFC 9051 section 7.1, CLOSED).
+// deselect lets go of the selected mailbox, and says so: clients want to know which
+// answers belong to which (RFC 9051 section 7.1, CLOSED; RFC 7162 section 3.2.11 has it
+// said to all).
 func (s *session) deselect() error {
 	if s.sel == nil {
 		return nil
 	}
 	err := s.sel.box.Close()
 	s.sel = nil
-	if s.rev2 {
-		s.enc.Line("OK [CLOSED] Previous mailbox is closed")
-	}
+	s.enc.Line("OK [CLOSED] Previous mailbox is closed")
 	return err
 }

@@ -31,8 +31,13 @@ type session struct {
 	rev2 bool // ENABLE IMAP4rev2
 	utf8 bool // ENABLE UTF8=ACCEPT, or rev2: names and strings are UTF-8
 
+	condstore bool // a CONDSTORE enabling command was given
+	qresync   bool // ENABLE QRESYNC
+
 	sel  *selected // nil: no mailbox is selected
 	push pusher
+
+	expunged bool // the command at hand expunged messages and ends with the new cursor
 
 	closing bool   // LOGOUT, or a hold that died: no further command
 	reason  string // why, for Outcome
@@ -266,7 +271,12 @@ func (s *session) answer(c call, ok string, err error) error {
 		} else if err != nil {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 		}
+		answer = s.guarded(answer)
+		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" && answer.code == "" {
+			answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7
+		}
 	}
+	s.expunged = false
 	if c.tag == "" {
 		c.tag = "*"
 	}

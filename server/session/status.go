@@ -10,6 +10,8 @@ import (
 type statusItems struct {
 	order []string
 	exact bool // SIZE: files may have to be read
+
+	modSeq bool // HIGHESTMODSEQ, which turns CONDSTORE on
 }
 
 // statusOf counts a mailbox without selecting it. RFC 9051 section 6.3.11,
@@ -36,6 +38,9 @@ func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if items.modSeq {
+		s.condstoreOn()
+	}
 	s.writeStatus(n.name, n.asked, items, st)
 	return "", nil
 }
@@ -52,6 +57,8 @@ func (s *session) statusItems() (items statusItems, err error) {
 		case "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "APPENDLIMIT":
 		case "SIZE":
 			items.exact = true
+		case "HIGHESTMODSEQ": // RFC 7162 section 3.1.7
+			items.modSeq = true
 		default:
 			return bad("STATUS has no item %s", shown(word))
 		}
@@ -91,6 +98,8 @@ func (s *session) writeStatus(name, told store.Name, items statusItems, st store
 			n = uint64(st.Deleted)
 		case "SIZE":
 			n = uint64(st.Size)
+		case "HIGHESTMODSEQ":
+			n = uint64(st.HighestModSeq)
 		case "APPENDLIMIT":
 			n = uint64(s.appendLimit())
 		}

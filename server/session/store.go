@@ -10,7 +10,7 @@ import (
 	"roost/store"
 )
 
-// store changes flags. RFC 9051 section 6.4.6.
+// store changes flags. RFC 9051 section 6.4.6, RFC 7162 section 3.1.3.
 func (s *session) store(ctx context.Context, c call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
@@ -22,7 +22,11 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
-	op, silent, err := s.storeItem()
+	var op store.FlagOp
+	if err := s.storeModifiers(&op); err != nil {
+		return "", err
+	}
+	silent, err := s.storeItem(&op)
 	if err != nil {
 		return "", err
 	}
@@ -32,6 +36,11 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 	uids, err := s.sel.resolve(set)
 	if err != nil {
 		return "", err
+	}
+	if op.HasUnchangedSince {
+		if err := s.needsModSeq("UNCHANGEDSINCE"); err != nil {
+			return "", err
+		}
 	}
 	if s.sel.readOnly {
 		return "", store.ErrReadOnly
@@ -45,34 +54,58 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 			return "", err
 		}
 	}
-	rows, _, err := s.sel.box.SetFlags(ctx, uids, op)
+	rows, modified, err := s.sel.box.SetFlags(ctx, uids, op)
 	if err != nil {
 		return "", err
 	}
-	if silent {
-		s.noteSilent(op, before, rows)
-	} else {
-		if len(rows) > 0 {
-			s.writeNewKeywords()
+	s.tellStored(c, op, silent, before, rows, modified)
+	answer := reply{kind: "OK", text: "STORE completed"}
+	if len(modified) > 0 {
+		answer.code, answer.text = s.modifiedCode(c, modified), "Some of the messages were changed by others"
+	}
+	if len(rows) < len(uids) && !c.uid {
+		if answer.code == "" {
+			answer.code = "EXPUNGEISSUED"
 		}
-		for _, row := range rows {
-			if n := s.sel.seq(row.UID); n > 0 {
-				s.writeFlagsFetch(n, row, c.uid)
-				s.sel.answered(row)
+		answer.text = "Some of the messages were expunged"
+		if !silent {
+			answer.kind = "NO" // RFC 2180 section 4.2.3: the rest was done; OK for .SILENT, section 4.2.1
+		}
+	}
+	return "", answer
+}
+
+// tellStored writes what the client must hear of the rows that a STORE was for: all,
+// or with .SILENT those whose flags it cannot work out. A client that knows MODSEQs is
+// told those of the rest, and the flags of what UNCHANGEDSINCE refused.
+func (s *session) tellStored(c call, op store.FlagOp, silent bool, before, rows []store.Row, modified []imap.UID) {
+	if len(rows) > 0 && !silent {
+		s.writeNewKeywords()
+	}
+	modSeq := s.condstore && !s.sel.noModSeq
+	for _, row := range rows {
+		n := s.sel.seq(row.UID)
+		if n == 0 {
+			continue
+		}
+		_, refused := slices.BinarySearch(modified, row.UID)
+		switch {
+		case !silent || refused:
+			s.writeFlagsFetch(n, row, c.uid)
+		case !s.explained(op, before, row):
+			if !modSeq {
+				continue // Advance tells it
 			}
+			s.writeFlagsFetch(n, row, c.uid)
+		case modSeq:
+			s.writeModSeqFetch(n, row)
 		}
+		s.sel.answered(row)
 	}
-	switch {
-	case len(rows) == len(uids) || c.uid:
-		return "", nil
-	case silent:
-		return okCode("EXPUNGEISSUED", "Some of the messages were expunged"), nil // RFC 2180 section 4.2.1
-	}
-	return "", store.ErrGone // RFC 2180 section 4.2.3: the rest was done
 }
 
 // storeItem reads "+FLAGS.SILENT (\Seen)"; the parentheses may be missing.
-func (s *session) storeItem() (op store.FlagOp, silent bool, err error) {
+func (s *session) storeItem(op *store.FlagOp) (silent bool, err error) {
 	switch {
 	case s.lex.Accept('+'):
 		op.Op = imap.StoreFlagsAdd
@@ -81,30 +114,27 @@ func (s *session) storeItem() (op store.FlagOp, silent bool, err error) {
 	default:
 		op.Op = imap.StoreFlagsSet
 	}
-	if c, err := s.lex.Peek(); err == nil && c == '(' {
-		return op, false, bad("STORE has no modifiers here")
-	}
 	word, err := s.lex.Keyword()
 	if err != nil {
-		return op, false, err
+		return false, err
 	}
 	word, silent = strings.CutSuffix(word, ".SILENT")
 	if word != "FLAGS" {
-		return op, false, bad("Expected FLAGS, got %s", shown(word))
+		return false, bad("Expected FLAGS, got %s", shown(word))
 	}
 	if err := s.lex.SP(); err != nil {
-		return op, false, err
+		return false, err
 	}
 	flags := []imap.Flag{}
 	if c, perr := s.lex.Peek(); perr != nil {
-		return op, false, perr
+		return false, perr
 	} else if c == '(' {
 		flags, err = s.lex.FlagList()
 	} else {
 		for {
 			f, ferr := s.lex.Flag()
 			if ferr != nil {
-				return op, false, ferr
+				return false, ferr
 			}
 			flags = append(flags, f)
 			if !s.lex.Accept(' ') || s.lex.AtEnd() {
@@ -113,41 +143,34 @@ func (s *session) storeItem() (op store.FlagOp, silent bool, err error) {
 		}
 	}
 	if err != nil {
-		return op, false, err
+		return false, err
 	}
 	op.Flags, err = keptFlags(flags)
-	return op, silent, err
+	return silent, err
 }
 
-// noteSilent decides which of rows the client can work out for itself, and need not
-// be told: it knew the flags before, and the change explains the flags now. Where
+// explained tells whether the client can work out the flags of row for itself, and
+// need not be told: it knew those before, and the change explains those now. Where
 // another session changed them meanwhile it is told, .SILENT or not.
-func (s *session) noteSilent(op store.FlagOp, before, rows []store.Row) {
+func (s *session) explained(op store.FlagOp, before []store.Row, row store.Row) bool {
 	sys, names, _ := store.SplitFlags(op.Flags)
-	for _, row := range rows {
-		if op.Op == imap.StoreFlagsSet {
-			if row.Flags == sys && sameKeywords(row.Keywords, names) {
-				s.sel.answered(row)
-			}
-			continue
-		}
-		i, ok := slices.BinarySearchFunc(before, row.UID, func(r store.Row, uid imap.UID) int {
-			return int(int64(r.UID) - int64(uid))
-		})
-		if !ok || !s.sel.knows(before[i]) {
-			continue
-		}
-		want, keywords := before[i].Flags|sys, slices.Concat(before[i].Keywords.Names(), names)
-		if op.Op == imap.StoreFlagsDel {
-			want = before[i].Flags &^ sys
-			keywords = slices.DeleteFunc(slices.Clone(before[i].Keywords.Names()), func(k string) bool {
-				return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, k) })
-			})
-		}
-		if row.Flags == want && sameKeywords(row.Keywords, keywords) {
-			s.sel.answered(row)
-		}
+	if op.Op == imap.StoreFlagsSet {
+		return row.Flags == sys && sameKeywords(row.Keywords, names)
 	}
+	i, ok := slices.BinarySearchFunc(before, row.UID, func(r store.Row, uid imap.UID) int {
+		return int(int64(r.UID) - int64(uid))
+	})
+	if !ok || !s.sel.knows(before[i]) {
+		return false
+	}
+	want, keywords := before[i].Flags|sys, slices.Concat(before[i].Keywords.Names(), names)
+	if op.Op == imap.StoreFlagsDel {
+		want = before[i].Flags &^ sys
+		keywords = slices.DeleteFunc(slices.Clone(before[i].Keywords.Names()), func(k string) bool {
+			return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, k) })
+		})
+	}
+	return row.Flags == want && sameKeywords(row.Keywords, keywords)
 }
 
 // sameKeywords compares without case: the mailbox keeps its first spelling.

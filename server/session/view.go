@@ -6,6 +6,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/server/wire"
 	"roost/store"
 )
 
@@ -14,6 +15,7 @@ type selected struct {
 	name     store.Name
 	box      store.Mailbox
 	readOnly bool // EXAMINE, or the mailbox cannot be written
+	noModSeq bool // the mailbox has no MODSEQs (RFC 7162 section 3.1.2.2)
 
 	view     store.View // the client's sequence numbers are its indexes
 	recent   []imap.UID // \Recent for this session, ascending (RFC 3501 section 2.3.2)
@@ -22,6 +24,9 @@ type selected struct {
 	// told holds, by UID, the newest state that an answer of a command already gave;
 	// Advance comes to it later, and it is not repeated then.
 	told map[imap.UID]store.ModSeq
+
+	// shown is the highest MODSEQ that the command at hand has told; 0 none.
+	shown store.ModSeq
 
 	saved []imap.UID // "$": the result of SEARCH RETURN (SAVE), ascending (RFC 5182)
 }
@@ -183,12 +188,17 @@ func (s *session) tellChanges(how tell) error {
 // first, each by the number that its message has then (RFC 9051 section 7.5.1).
 func (s *session) writeDelta(old store.View, d store.Delta) {
 	sel := s.sel
+	if s.qresync && !sel.noModSeq && len(d.Vanished) > 0 {
+		s.enc.Raw("* VANISHED ").Raw(string(wire.AppendSet(nil, d.Vanished))).CRLF() // RFC 7162 section 3.2.10.2
+	}
 	for i, uid := range d.Vanished {
 		at, ok := old.UIDs.Find(uid)
 		if !ok {
 			continue
 		}
-		s.enc.Untagged(uint32(at + 1 - i)).Raw("EXPUNGE\r\n")
+		if !s.qresync || sel.noModSeq {
+			s.enc.Untagged(uint32(at + 1 - i)).Raw("EXPUNGE\r\n")
+		}
 		if k, ok := slices.BinarySearch(sel.recent, uid); ok {
 			sel.recent = slices.Delete(sel.recent, k, k+1)
 		}
@@ -229,14 +239,34 @@ func (s *session) writeNewKeywords() {
 	}
 }
 
-// writeFlagsFetch writes the FETCH that tells the flags of row.
+// writeFlagsFetch writes the FETCH that tells the flags of row. Those who know
+// MODSEQs get UIDs along with them (RFC 7162 section 3.2.4).
 func (s *session) writeFlagsFetch(seq uint32, row store.Row, uid bool) {
+	s.writeFetch(seq, row, uid, true)
+}
+
+// writeModSeqFetch writes a FETCH without FLAGS, for a client that asked for silence.
+func (s *session) writeModSeqFetch(seq uint32, row store.Row) {
+	s.writeFetch(seq, row, true, false)
+}
+
+func (s *session) writeFetch(seq uint32, row store.Row, uid, flags bool) {
+	modSeq := s.condstore && !s.sel.noModSeq
 	s.enc.Untagged(seq).Raw("FETCH (")
-	if uid {
-		s.enc.Raw("UID ").Number(uint64(row.UID)).SP()
+	between := ""
+	if uid || modSeq {
+		s.enc.Raw("UID ").Number(uint64(row.UID))
+		between = " "
 	}
-	s.enc.Raw("FLAGS ")
-	s.writeFlags(row)
+	if flags {
+		s.enc.Raw(between).Raw("FLAGS ")
+		s.writeFlags(row)
+		between = " "
+	}
+	if modSeq {
+		s.enc.Raw(between)
+		s.writeModSeq(row.ModSeq)
+	}
 	s.enc.Raw(")\r\n")
 }
 

@@ -194,6 +194,9 @@ func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.S
 		Messages: uint32(v.UIDs.Len()), UIDValidity: b.validity, UIDNext: v.UIDNext,
 		HighestModSeq: v.ModSeq, ID: b.id,
 	}
+	if b.noModSeq {
+		st.HighestModSeq = 0
+	}
 	for _, m := range b.messages {
 		if m.row.Flags&store.FlagSeen == 0 {
 			st.Unseen++

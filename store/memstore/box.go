@@ -20,6 +20,8 @@ type box struct {
 	validity uint32
 	use      []imap.MailboxAttr
 	dead     bool
+	noModSeq bool
+	forgot   store.ModSeq // Vanished knows nothing of before
 
 	messages map[imap.UID]*message
 	keywords []string  // in the spelling first seen

@@ -47,6 +47,7 @@ func (h *hold) Info() store.Info {
 	defer h.unlock()
 	return store.Info{
 		Name: h.b.name, ID: h.b.id, UIDValidity: h.b.validity, ReadOnly: !h.write,
+		NoModSeq: h.b.noModSeq,
 		Keywords: slices.Clone(h.b.keywords),
 	}
 }
@@ -153,6 +154,27 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 		}
 	}
 	return rows, nil
+}
+
+// Vanished implements store.Mailbox.
+func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
+	err := h.lock()
+	defer h.unlock()
+	if err != nil || since < h.b.forgot {
+		return nil, false, err
+	}
+	var gone []imap.UID
+	for i, to := range h.b.versions {
+		if to.expunged && to.ModSeq > since && to.ModSeq <= v.ModSeq {
+			for _, uid := range h.b.versions[i-1].UIDs.All(0) {
+				if _, kept := to.UIDs.Find(uid); !kept {
+					gone = append(gone, uid)
+				}
+			}
+		}
+	}
+	slices.Sort(gone)
+	return gone, true, nil
 }
 
 // Notes implements store.Mailbox.

@@ -102,6 +102,23 @@ type Seed struct {
 	Time    time.Time // INTERNALDATE; zero: now
 }
 
+// Forget lets a mailbox forget when its messages were expunged: Vanished answers for
+// what comes after only.
+func (s *Store) Forget(username string, n store.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.users[username].boxes[n]
+	b.forgot = b.newest().ModSeq
+}
+
+// NoModSeq makes a mailbox one whose MODSEQs are no history, for those who open it
+// from now on.
+func (s *Store) NoModSeq(username string, n store.Name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[username].boxes[n].noModSeq = true
+}
+
 // Seed adds messages to a mailbox and returns their UIDs; user and mailbox are
 // made where they are missing. It panics where a test made a mistake.
 func (s *Store) Seed(username string, n store.Name, messages ...Seed) []imap.UID {

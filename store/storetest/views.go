@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -121,6 +122,66 @@ var views = []promise{
 					w.Fatalf("sequence number %d was UID %d and became %d", k+1, u, next.UIDs.At(k))
 				}
 			}
+		}
+	}},
+	{"expunges since a MODSEQ are known, or it is said that they are not", func(w *world) {
+		w.add(store.Inbox, plain(30)...)
+		s := w.hold(store.Inbox, true)
+		type step struct {
+			before store.View
+			gone   []imap.UID
+		}
+		var steps []step
+		for i := range 6 {
+			steps = append(steps, step{s.view, []imap.UID{imap.UID(5*i + 2), imap.UID(5*i + 4)}})
+			s.expunge(steps[i].gone...)
+			s.flag(imap.StoreFlagsAdd, imap.FlagSeen, 1)
+			w.add(store.Inbox, plain(1)...)
+			s.advance(true)
+		}
+		reopened := false
+		check := func(s *session, from, to int, v store.View) {
+			w.Helper()
+			var want []imap.UID
+			for _, x := range steps[from:to] {
+				want = append(want, x.gone...)
+			}
+			got, known, err := s.Vanished(steps[from].before.ModSeq, v)
+			w.ok(err)
+			if !known {
+				if !reopened {
+					w.Fatalf("expunges since step %d are forgotten already", from)
+				}
+				return
+			}
+			if reopened { // more may be told than was asked for, and nothing that is there
+				for _, uid := range got {
+					if _, there := v.UIDs.Find(uid); there {
+						w.Fatalf("UID %d is told as expunged", uid)
+					}
+				}
+				got = slices.DeleteFunc(got, func(uid imap.UID) bool { return !slices.Contains(want, uid) })
+			}
+			w.same(fmt.Sprintf("vanished from %d to %d", from, to), got, want)
+		}
+		for from := range steps {
+			check(s, from, len(steps), s.view)
+			for to := from; to < len(steps); to++ {
+				check(s, from, to, steps[to].before)
+			}
+		}
+		got, known, err := s.Vanished(s.view.ModSeq, s.view)
+		w.ok(err)
+		w.same("nothing since now", []any{len(got), known}, []any{0, true})
+		last := s.view
+		w.reopen()
+		reopened = true
+		s = w.hold(store.Inbox, true)
+		if s.view.ModSeq < last.ModSeq {
+			w.Fatalf("MODSEQ went from %d to %d", last.ModSeq, s.view.ModSeq)
+		}
+		for from := range steps {
+			check(s, from, len(steps), s.view)
 		}
 	}},
 	{"everything wakes those who hold the mailbox", func(w *world) {
