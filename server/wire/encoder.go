@@ -29,10 +29,17 @@ type Encoder struct {
 	// enabled IMAP4rev2 or UTF8=ACCEPT.
 	UTF8 bool
 
+	// Tap is where somebody may look at the responses; nil: nowhere.
+	Tap *Tap
+
 	w   io.Writer
 	buf *[]byte
 	err error
 	n   int64
+
+	watch  Watch // of the buffer; nil: nobody
+	told   int   // (*buf)[told:] was not shown to it yet
+	hidden bool  // what is appended is a literal's
 }
 
 // NewEncoder writes to w, in pieces of at most 16 KiB.
@@ -57,6 +64,8 @@ func (e *Encoder) Flush() error {
 }
 
 func (e *Encoder) write(p []byte) {
+	e.show()
+	e.told = 0
 	if e.err != nil || len(p) == 0 {
 		return
 	}
@@ -69,6 +78,7 @@ func (e *Encoder) write(p []byte) {
 func (e *Encoder) room(n int) {
 	if e.buf == nil {
 		e.buf = encoderPool.Get().(*[]byte)
+		e.watch, e.told = e.Tap.now(), 0
 	}
 	if encoderBytes-len(*e.buf) < n {
 		e.write(*e.buf)
@@ -134,7 +144,9 @@ func (e *Encoder) String(s string) *Encoder {
 		quotable = false
 	}
 	if !quotable {
-		return e.Raw("{").Number(uint64(len(s))).Raw("}\r\n").Raw(s)
+		e.Raw("{").Number(uint64(len(s))).Raw("}\r\n").hide(true)
+		e.Raw(s).hide(false)
+		return e
 	}
 	e.Raw(`"`)
 	for {
@@ -219,7 +231,8 @@ func (e *Encoder) Literal8(size int64, from func(w io.Writer) error) error {
 }
 
 func (e *Encoder) literal(size int64, binary bool, from func(w io.Writer) error) error {
-	e.Number(uint64(size)).Raw("}\r\n")
+	e.Number(uint64(size)).Raw("}\r\n").hide(true)
+	defer e.hide(false)
 	w := &literalWriter{e: e, left: size, binary: binary}
 	err := from(w)
 	if w.left > 0 && e.err == nil {

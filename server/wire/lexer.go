@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Hooks are what a Lexer calls back for. Either may be nil.
+// Hooks are what a Lexer calls back for. Each may be nil.
 type Hooks struct {
 	// Fill is called before each read that may block: flush what the client waits for.
 	Fill func() error
@@ -17,6 +17,9 @@ type Hooks struct {
 	// Invite is called before the first byte of a synchronising literal is read: send
 	// "+ " and flush (RFC 9051 section 4.3). Fill follows it.
 	Invite func() error
+
+	// Tap is where somebody may look at the commands; nil: nowhere.
+	Tap *Tap
 }
 
 // Lexer reads commands. One goroutine at a time.
@@ -39,6 +42,9 @@ type Lexer struct {
 	tail  tail  // whether the line so far ends like the announcement of a literal
 	lit   *Literal
 	err   error // of the stream; stays
+
+	watch Watch // of the command being read; nil: nobody
+	told  int   // buf[told:r] was not shown to it yet
 }
 
 var bufferPool = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
@@ -86,6 +92,7 @@ func (l *Lexer) Wait() error {
 		l.r++
 	}
 	l.off, l.used, l.ended, l.lit, l.tail = 0, 0, false, nil, tail{}
+	l.begin()
 	return nil
 }
 
@@ -104,9 +111,10 @@ func (l *Lexer) ReadAhead() (bool, error) {
 		if l.w-l.r >= 4096 {
 			return false, nil
 		}
+		l.show()
 		rest := l.buf[l.r:l.w]
 		l.pooled = bufferPool.Get().(*[]byte)
-		l.buf, l.r, l.w = *l.pooled, 0, copy(*l.pooled, rest)
+		l.buf, l.r, l.w, l.told = *l.pooled, 0, copy(*l.pooled, rest), 0
 	}
 	if l.w == len(l.buf) {
 		return false, nil
@@ -125,11 +133,12 @@ func (l *Lexer) ReadAhead() (bool, error) {
 
 // release gives the pooled buffer back; nothing unread may be in it.
 func (l *Lexer) release() {
+	l.show()
 	if l.pooled != nil {
 		bufferPool.Put(l.pooled)
 		l.pooled = nil
 	}
-	l.buf, l.r, l.w = nil, 0, 0
+	l.buf, l.r, l.w, l.told = nil, 0, 0, 0
 }
 
 // read fills into, which becomes the buffer.
@@ -137,13 +146,14 @@ func (l *Lexer) read(into []byte) error {
 	if l.err != nil {
 		return l.err
 	}
+	l.show()
 	if l.hooks.Fill != nil {
 		if err := l.hooks.Fill(); err != nil {
 			l.err = err
 			return err
 		}
 	}
-	l.buf, l.r, l.w = into, 0, 0
+	l.buf, l.r, l.w, l.told = into, 0, 0, 0
 	for range 100 { // as bufio: a reader that gives nothing for ever is broken
 		n, err := l.src.Read(into)
 		if n > 0 {
@@ -285,7 +295,7 @@ func (l *Lexer) End() error {
 			fallthrough
 		case '\n':
 			l.consume()
-			l.ended = true
+			l.finish()
 			return nil
 		}
 		return l.Unexpected("the end of the command")
@@ -300,7 +310,8 @@ func (l *Lexer) Skip() error {
 	for !l.ended {
 		if l.lit != nil {
 			if l.lit.Sync && !l.lit.invited {
-				l.lit, l.ended = nil, true
+				l.lit = nil
+				l.finish()
 				return nil
 			}
 			if l.lit.left > left {
@@ -331,7 +342,7 @@ func (l *Lexer) Skip() error {
 		l.consume()
 		l.tail.state = 0
 		if tail.state != tailNonSync {
-			l.ended = true
+			l.finish()
 			return nil
 		}
 		l.open(&Literal{Size: tail.size})

@@ -68,6 +68,7 @@ func saturated(digits string) int64 {
 func (l *Lexer) open(lit *Literal) {
 	lit.l, lit.left, l.lit = l, lit.Size, lit
 	l.tail = tail{}
+	l.show()
 	if lit.left == 0 && !lit.Sync {
 		l.lit = nil
 	}
@@ -117,6 +118,7 @@ func (lit *Literal) Read(p []byte) (int, error) {
 		}
 		n, err := l.src.Read(p[:min(int64(len(p)), lit.left)])
 		l.off += int64(n)
+		l.showLiteral(n)
 		lit.sub(n)
 		if err == io.EOF && lit.left > 0 {
 			err = io.ErrUnexpectedEOF
@@ -139,6 +141,7 @@ func (lit *Literal) take(n int) int {
 	n = int(min(int64(n), lit.left))
 	lit.l.r += n
 	lit.l.off += int64(n)
+	lit.l.showLiteral(n)
 	lit.sub(n)
 	return n
 }
