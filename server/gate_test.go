@@ -92,7 +92,7 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 func (g *testGate) dial(string) (net.Conn, error) {
 	client, server := net.Pipe()
 	a := g.arrival
-	a.conn = server
+	a.conn, a.on = server, &presence{id: a.id}
 	var err error
 	if a.seat, err = g.places.connect(a.addr); err != nil {
 		return nil, err

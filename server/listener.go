@@ -23,6 +23,8 @@ const (
 	Plaintext             // in the clear, passwords too; STARTTLS where there is a certificate
 )
 
+func (m Mode) String() string { return [...]string{"imaps", "imap+starttls", "imap+plaintext"}[m] }
+
 // Spec asks for a listening socket.
 type Spec struct {
 	Address string // host:port; no host is every address, IPv4 and IPv6
@@ -158,7 +160,7 @@ func (l Listener) Accept() (net.Conn, error) {
 
 // String names a listener for the log.
 func (l Listener) String() string {
-	return l.Addr().String() + " " + [...]string{"imaps", "imap+starttls", "imap+plaintext"}[l.Mode]
+	return l.Addr().String() + " " + l.Mode.String()
 }
 
 // Port is the port that is listened on.

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"roost/auth"
@@ -32,6 +31,7 @@ type gate struct {
 	product  []string // what ID answers, in pairs
 	auth     *auth.Auth
 	places   *places
+	traces   *tracer // nil: nobody can look
 	log      *slog.Logger
 
 	// identity says where a user's mail is.
@@ -75,6 +75,7 @@ func (l gateLimits) withDefaults() gateLimits {
 type arrival struct {
 	conn   net.Conn
 	seat   *seat
+	on     *presence
 	id     string // of the session in the log
 	addr   netip.Addr
 	secure bool // conn is TLS, its handshake done
@@ -132,7 +133,9 @@ type entry struct {
 // start makes lexer and encoder for the connection, with the bytes already read from it.
 func (d *door) start(input []byte) {
 	d.enc = wire.NewEncoder(d.conn)
+	d.enc.Tap = &d.on.tap
 	d.lex = wire.NewLexer(d.conn, input, wire.Limits{}, wire.Hooks{
+		Tap:  &d.on.tap,
 		Fill: d.enc.Flush,
 		Invite: func() error {
 			d.enc.Raw("+ Go on").CRLF()
@@ -221,6 +224,7 @@ func (d *door) end(ctx context.Context, err error) {
 		d.enc.Line("BYE " + sentence(bye))
 		d.enc.Flush()
 	}
+	d.on.note("connection ended before login: %s", reason)
 	d.log.Info("connection ended before login", "event", "leave", "client", d.client, "reason", reason)
 }
 
@@ -442,9 +446,11 @@ type visit struct {
 // admit makes what a session needs, or says why there is none.
 func (d *door) admit(ctx context.Context, e *entry) *visit {
 	g := d.gate
-	v := &visit{conn: &heardConn{Conn: d.conn}, begun: time.Now()}
-	v.conn.heard.Store(v.begun.UnixNano())
+	v := &visit{conn: &heardConn{d.conn, d.on}, begun: time.Now()}
+	d.on.entered(e.user.Name, e.user.Login, d.client, d.conn)
+	g.traces.claims(d.on, e.user.Name, e.user.Login)
 	refuse := func(code, text string) *visit {
+		d.on.left()
 		d.enc.Raw(e.tag).Raw(" NO [").Raw(code).Raw("] ").Raw(ascii(text)).CRLF()
 		return nil
 	}
@@ -455,7 +461,7 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 	}
 	sctx, cancel := context.WithCancelCause(ctx)
 	release, err := g.places.enter(e.user.Name, d.addr,
-		func() time.Time { return time.Unix(0, v.conn.heard.Load()) },
+		func() time.Time { return time.Unix(0, d.on.heard.Load()) },
 		func() { cancel(session.Goodbye("Closed to make room for a new connection")) })
 	if err != nil {
 		cancel(nil)
@@ -466,6 +472,7 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 	v.ctx = sctx
 	v.leave = func() {
 		d.seat.login(false)
+		d.on.left()
 		release()
 		cancel(nil)
 	}
@@ -483,6 +490,7 @@ func (d *door) over(v *visit, out session.Outcome, err error) bool {
 	if err != nil {
 		d.log.Error("session failed", "event", "session_error", "user", user, "err", err)
 	}
+	d.on.note("session ended: %s", out.Reason)
 	d.log.Info("logout", "event", "logout", "user", user, "reason", out.Reason,
 		"in", out.In, "out", out.Out, "dur", time.Since(v.begun).Round(time.Millisecond))
 	if !out.Unauthenticated || v.ctx.Err() != nil {
@@ -490,20 +498,6 @@ func (d *door) over(v *visit, out session.Outcome, err error) bool {
 	}
 	d.start(out.Input)
 	return true
-}
-
-// heardConn remembers when the client sent something last.
-type heardConn struct {
-	net.Conn
-	heard atomic.Int64 // unix nanoseconds
-}
-
-func (c *heardConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.heard.Store(time.Now().UnixNano())
-	}
-	return n, err
 }
 
 // sentence is the text of an error as a client is shown it.

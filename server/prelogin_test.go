@@ -540,7 +540,7 @@ func FuzzPrelogin(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer seat.leave()
-		g.serve(t.Context(), &arrival{conn: conn, seat: seat, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
+		g.serve(t.Context(), &arrival{conn: conn, seat: seat, on: &presence{}, id: "f", addr: netip.MustParseAddr("192.0.2.7"), secure: true})
 		out := conn.out.String()
 		if !strings.HasPrefix(out, "* OK [") {
 			t.Errorf("greeting: %.100q", out)
@@ -587,7 +587,7 @@ func TestPreloginMemory(t *testing.T) {
 			for range clients {
 				client, server := net.Pipe()
 				a := g.arrival
-				a.conn = server
+				a.conn, a.on = server, &presence{}
 				g.wg.Go(func() { g.serve(g.ctx, &a) })
 				say(t, client, "", "* OK")
 				defer client.Close()

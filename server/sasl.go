@@ -179,6 +179,7 @@ func (d *door) refused(method string, err error) (answer, error) {
 	if !errors.As(err, &r) {
 		return answer{}, err // of the context: the connection ends
 	}
+	d.gate.traces.claims(d.on, r.User)
 	if errors.Is(r, auth.ErrMalformed) {
 		return bad("%s", r.Error()), nil
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"roost/auth"
+	"roost/server/session"
 	"roost/store"
 )
 
@@ -68,6 +68,7 @@ type Server struct {
 	now    atomic.Pointer[generation]
 	places *places
 	on     registry
+	traces tracer
 }
 
 // generation is what a connection lives under: the options that were in force when
@@ -97,6 +98,7 @@ func (s *Server) Reconfigure(opt Options) {
 		product:  opt.Product,
 		auth:     opt.Auth,
 		places:   s.places,
+		traces:   &s.traces,
 		log:      opt.Log,
 		identity: opt.Identity,
 		run:      opt.Runner.Run,
@@ -181,14 +183,22 @@ func (s *Server) accept(ctx context.Context, l Listener, talking *sync.WaitGroup
 func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
 	defer nc.Close()
 	now := s.now.Load()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	a := arrive(nc, mode, now)
+	a.on.leave = func(why session.Goodbye) { cancel(why) }
+	s.on.add(a.on)
+	defer s.on.remove(a.on)
+	a.id = a.on.id
+	if s.traces.running.Load() > 0 {
+		a.on.hold()
+		a.on.note("connection from %s, %v", a.addr, mode)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			a.panicked(now.opt.Log, p)
 		}
 	}()
-	s.on.add(nc)
-	defer s.on.remove(nc)
 	if !s.seated(a, mode, now) {
 		return
 	}
@@ -201,10 +211,11 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
 
 // arrive describes a connection that was just accepted.
 func arrive(nc net.Conn, mode Mode, now *generation) *arrival {
-	a := &arrival{conn: nc, id: fmt.Sprintf("%08x", rand.Uint32()), plaintext: mode == Plaintext, tls: now.opt.TLS}
+	a := &arrival{conn: nc, plaintext: mode == Plaintext, tls: now.opt.TLS}
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		a.addr = ap.Addr().Unmap()
 	}
+	a.on = &presence{conn: nc, addr: a.addr.String(), connected: time.Now()}
 	return a
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"roost/auth"
 	"roost/server/session"
+	"roost/server/wire"
 	"roost/store"
 	"roost/store/memstore"
 )
@@ -44,7 +45,7 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// testServer is a server on sockets of this machine, with a user ann.
+// testServer is a server on sockets of this machine, with users ann and ben.
 type testServer struct {
 	*Server
 	opt       Options
@@ -57,7 +58,7 @@ type testServer struct {
 func startServer(t *testing.T, change func(*Options), specs ...Spec) *testServer {
 	t.Helper()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "passwd"), []byte("ann:{PLAIN}secret\n"))
+	write(t, filepath.Join(dir, "passwd"), []byte("ann:{PLAIN}secret\nben:{PLAIN}s3cretword\n"))
 	writePair(t, dir+"/cert.pem", dir+"/key.pem", "localhost")
 	s := &testServer{done: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(&s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -76,7 +77,11 @@ func startServer(t *testing.T, change func(*Options), specs ...Spec) *testServer
 		Auth:     a,
 		TLS:      certs.Config(),
 		Log:      log,
-		Runner:   &Local{Store: memstore.New(time.Now), Options: session.Options{Log: log}},
+		Runner: &Local{Store: memstore.New(time.Now), Options: session.Options{
+			Log:    log,
+			Notice: func(id string, doing session.Activity) { s.Notice(id, doing) },
+			Tap:    func(id string) *wire.Tap { return s.Tap(id) },
+		}},
 		Identity: func(u auth.User) (store.Identity, error) {
 			return store.Identity{User: u.Name, Login: u.Login, Roots: []store.Root{{}}}, nil
 		},

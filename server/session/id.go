@@ -14,7 +14,9 @@ func (s *session) id(_ context.Context, _ call) (string, error) {
 		return "", err
 	}
 	if len(client) > 0 {
-		s.log.Info("client", "event", "client", "client", strings.Join(client, " "))
+		all := strings.Join(client, " ")
+		s.log.Info("client", "event", "client", "client", all)
+		s.client = all[:min(len(all), idShown)] // kept as long as the session
 	}
 	WriteID(s.enc, s.opt.Product)
 	return "", nil
@@ -25,6 +27,7 @@ const (
 	idPairs = 30
 	idKey   = 30
 	idValue = 1024
+	idShown = 200 // bytes of it in Activity
 )
 
 // ReadID reads the arguments of ID, which is valid before login too, to the end of

@@ -16,11 +16,12 @@ func (s *session) idle(_ context.Context, _ call) (string, error) {
 	if err := s.tellChanges(tellAll); err != nil {
 		return "", err
 	}
+	s.readWithin(0) // an idling client may be silent as long as it is there
+	s.idling = true
+	s.notice() // before the client knows
 	if err := s.enc.Flush(); err != nil {
 		return "", err
 	}
-	s.readWithin(0) // an idling client may be silent as long as it is there
-	s.idling = true
 	s.startPush()
 	err := s.lex.Wait()
 	s.push.stop()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"roost/message"
+	"roost/server/wire"
 	"roost/store"
 )
 
@@ -56,6 +57,12 @@ type Options struct {
 
 	// Product is what ID answers (RFC 2971), in pairs: "name", "Roost", "version", ...
 	Product []string
+
+	// Notice is told what the session of an ID is doing, each time that this changes; it
+	// must not block. Tap gives the place where somebody may look at its protocol. Each
+	// may be nil.
+	Notice func(id string, doing Activity)
+	Tap    func(id string) *wire.Tap
 }
 
 // Limits bound what one client can ask for.

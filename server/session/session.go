@@ -42,6 +42,13 @@ type session struct {
 	closing bool   // LOGOUT, or a hold that died: no further command
 	reason  string // why, for Outcome
 
+	client  string // what ID told
+	noticed struct {
+		sel    *selected
+		idle   bool
+		client string
+	}
+
 	idling bool // no deadline, and the pusher writes: Fill must not flush
 	in     atomic.Int64
 	dead   deadline
@@ -58,10 +65,13 @@ func newSession(stream Stream, in *Login, opt *Options) *session {
 	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
 	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
 	s.enc = wire.NewEncoder(output{s})
+	if opt.Tap != nil {
+		s.enc.Tap = opt.Tap(in.ID)
+	}
 	s.lex = wire.NewLexer(input{s}, in.Input, wire.Limits{
 		Command: opt.Limits.CommandBytes,
 		Swallow: opt.Limits.AppendBytes + opt.Limits.CommandBytes,
-	}, wire.Hooks{Fill: s.fill, Invite: s.invite})
+	}, wire.Hooks{Fill: s.fill, Invite: s.invite, Tap: s.enc.Tap})
 	return s
 }
 
@@ -246,6 +256,7 @@ func (s *session) command(ctx context.Context) error {
 // answer ends a command: what may be told now, then its tagged answer. An error ends
 // the session.
 func (s *session) answer(c call, ok string, err error) error {
+	s.notice()
 	if serr := s.lex.Skip(); serr != nil {
 		return serr
 	}

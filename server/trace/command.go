@@ -133,7 +133,7 @@ func (m *Mask) decide(text string) string {
 	case word == "AUTHENTICATE":
 		c.hide = true
 		m.tags.add(tag, true, false)
-		m.sasl = tag
+		m.sasl, m.asks = tag, tag
 		mech, _, initial := strings.Cut(args, " ")
 		switch {
 		case !mechanisms[strings.ToUpper(mech)]:

@@ -16,6 +16,7 @@ type play struct {
 	data []byte
 	tap  wire.Tap
 	out  strings.Builder
+	mask *Mask
 	enc  *wire.Encoder
 	talk bytes.Buffer // what the client has said and the Lexer has not read
 	lex  *wire.Lexer
@@ -29,7 +30,8 @@ func newPlay(data []byte) *play {
 	p.enc = wire.NewEncoder(io.Discard)
 	p.enc.Tap = &p.tap
 	p.lex = wire.NewLexer(p, nil, wire.Limits{}, wire.Hooks{Tap: &p.tap})
-	p.tap.Set(NewMask(func(from From, text string) { p.out.WriteString(string(from) + ": " + text + "\n") }))
+	p.mask = NewMask(func(from From, text string) { p.out.WriteString(string(from) + ": " + text + "\n") })
+	p.tap.Set(p.mask)
 	return p
 }
 
@@ -95,6 +97,7 @@ func itoa(n int) string {
 func (p *play) say() {
 	tag := p.tag()
 	ask := func(name, text string) {
+		p.mask.Decided() // what stands before was read, or is read as commands
 		p.said = append(p.said, tag+" "+name)
 		p.talk.WriteString(tag + " " + text)
 	}

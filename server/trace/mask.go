@@ -32,7 +32,8 @@ type Mask struct {
 	cmd  command
 	resp response
 	tags tags
-	sasl string // tag of the AUTHENTICATE that is not answered; "" for none
+	sasl string // tag of the AUTHENTICATE whose responses the client sends; "" for none
+	asks string // tag of the AUTHENTICATE whose answer was not written; "" for none
 	idle string // tag of the IDLE that no line has ended; "" for none
 }
 
@@ -40,6 +41,14 @@ type Mask struct {
 // long at most. emit must not block, and is not called from two goroutines at once.
 func NewMask(emit func(from From, text string)) *Mask {
 	return &Mask{emit: emit, tags: tags{}}
+}
+
+// Decided says that an AUTHENTICATE is over though its answer was not written yet: what
+// the client says next is a command again.
+func (m *Mask) Decided() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sasl = ""
 }
 
 // line is one line as it comes, of which the first lineBytes are kept.

@@ -92,7 +92,7 @@ func (m *Mask) recognise(text string) (shown string, status bool) {
 	word, _, _ := strings.Cut(after, " ")
 	switch {
 	case first == "+":
-		if m.sasl != "" {
+		if m.asks != "" {
 			return "+ " + hidden, true
 		}
 		return text, true
@@ -108,8 +108,13 @@ func (m *Mask) recognise(text string) (shown string, status bool) {
 		return text, false
 	case word == "OK" || word == "NO" || word == "BAD":
 		a := m.tags.answer(first)
-		if m.sasl == first && a.n <= 1 {
-			m.sasl = ""
+		if a.n <= 1 {
+			if m.sasl == first {
+				m.sasl = ""
+			}
+			if m.asks == first {
+				m.asks = ""
+			}
 		}
 		switch {
 		case !a.shown:

@@ -78,7 +78,7 @@ func (e *Encoder) write(p []byte) {
 func (e *Encoder) room(n int) {
 	if e.buf == nil {
 		e.buf = encoderPool.Get().(*[]byte)
-		e.watch, e.told = e.Tap.now(), 0
+		e.watch = e.Tap.now()
 	}
 	if encoderBytes-len(*e.buf) < n {
 		e.write(*e.buf)

@@ -1,0 +1,108 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+
+	"roost/server/control"
+	"roost/server/session"
+	"roost/server/trace"
+	"roost/server/wire"
+)
+
+// Control gives the answers for a control socket (package control). about is what the
+// program knows of itself; the server adds who is on. It is called from several
+// goroutines.
+func (s *Server) Control(about func() control.Status) control.Handler {
+	return func(ctx context.Context, q control.Request, send func(control.Reply) error) (done string, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				s.now.Load().opt.Log.Error("control panicked", "event", "panic", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = errors.New("internal error; the server's log has it")
+			}
+		}()
+		switch q.Do {
+		case "status":
+			return s.status(about(), send)
+		case "who":
+			return s.who(send)
+		case "kick":
+			return s.kick(q, send)
+		case "trace":
+			return s.trace(ctx, q, send)
+		}
+		return "", fmt.Errorf("the server does not know %.40q: it is of another version; restart it", q.Do)
+	}
+}
+
+func (s *Server) status(st control.Status, send func(control.Reply) error) (string, error) {
+	for _, p := range s.on.list() {
+		st.Connections++
+		if p.describe().User != "" {
+			st.Sessions++
+		}
+	}
+	return "", send(control.Reply{Status: &st})
+}
+
+// who lists connections by user and time.
+func (s *Server) who(send func(control.Reply) error) (string, error) {
+	var list []control.Session
+	for _, p := range s.on.list() {
+		list = append(list, p.describe())
+	}
+	slices.SortFunc(list, func(a, b control.Session) int {
+		return cmp.Or(cmp.Compare(a.User, b.User), a.Connected.Compare(b.Connected), cmp.Compare(a.ID, b.ID))
+	})
+	for _, one := range list {
+		if err := send(control.Reply{Session: &one}); err != nil {
+			return "", err
+		}
+	}
+	return plural(len(list), "connection"), nil
+}
+
+// kick ends connections: all of a user, or one.
+func (s *Server) kick(q control.Request, send func(control.Reply) error) (string, error) {
+	if (q.User == "") == (q.Session == "") {
+		return "", errors.New("whom? a user, or one session")
+	}
+	n := 0
+	for _, p := range s.on.list() {
+		if q.User != "" && !p.isUser(q.User) || q.Session != "" && p.id != q.Session {
+			continue
+		}
+		n++
+		about := p.describe()
+		s.now.Load().opt.Log.Info("connection ended by an admin", "event", "kick", "sess", p.id, "user", about.User, "addr", p.addr, "by", q.By)
+		p.note("ended by an admin")
+		p.leave(session.Goodbye("Closed by the administrator"))
+		if err := send(control.Reply{Session: &about}); err != nil {
+			return "", err
+		}
+	}
+	if n == 0 {
+		return "", fmt.Errorf("%s is not on", trace.Printable(cmp.Or(q.User, q.Session)))
+	}
+	return plural(n, "connection"), nil
+}
+
+// Notice takes down what a session is doing; session.Options.Notice.
+func (s *Server) Notice(id string, doing session.Activity) {
+	if p := s.on.find(id); p != nil {
+		p.does(doing)
+	}
+}
+
+// Tap gives the place where the protocol of a session can be looked at;
+// session.Options.Tap.
+func (s *Server) Tap(id string) *wire.Tap {
+	if p := s.on.find(id); p != nil {
+		return &p.tap
+	}
+	return nil
+}
