@@ -41,6 +41,7 @@ func (c *Config) Check(now time.Time) error {
 	k.mail()
 	k.folders()
 	k.limits()
+	k.control()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
 	}
@@ -354,6 +355,20 @@ func (k *checker) limits() {
 	}
 	if ka := k.c.IMAP.IdleKeepalive; ka != Off && ka < time.Second {
 		k.wrong("imap.idle_keepalive", "imap.idle_keepalive is %v: phones would never sleep; \"2m\" is the default", ka)
+	}
+}
+
+// socketPath is how long the path of a unix socket can be, in bytes.
+const socketPath = 107
+
+func (k *checker) control() {
+	switch path := k.c.Control.Path(); {
+	case k.c.Control.Socket == "":
+		k.wrong("control.socket", `control.socket is empty: write "off" for none, or leave it out for %s`, quote(Default().Control.Socket))
+	case path != "" && !filepath.IsAbs(path):
+		k.wrong("control.socket", "%s: write the whole path, from / on", quote(path))
+	case len(path) > socketPath:
+		k.wrong("control.socket", "the path of a socket has at most %d bytes, this one has %d: name a shorter one", socketPath, len(path))
 	}
 }
 

@@ -92,6 +92,10 @@ func TestCheck(t *testing.T) {
 			"f:5:8: mail.prefix ends in another separator than mail.separator, which is \"/\": set mail.separator = \".\"\n" +
 				"f:6:12: mail.old_prefix has to end in the separator: write \"mail/\""},
 		{right + "[mail]\nseparator='.'\nold_prefix='INBOX.'", ""},
+		{right + "control.socket='off'", ""},
+		{right + "control.socket=''", "f:4:16: control.socket is empty: write \"off\" for none, or leave it out for \"/run/roost/control\""},
+		{right + "control.socket='run/control'", "f:4:16: \"run/control\": write the whole path, from / on"},
+		{right + "control.socket='/" + strings.Repeat("x", 107) + "'", "f:4:16: the path of a socket has at most 107 bytes, this one has 108: name a shorter one"},
 		{right + "[[mail.folder]]\nuse='\\Sent'\n[[mail.folder]]\nname='a//b'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='x'\n[[mail.folder]]\nname='inbox'",
 			"f:4:3: this [[mail.folder]] has no name\n" +
 				"f:7:6: \"a//b\" has an empty level; levels are parted by \"/\"\n" +

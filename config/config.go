@@ -16,6 +16,7 @@ type Config struct {
 	Limits   Limits
 	IMAP     IMAP
 	Log      Log
+	Control  Control
 
 	src *source // where it was read from; nil for Default
 }
@@ -114,6 +115,19 @@ type IMAP struct {
 type Log struct {
 	Level  string // "debug", "info", "warn", "error"
 	Format string // "text", "json"
+}
+
+// Control says where an admin asks the running server.
+type Control struct {
+	Socket string // absolute; "off" for none: Path tells
+}
+
+// Path is the control socket's path; "" for none.
+func (c Control) Path() string {
+	if c.Socket == "off" {
+		return ""
+	}
+	return c.Socket
 }
 
 // Size is a number of bytes.

@@ -43,6 +43,7 @@ var sections = []struct {
 	{"limits", false, "What clients may cost. 0 is the default."},
 	{"imap", false, "How Roost speaks to clients."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
+	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
 }
 
 var (
@@ -124,6 +125,8 @@ var keys = []key{
 
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
+
+	{name: "control.socket", value: "/run/roost/control", off: true, about: "Unix socket for root and the user whom Roost runs as, nobody else. Its directory is made where only that is missing."},
 }
 
 // lookup gives the row of a key; indexes of arrays are passed over.

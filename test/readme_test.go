@@ -23,7 +23,7 @@ import (
 const inside = "ROOST_TEST_INSIDE"
 
 // The README's set-up, as pasted, on a machine of its own: mounts, network and
-// processes are private, /etc, /var, /usr/local and this tree are written to memory.
+// processes are private, /etc, /var, /run, /usr/local and this tree are written to memory.
 // In the end Postfix delivers a message, an idling client hears of it over IMAPS, and
 // a renewed certificate and a changed password are taken without a restart.
 func TestReadmeSetUp(t *testing.T) {
@@ -171,7 +171,7 @@ func ownMachine(t *testing.T, top string) {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		t.Skipf("no /proc: %v", err)
 	}
-	for i, dir := range []string{"/etc", "/var", "/usr/local", top} {
+	for i, dir := range []string{"/etc", "/var", "/run", "/usr/local", top} {
 		up, work := filepath.Join(upper, fmt.Sprint("up", i)), filepath.Join(upper, fmt.Sprint("work", i))
 		for _, d := range []string{up, work} {
 			if err := os.Mkdir(d, 0o755); err != nil {

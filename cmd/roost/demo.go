@@ -20,6 +20,7 @@ import (
 	"roost/auth"
 	"roost/cmd/roost/sample"
 	"roost/config"
+	"roost/server/control"
 )
 
 var demoVerb = verb{
@@ -147,6 +148,10 @@ func (d *demo) lay() (err error) {
 	if d.starttls, err = freeAddress("10143"); err != nil {
 		return err
 	}
+	socket := d.path("control")
+	if len(socket) > control.MaxPath {
+		socket = "off"
+	}
 	conf := fmt.Sprintf(`# The configuration of roost demo.
 hostname = "localhost"
 
@@ -164,10 +169,13 @@ starttls = true
 [auth]
 passwd_file = %q
 
+[control]
+socket = %q
+
 [mail]
 location = %q
 create = true
-`, d.path("cert.pem"), d.path("key.pem"), d.imaps, d.starttls, d.path("passwd"), d.maildir())
+`, d.path("cert.pem"), d.path("key.pem"), d.imaps, d.starttls, d.path("passwd"), socket, d.maildir())
 	for _, f := range []struct {
 		name string
 		b    []byte

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"roost/config"
 	"roost/message"
 	"roost/server"
+	"roost/server/control"
 	"roost/server/session"
 	"roost/store"
 )
@@ -45,11 +47,12 @@ var serveVerb = verb{
 // serve runs a server from a configuration file until ctx ends. ready, when not
 // nil, is called once clients can connect.
 func serve(ctx context.Context, env *environment, path string, ready func()) (err error) {
+	read := time.Now() // before it is read: a change meanwhile must not look old
 	c, err := loadConfig(path)
 	if err != nil {
 		return err
 	}
-	sv := &service{path: path, config: c}
+	sv := &service{path: path, config: c, read: read}
 	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
 	defer func() { err = errors.Join(err, sv.close()) }()
 
@@ -65,6 +68,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err != nil {
 		return err
 	}
+	sv.prepareControl()
 	if err := sv.dropRights(); err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 		return err
 	}
 	sv.server = server.New(opt)
+	sv.openControl(listeners)
 	for _, l := range listeners {
 		sv.log.Info("listening", "event", "listen", "on", l.String())
 	}
@@ -114,6 +119,10 @@ type service struct {
 	certs  *server.Certificates // nil: every listener is in the clear
 	store  store.Store
 	server *server.Server
+
+	read         time.Time // when config was
+	about        atomic.Pointer[control.Status]
+	closeControl func() // nil: there is none
 }
 
 // logger writes what the configuration says. The journal has times of its own.
@@ -180,6 +189,8 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Idle:      c.Limits.Silence,
 			Keepalive: c.IMAP.IdleKeepalive,
 			Product:   product,
+			Notice:    sv.notice,
+			Tap:       sv.tap,
 		}},
 		Limits: server.Limits{
 			LoginTime:      c.Limits.LoginTime,
@@ -253,6 +264,7 @@ func identities(c *config.Config) (func(auth.User) (store.Identity, error), erro
 func (sv *service) reload() {
 	sv.notify(daemon.SdNotifyReloading + "\nMONOTONIC_USEC=" + daemon.SdNotifyMonotonicUsec())
 	defer sv.notify(daemon.SdNotifyReady)
+	read := time.Now()
 	fresh, err := config.Load(sv.path)
 	if err == nil {
 		err = fresh.Check(time.Now())
@@ -282,7 +294,8 @@ func (sv *service) reload() {
 	}
 	sv.server.Reconfigure(opt)
 	sv.level.Set(levels[c.Log.Level])
-	sv.config = c
+	sv.config, sv.read = c, read
+	sv.reread(restart)
 	sv.log.Info("configuration read again", "event", "reload", "changed", live)
 	if len(restart) > 0 {
 		sv.log.Warn("these changes wait for a restart", "event", "reload_restart", "keys", restart)
@@ -291,6 +304,9 @@ func (sv *service) reload() {
 
 // close flushes the store and ends the watches.
 func (sv *service) close() (err error) {
+	if sv.closeControl != nil {
+		sv.closeControl()
+	}
 	if sv.store != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

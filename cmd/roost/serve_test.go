@@ -108,6 +108,9 @@ func startServing(t *testing.T, extra string, env ...string) *serving {
 
 // config is a configuration with the named certificate.
 func (s *serving) config(cert, extra string) string {
+	if !strings.Contains(extra, "[control]") {
+		extra += fmt.Sprintf("[control]\nsocket = %q\n", filepath.Join(s.dir, "run", "control"))
+	}
 	return fmt.Sprintf(`hostname = "mail.example.org"
 [tls]
 cert = "%[1]s/%[2]s.pem"

@@ -34,6 +34,9 @@ plaintext = true
 [auth]
 passwd_file = "{dir}/passwd"
 
+[control]
+socket = "{dir}/control"
+
 [mail]
 location = "{location}"
 create = true
