@@ -23,7 +23,10 @@ type watchedStore struct {
 	open    func(uid imap.UID) error
 	reading func(uid imap.UID) error // after half of a range
 	setting error
-	set     atomic.Int32 // calls that change flags
+	size    int64 // by how much messages are wrong about theirs
+
+	keywordsEnd bool
+	set         atomic.Int32 // calls that change flags
 }
 
 func (w *watchedStore) Account(ctx context.Context, who store.Identity) (store.Account, error) {
@@ -57,6 +60,12 @@ func (b *watchedBox) Message(ctx context.Context, uid imap.UID) (store.Message, 
 	return &watchedMessage{m, b.w, uid}, err
 }
 
+func (b *watchedBox) Info() store.Info {
+	info := b.Mailbox.Info()
+	info.KeywordsEnd = b.w.keywordsEnd
+	return info
+}
+
 func (b *watchedBox) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) ([]store.Row, []imap.UID, error) {
 	b.w.set.Add(1)
 	if b.w.setting != nil {
@@ -69,6 +78,11 @@ type watchedMessage struct {
 	store.Message
 	w   *watchedStore
 	uid imap.UID
+}
+
+func (m *watchedMessage) Size() (int64, error) {
+	n, err := m.Message.Size()
+	return n + m.w.size, err
 }
 
 func (m *watchedMessage) ReadAt(p []byte, off int64) (int, error) {
