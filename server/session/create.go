@@ -2,17 +2,15 @@ package session
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
-
-	"roost/store"
 )
 
-// uses are the special uses that CREATE takes. RFC 6154 section 2.
+// uses are the special uses that CREATE takes (RFC 6154 section 2, RFC 8457 section 3):
+// not \All and \Flagged, which are views of other mailboxes.
 var uses = []imap.MailboxAttr{
-	imap.MailboxAttrAll, imap.MailboxAttrArchive, imap.MailboxAttrDrafts, imap.MailboxAttrFlagged,
+	imap.MailboxAttrArchive, imap.MailboxAttrDrafts, imap.MailboxAttrImportant,
 	imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash,
 }
 
@@ -49,14 +47,11 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := checkNew(n.name); err != nil {
 		return "", err
 	}
-	err = s.acct.Create(ctx, n.name, use)
-	if len(use) > 0 && errors.Is(err, store.ErrUnsupported) {
-		return "", no("USEATTR", "Mailbox cannot have this special use")
+	if err := s.acct.Create(ctx, n.name, use); err != nil {
+		return "", err
 	}
-	if err == nil {
-		s.writeOldName(n)
-	}
-	return "", err
+	s.writeOldName(n)
+	return "", nil
 }
 
 // createOptions reads "(USE (\Sent ...))".

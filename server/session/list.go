@@ -373,7 +373,7 @@ func (s *session) attributes(ctx context.Context, n store.Name) []imap.MailboxAt
 }
 
 func isUse(a imap.MailboxAttr) bool {
-	return slices.Contains(uses, a) || a == imap.MailboxAttrImportant
+	return slices.Contains(uses, a) || a == imap.MailboxAttrAll || a == imap.MailboxAttrFlagged
 }
 
 func canSelect(attrs []imap.MailboxAttr) bool {

@@ -36,6 +36,9 @@ var mailboxes = []promise{
 	{"special use is kept", func(w *world) {
 		w.ok(w.a.Create(w.ctx, "Out", []imap.MailboxAttr{imap.MailboxAttrSent}))
 		w.same("list", w.list("Out"), `Out(\HasNoChildren \Sent)`)
+		w.ok(w.a.Create(w.ctx, "All", []imap.MailboxAttr{imap.MailboxAttrArchive, imap.MailboxAttrDrafts,
+			imap.MailboxAttrImportant, imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash}))
+		w.same("list", w.list("All"), `All(\Archive \Drafts \HasNoChildren \Important \Junk \Sent \Trash)`)
 	}},
 	{"Delete keeps children and subscription", func(w *world) {
 		w.create(w.name("a", "b"))
