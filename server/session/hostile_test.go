@@ -22,7 +22,7 @@ type stranger struct {
 
 func (b *bench) stranger(t testing.TB) *stranger {
 	t.Helper()
-	conn, err := b.dial("")
+	conn, err := b.Dial("")
 	if err != nil {
 		t.Fatal(err)
 	}

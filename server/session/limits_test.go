@@ -59,7 +59,7 @@ func TestAppendLimit(t *testing.T) {
 		{5000, 0, 5000}, {5000, 100, 100}, {100, 5000, 100}, {1 << 40, 0, 1<<32 - 1}, {0, 0, 64 << 20},
 	} {
 		b := newBench(t, Options{Limits: Limits{AppendBytes: c.server}})
-		b.identity(func(who *store.Identity) { who.Quota.MessageBytes = c.user })
+		b.Identity(func(who *store.Identity) { who.Quota.MessageBytes = c.user })
 		s := b.stranger(t)
 		s.say("a CAPABILITY\r\nb STATUS INBOX (APPENDLIMIT)\r\n")
 		got := strings.Join(append(s.until("a"), s.until("b")...), "\n")
