@@ -26,6 +26,7 @@ type watchedStore struct {
 	size    int64 // by how much messages are wrong about theirs
 
 	keywordsEnd bool
+	status      error
 	set         atomic.Int32 // calls that change flags
 }
 
@@ -42,6 +43,13 @@ type watchedAccount struct {
 func (a *watchedAccount) Hold(ctx context.Context, n store.Name, write bool, wake func()) (store.Mailbox, error) {
 	m, err := a.Account.Hold(ctx, n, write, wake)
 	return &watchedBox{m, a.w}, err
+}
+
+func (a *watchedAccount) Status(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
+	if a.w.status != nil && n != store.Inbox {
+		return store.Status{}, a.w.status
+	}
+	return a.Account.Status(ctx, n, exact)
 }
 
 type watchedBox struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -192,5 +193,39 @@ func TestToldIsForgotten(t *testing.T) {
 	}
 	if s.enc.Flush(); out.out.Len() > 0 {
 		t.Errorf("told again: %q", out.out.String())
+	}
+}
+
+// STATUS that cannot be had of one mailbox of a LIST hides no other; where the mailbox
+// cannot be selected its line says so. RFC 9051 section 6.3.9.2
+func TestStatusThatFailsInAList(t *testing.T) {
+	w, p := watchedMailbox(t, small)
+	p.ok("CREATE Work")
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, `* LIST (\HasNoChildren) "/" INBOX|* STATUS INBOX (MESSAGES 1)|* LIST (\HasNoChildren) "/" Work|* STATUS Work (MESSAGES 0)`},
+		{store.ErrNoPermission, `* LIST (\HasNoChildren) "/" INBOX|* STATUS INBOX (MESSAGES 1)|* LIST (\HasNoChildren \Noselect) "/" Work`},
+		{store.ErrNotFound, `* LIST (\HasNoChildren) "/" INBOX|* STATUS INBOX (MESSAGES 1)|* LIST (\HasNoChildren \Noselect) "/" Work`},
+		{store.ErrNoSelect, `* LIST (\HasNoChildren) "/" INBOX|* STATUS INBOX (MESSAGES 1)|* LIST (\HasNoChildren \Noselect) "/" Work`},
+		{store.ErrUnavailable, `* LIST (\HasNoChildren) "/" INBOX|* STATUS INBOX (MESSAGES 1)|* LIST (\HasNoChildren) "/" Work`},
+	} {
+		w.status = c.err
+		if got := strings.Join(p.ok(`LIST "" * RETURN (STATUS (MESSAGES))`), "|"); got != c.want {
+			t.Errorf("%v:\n%s, want\n%s", c.err, got, c.want)
+		}
+	}
+}
+
+// Who the client says it is stands in the log, once, and nothing where it says nothing.
+func TestIDIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	b := newBench(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s := b.stranger(t)
+	s.say("a ID (\"name\" \"Mail\" \"version\" NIL)\r\nb ID NIL\r\nc LOGOUT\r\n")
+	s.until("c")
+	if got := log.String(); strings.Count(got, "event=client") != 1 || !strings.Contains(got, `user=ann event=client client="name Mail version "`) {
+		t.Errorf("log:\n%s", got)
 	}
 }
