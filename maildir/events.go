@@ -64,6 +64,11 @@ func (m *mailbox) subscribe() error {
 		if i == subBox {
 			only = watchedFiles // not the dotlocks that come and go with each delivery
 		}
+		if isAbsent(dir) {
+			w.subs[i] = watch.NewSub(m.wake, nil, true, func(*watch.Sub) {})
+			polled = true // nothing will tell when it comes
+			continue
+		}
 		sub, err := m.st.watch.Add(dir, m.user, m.wake, only...)
 		if err != nil {
 			return err
@@ -417,7 +422,19 @@ func (m *mailbox) rewatch() {
 		return
 	}
 	m.watch.astray = time.Time{}
-	// cur or new may have been replaced within the mailbox: then its files are others.
+	if m.replacedWithin() {
+		return
+	}
+	if err := m.subscribe(); err != nil {
+		m.warn("watches could not be set; the mailbox is looked at instead", err)
+		m.watch.polled.Store(true)
+		m.doubt = true
+	}
+}
+
+// replacedWithin gives the mailbox up when cur or new is not the directory any more that
+// was opened: then its files are others.
+func (m *mailbox) replacedWithin() bool {
 	for _, inNew := range []bool{true, false} {
 		name, dir := "cur", m.dirs.cur
 		if inNew {
@@ -425,17 +442,14 @@ func (m *mailbox) rewatch() {
 		}
 		there, err := m.dirs.box.Stat(name)
 		have, herr := dir.Self()
-		if err != nil || herr != nil || !there.SameFile(have) {
-			m.log.Info("a directory of the mailbox was replaced by another program", "event", "replaced", "path", dir.Path())
-			m.abandon()
-			return
+		if isAbsent(dir) && isNotExist(err) || err == nil && herr == nil && there.SameFile(have) {
+			continue
 		}
+		m.log.Info("a directory of the mailbox was replaced by another program", "event", "replaced", "path", dir.Path())
+		m.abandon()
+		return true
 	}
-	if err := m.subscribe(); err != nil {
-		m.warn("watches could not be set; the mailbox is looked at instead", err)
-		m.watch.polled.Store(true)
-		m.doubt = true
-	}
+	return false
 }
 
 // tidyNew moves messages from new/ to cur/, for somebody who holds the mailbox for

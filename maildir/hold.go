@@ -29,11 +29,8 @@ type hold struct {
 	closed bool   // guarded by m.mu
 }
 
-// hold attaches a session.
+// hold attaches a session, after a refresh.
 func (m *mailbox) hold(name store.Name, write bool, wake func(), a *account) (*hold, error) {
-	if err := m.refresh(); err != nil {
-		return nil, err
-	}
 	h := &hold{m: m, name: name, write: write && m.writable(), wake: wake, account: a}
 	m.mu.Lock()
 	if err := m.dead; err != nil {
@@ -447,7 +444,7 @@ func (m *mailbox) refresh() error {
 		defer m.files.Unlock()
 	}
 	m.pull()
-	if m.watch.polled.Load() {
+	if m.watch.polled.Load() && m.alive() == nil && !m.replacedWithin() {
 		s, err := m.stamps()
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ func (x *indexState) touch() { x.dirty = true }
 
 func newMailbox(s *Store, p place) *mailbox {
 	return &mailbox{
-		st: s, key: p.key, user: p.user, name: p.name, readOnly: p.readOnly, refs: 1,
+		st: s, key: p.key, user: p.user, name: p.name, refs: 1,
 		log:            s.opt.Log.With(slog.String("user", p.user), slog.String("mailbox", string(p.name))),
 		newUIDValidity: p.uidvalidity,
 		ready:          make(chan struct{}),
@@ -75,6 +75,8 @@ func (m *mailbox) load(p place) (err error) {
 		return err
 	}
 	_, m.fileMode = st.Modes()
+	m.sealed = !m.canWrite()
+	m.readOnly = p.readOnly || m.sealed
 	m.list.file = uidlist.New(m.dirs.control, uidlist.DefaultLimits, m.st.env)
 	m.own()
 	if err := m.subscribe(); err != nil {
@@ -107,6 +109,9 @@ func (m *mailbox) load(p place) (err error) {
 	return nil
 }
 
+// canWrite reports whether flags and UIDs can be kept.
+func (m *mailbox) canWrite() bool { return m.dirs.cur.Writable() && m.dirs.control.Writable() }
+
 // own takes roost.lock: only its owner keeps roost.* files and has one history of
 // MODSEQs.
 func (m *mailbox) own() {
@@ -126,8 +131,9 @@ func (m *mailbox) own() {
 	switch {
 	case err == nil:
 		m.log.Info("another process owns the mailbox's index; this one serves it without MODSEQs", "event", "not_owner", "path", m.dirs.index.Path())
-	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, syscall.EROFS):
 		m.readOnly = m.readOnly || m.dirs.index == m.dirs.box
+	case errors.Is(err, fs.ErrPermission) && m.readOnly: // as it should be
 	default:
 		m.warn("the index cannot be locked; MODSEQs are not kept", err)
 	}
@@ -588,7 +594,9 @@ func (m *mailbox) close(save bool) error {
 	var errs []error
 	if save && m.alive() == nil {
 		m.pull()
-		errs = append(errs, m.saveSnapshot())
+		if err := m.saveSnapshot(); !isNotExist(err) { // a directory that is gone has nothing to save
+			errs = append(errs, err)
+		}
 	}
 	if !m.list.volatile && m.alive() == nil {
 		var err error

@@ -123,6 +123,7 @@ type mailbox struct {
 	hot        map[imap.UID]time.Time // when messages were last seen to be written in place
 
 	readOnly bool // immutable after load: nothing can be written
+	sealed   bool // immutable after load: the rights or the mount said so
 	noModSeq bool // immutable after load: another process owns the roost.* files
 
 	notes *cache.Cache // immutable after load; nil: none are kept

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 
 	"roost/maildir/fsys"
 	"roost/store"
@@ -31,15 +30,20 @@ func (s spot) place() place {
 		name:        s.name,
 		user:        s.tree.user,
 		path:        s.path,
-		readOnly:    !writable(s.box),
-		open:        s.open,
+		open:        s.openToRead,
 		uidvalidity: s.tree.freshUIDValidity,
 	}
 }
 
 // open opens the directories of a mailbox. cur, new and tmp are made with the mode
 // of the mailbox where they are missing, as Dovecot does.
-func (s spot) open() (d dirs, err error) {
+func (s spot) open() (dirs, error) { return s.openDirs(false) }
+
+// openToRead is open for a mailbox that may be readable only: a directory that is
+// missing, and that nobody here may make, is an empty one.
+func (s spot) openToRead() (dirs, error) { return s.openDirs(true) }
+
+func (s spot) openDirs(lenient bool) (d dirs, err error) {
 	defer func() {
 		if err != nil {
 			d.close()
@@ -58,7 +62,11 @@ func (s spot) open() (d dirs, err error) {
 		name string
 		dir  *fsys.Dir
 	}{{"tmp", &d.tmp}, {"new", &d.new}, {"cur", &d.cur}} { // cur last: with it an fs mailbox exists
-		if *sub.dir, err = subMade(d.box, sub.name, mode); err != nil {
+		*sub.dir, err = subMade(d.box, sub.name, mode)
+		if err != nil && lenient && canDoWithout(d.box, sub.name, err) {
+			*sub.dir, err = absent{d.box.Path() + "/" + sub.name, err}, nil
+		}
+		if err != nil {
 			return d, err
 		}
 	}
@@ -74,6 +82,20 @@ func (s spot) open() (d dirs, err error) {
 		}
 	}
 	return d, nil
+}
+
+// canDoWithout reports whether messages can be read though a directory could not be
+// opened or made. None is in tmp/; of the others nothing is known but that they are not
+// there.
+func canDoWithout(box fsys.Dir, name string, err error) bool {
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, fsys.ErrNotDir) {
+		return false
+	}
+	if name == "tmp" {
+		return true
+	}
+	_, serr := box.Stat(name)
+	return isNotExist(serr)
 }
 
 // openBox opens the mailbox directory alone.
@@ -163,27 +185,4 @@ func (t *tree) follow(path string) (fsys.Dir, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
 	}
 	return t.fs.Under(base, rel)
-}
-
-// writable says whether this process may make files in a directory, by its mode. A
-// filesystem that is mounted read-only shows itself at the first write.
-func writable(st fsys.Stat) bool {
-	uid := os.Geteuid()
-	switch {
-	case uid == 0:
-		return true
-	case int(st.UID) == uid:
-		return st.Mode&0o200 != 0
-	case inGroup(int(st.GID)):
-		return st.Mode&0o020 != 0
-	}
-	return st.Mode&0o002 != 0
-}
-
-func inGroup(gid int) bool {
-	if gid == os.Getegid() {
-		return true
-	}
-	groups, err := os.Getgroups()
-	return err == nil && slices.Contains(groups, gid)
 }

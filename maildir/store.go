@@ -295,32 +295,65 @@ func (s *Store) evict(m *mailbox, force bool) error {
 	return err
 }
 
+// fresh runs f on a mailbox as it is now: one that proves to have been replaced since it
+// was opened, or that may be written by now, is opened anew. f keeps the mailbox where it
+// succeeds.
+func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox) error) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		m, err := s.acquire(ctx, p)
+		if err != nil {
+			return err
+		}
+		if write && m.sealed && m.canWrite() {
+			m.files.Lock()
+			m.abandon()
+			m.files.Unlock()
+		}
+		if err = m.refresh(); err == nil {
+			err = f(m)
+		}
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, store.ErrReplaced) {
+			m.files.Lock() // whoever gives it up takes it out of the registry before this is free
+			err = m.alive()
+			m.files.Unlock()
+		}
+		s.release(m)
+		if try == tries || !errors.Is(err, store.ErrReplaced) {
+			return fmt.Errorf("open %q: %w", p.name, storageError(err))
+		}
+	}
+}
+
 // hold opens a mailbox for one session; see store.Account.Hold.
 func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *account) (store.Mailbox, error) {
-	m, err := s.acquire(ctx, p)
+	var h *hold
+	err := s.fresh(ctx, p, write, func(m *mailbox) (err error) {
+		h, err = m.hold(p.name, write, wake, a)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	h, err := m.hold(p.name, write, wake, a)
-	if err != nil {
-		s.release(m)
-		return nil, fmt.Errorf("open %q: %w", p.name, storageError(err))
 	}
 	return h, nil
 }
 
 // status counts a mailbox; see store.Account.Status.
-func (s *Store) status(ctx context.Context, p place, exact bool) (store.Status, error) {
-	m, err := s.acquire(ctx, p)
+func (s *Store) status(ctx context.Context, p place, exact bool) (st store.Status, err error) {
+	var m *mailbox
+	err = s.fresh(ctx, p, false, func(fresh *mailbox) (err error) {
+		m = fresh
+		st, err = m.status()
+		return err
+	})
 	if err != nil {
-		return store.Status{}, err
+		return st, err
 	}
 	defer s.release(m)
-	if err := m.refresh(); err != nil {
-		return store.Status{}, m.wrap("status of", err)
-	}
-	st, err := m.status()
-	if err == nil && exact {
+	if exact {
 		st.Size, err = m.totalSize(ctx)
 	}
 	return st, m.wrap("status of", err)

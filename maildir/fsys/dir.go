@@ -399,6 +399,12 @@ func (d *dir) Remote() bool {
 	return yes
 }
 
+func (d *dir) Writable() bool {
+	return d.on("access", "", func(fd int) error {
+		return unix.Faccessat(fd, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}) == nil
+}
+
 func (d *dir) Close() error {
 	if d.closed.Swap(true) {
 		return &fs.PathError{Op: "close", Path: d.path, Err: fs.ErrClosed}

@@ -97,6 +97,10 @@ type Dir interface {
 	// FUSE, 9p and the like.
 	Remote() bool
 
+	// Writable reports whether this process may make and rename things here: its rights,
+	// and how the filesystem is mounted.
+	Writable() bool
+
 	Close() error
 }
 

@@ -259,9 +259,10 @@ func (d *dir) Sub(name string) (fsys.Dir, error) {
 	return &dir{d.f, sub}, nil
 }
 
-func (d *dir) Path() string { return d.inner.Path() }
-func (d *dir) Remote() bool { return d.inner.Remote() }
-func (d *dir) Close() error { return d.inner.Close() } // not numbered: a process that stops closes too
+func (d *dir) Path() string   { return d.inner.Path() }
+func (d *dir) Remote() bool   { return d.inner.Remote() }
+func (d *dir) Writable() bool { return d.inner.Writable() }
+func (d *dir) Close() error   { return d.inner.Close() } // not numbered: a process that stops closes too
 
 type file struct {
 	f     *FS

@@ -301,6 +301,8 @@ func (d *memDir) Sub(name string) (fsys.Dir, error) {
 func (d *memDir) Path() string { return d.path }
 func (d *memDir) Remote() bool { return false }
 
+func (d *memDir) Writable() bool { return true }
+
 func (d *memDir) Close() error {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
