@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Tap stands between a client and an IMAPS server, with the server's own
@@ -31,6 +32,7 @@ type Tap struct {
 type Line struct {
 	Conn   int  // connections are counted from 1
 	Client bool // who said it
+	At     time.Time
 	Text   string
 }
 
@@ -109,7 +111,7 @@ func (t *Tap) pass(to, from *tls.Conn, conn int, client bool) {
 			if !whole {
 				break
 			}
-			t.lines = append(t.lines, Line{conn, client, string(bytes.TrimSuffix(before, []byte("\r")))})
+			t.lines = append(t.lines, Line{conn, client, time.Now(), string(bytes.TrimSuffix(before, []byte("\r")))})
 			line = after
 			close(t.more)
 			t.more = make(chan struct{})

@@ -77,8 +77,8 @@ func (g *guest) command(prog string, args ...string) *exec.Cmd {
 	cmd := exec.Command(prog, args...)
 	cmd.Dir = g.home
 	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "USER=ann", "LOGNAME=ann", "TERM=screen", "LC_ALL=C.UTF-8", "TZ=UTC",
-		"XDG_RUNTIME_DIR=" + g.home, "TMPDIR=" + g.home,
+		"PATH=" + os.Getenv("PATH"), "HOME=" + g.home, "USER=ann", "LOGNAME=ann", "SHELL=/bin/sh", "TERM=screen", "LC_ALL=C.UTF-8", "TZ=UTC",
+		"SSL_CERT_FILE=" + g.path("ca.pem"), "XDG_RUNTIME_DIR=" + g.home, "TMPDIR=" + g.home,
 	}
 	if g.who != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.who}

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"fmt"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -69,16 +70,14 @@ func (r *record) endpoint() (host, port string) {
 func (r *record) text(since int) string {
 	var b strings.Builder
 	for _, l := range r.Lines(since) {
-		b.WriteString(string(rune('A' + (l.Conn-1)%26)))
+		says := '<'
 		if l.Client {
-			b.WriteString("> ")
-		} else {
-			b.WriteString("< ")
+			says = '>'
 		}
 		if len(l.Text) > 300 {
 			l.Text = l.Text[:300] + "..."
 		}
-		b.WriteString(l.Text + "\n")
+		fmt.Fprintf(&b, "%s %c%c %s\n", l.At.Format("05.000"), 'A'+(l.Conn-1)%26, says, l.Text)
 	}
 	return b.String()
 }

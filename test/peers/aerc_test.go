@@ -1,0 +1,71 @@
+package peers
+
+import (
+	"testing"
+
+	"roost/test/neighbour"
+)
+
+// A day with aerc in a terminal, which leaves IDLE before each command and enters it
+// again behind it.
+func TestAerc(t *testing.T) {
+	prog := need(t, "aerc", "aerc")
+	h := newHouse(t)
+	h.serve(t)
+	r := h.tap(t)
+	neighbour.Compat(t, "client", "aerc", version("aerc"), "list, read, flag, copy, move, search, delete; new mail while idle")
+	c := login(t, h.roost.Addr, "ann", nil)
+	for n := range 4 {
+		appendMessage(t, c, "INBOX", sample(n))
+	}
+	g := h.guest(t)
+	g.write(".config/aerc/accounts.conf", g.settings("aerc", r))
+	s := g.screen(prog)
+	s.see(`O message 3`, `O message 0`, `INBOX +4/4`)
+	s.keys("Enter")
+	s.see(`^Body of message 3`)
+	s.keys(":close", "Enter")
+	s.see(`O message 2`)
+	inbox := func(when string, want ...string) {
+		t.Helper()
+		same(t, when, letters(t, h.maildir("ann")), want)
+	}
+	inbox("after reading", "message 0 ", "message 1 ", "message 2 ", "message 3 S")
+
+	s.keys("j", ":flag", "Enter")
+	r.await(`STORE .*\\Flagged`)
+	r.await(` OK .*STORE`)
+	inbox("after flagging", "message 0 ", "message 1 ", "message 2 F", "message 3 S")
+	s.keys(":cp Sent", "Enter")
+	r.await(` OK .*COPYUID`)
+	same(t, "a copy", letters(t, h.maildir("ann")+"/.Sent"), []string{"message 2 F"})
+
+	r.next()
+	s.keys(":filter -b of message 1", "Enter")
+	s.see(`Drafts .*O message 1`) // the first line of the list
+	if len(r.said(`SEARCH .*BODY`)) == 0 {
+		t.Error("the server was not asked")
+	}
+	s.keys(":select 0", "Enter", ":view", "Enter")
+	s.see(`^Body of message 1`)
+	s.keys(":close", "Enter")
+	s.see(`Drafts .*message 1`)
+	s.keys(":mv Trash", "Enter")
+	r.await(` OK .*COPYUID`)
+	s.keys(":clear", "Enter")
+	s.see(`message 0`, `message 2`)
+	inbox("after moving", "message 0 ", "message 2 F", "message 3 S")
+	same(t, "moved", letters(t, h.maildir("ann")+"/.Trash"), []string{"message 1 S"})
+
+	s.keys(":select 0", "Enter", ":delete", "Enter")
+	r.await(` OK .*EXPUNGE`)
+	inbox("after deleting", "message 0 ", "message 2 F")
+
+	r.await(`IDLE$`)
+	r.await(`^\+ `)
+	h.deliver(t, "ann", sample(9))
+	s.see(`N message 9`)
+	s.keys(":quit", "Enter")
+	s.end()
+	inbox("in the end", "message 0 ", "message 2 F", "message 9 ")
+}
