@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -215,6 +216,11 @@ func (s *session) writeDelta(old store.View, d store.Delta) {
 	})
 	if len(d.Changed) > 0 || d.Grown {
 		s.writeNewKeywords()
+	}
+	if s.condstore {
+		// A client may keep the MODSEQ of each line as its cursor, and be cut off behind it:
+		// what comes later must not be below (RFC 7162 section 3.2).
+		slices.SortStableFunc(fresh, func(a, b store.Row) int { return cmp.Compare(a.ModSeq, b.ModSeq) })
 	}
 	for _, row := range fresh {
 		if n := sel.seq(row.UID); n > 0 {

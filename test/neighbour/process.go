@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -90,15 +91,29 @@ func (p *process) reach(addr string) error {
 	return fmt.Errorf("%s does not listen on %s", p.cmd.Path, addr)
 }
 
-// freePort asks the kernel for a loopback port that nobody uses.
+// freePort asks the kernel for a loopback port that nobody uses. It gives none twice:
+// who was given one may not listen yet.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		held = append(held, l)
+		port := l.Addr().(*net.TCPAddr).Port
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
+			return port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
+
+var givenPorts sync.Map // of this process
 
 // expand fills {name} in a configuration text.
 func expand(text string, pairs ...string) string {
