@@ -242,10 +242,7 @@ func TestCourierFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer remove()
-	bin, err := neighbour.BuildRoost(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := buildOnce(t)
 	for _, c := range []struct {
 		name, keys string
 		listed     func(string) string
