@@ -290,3 +290,97 @@ func TestCourierFixture(t *testing.T) {
 		})
 	}
 }
+
+// What docs/from-courier.md says is done as pasted, on a machine of its own: the users
+// come from Courier's userdb, the tree is the fixture, and all that Courier answered is
+// answered; then Courier's units are started again.
+func TestFromCourier(t *testing.T) {
+	if onOwnMachine(t, "useradd passwd", "tar tar") {
+		fromCourier(t)
+	}
+}
+
+// courierUnits stands in for systemd: Roost is started and stopped, Courier's units are
+// noted in /var/log/units.
+const courierUnits = `
+set -eu
+sudo() { "$@"; }
+ended() {
+	case "$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null)" in
+	"" | Z) ;;
+	*) return 1 ;;
+	esac
+}
+systemctl() {
+	case "$*" in
+	"start roost") roost serve >/var/log/roost.log 2>&1 & echo $! >/var/log/roost.pid ;;
+	"stop roost") pid=$(cat /var/log/roost.pid); kill "$pid"; until ended "$pid"; do sleep 0.05; done ;;
+	*) echo "$*" >>/var/log/units ;;
+	esac
+}
+`
+
+func fromCourier(t *testing.T) {
+	top, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownMachine(t, top)
+	want := readCourierExpected(t)
+	page := pages(t)["docs/from-courier.md"]
+	conf, steps := blocks(page, "toml"), blocks(page, "sh")
+	if len(conf) != 1 || len(steps) != 3 {
+		t.Fatalf("the page has %d configurations and %d steps", len(conf), len(steps))
+	}
+	bin, err := neighbour.BuildRoost("/usr/local/bin")
+	if err != nil {
+		t.Fatal(bin, err)
+	}
+	shell(t, top, "userdel vmail 2>/dev/null || :; useradd --uid 5000 --home-dir /var/vmail --create-home --skel /dev/null --shell /usr/sbin/nologin vmail; mkdir -p /etc/courier /var/vmail/example.org/ann")
+	write(t, "/etc/courier/userdb", "ann@example.org\thome=/var/vmail/example.org/ann|uid=5000|gid=5000|imappw=$1$pKTZDLSq$jfID/NAOsvUcYVIZcB5SC1|systempw=x\n"+
+		"bob@example.org\thome=/var/vmail/example.org/bob|mail=/var/vmail/example.org/ann/Maildir|systempw=$1$pKTZDLSq$jfID/NAOsvUcYVIZcB5SC1|uid=5000|gid=5000\n"+
+		"nobody\thome=/nowhere\n")
+	tree := "/var/vmail/example.org/ann/Maildir"
+	unpackCourier(t, filepath.Dir(tree))
+	before := courierFiles(t, tree)
+	certificate(t, "/etc/letsencrypt/live/mail.example.org")
+
+	shell(t, top, courierUnits+steps[0])
+	shell(t, top, "RENEWED_LINEAGE=/etc/letsencrypt/live/mail.example.org sh contrib/certbot-hook")
+	write(t, "/etc/roost/roost.toml", conf[0])
+	shell(t, top, courierUnits+steps[1])
+	c := await(t, "secret")
+	sameAsCourier(t, c.client, want, func(n string) string { return n })
+	text := "Subject: stored here\r\n\r\nby a mail program\r\n"
+	add := c.client.Append("INBOX.Sent", int64(len(text)), nil)
+	if _, err := add.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := add.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := add.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.client.Login("bob@example.org", "secret").Wait(); err == nil {
+		t.Error("one login after the other")
+	}
+	c.client.Logout().Wait()
+
+	shell(t, top, courierUnits+steps[2])
+	found, err := filepath.Glob(tree + "/.Sent/*/*Q*,S=*,W=*")
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	if b, err := os.ReadFile(found[0]); err != nil || string(b) != strings.ReplaceAll(text, "\r", "") {
+		t.Errorf("the message that was stored here is %q, %v", b, err)
+	}
+	if err := os.Remove(found[0]); err != nil { // all else is Courier's
+		t.Fatal(err)
+	}
+	delete(before, tree+"/maildirsize")
+	nothingLost(t, want, tree, before)
+	if b, err := os.ReadFile("/var/log/units"); err != nil || string(b) != "disable --now courier-imap courier-imap-ssl\nenable --now courier-imap courier-imap-ssl\n" {
+		t.Errorf("units: %q, %v", b, err)
+	}
+}

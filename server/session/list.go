@@ -336,15 +336,24 @@ type listed struct {
 }
 
 // listed gives the mailboxes that match. A pattern that begins with the prefix of the
-// other server asks for names with that prefix, and for no others.
+// other server asks for names with that prefix, and for no others; mbsync asks for INBOX
+// and them at once, by "INBOX*".
 func (s *session) listed(ctx context.Context, q store.ListQuery) iter.Seq2[listed, error] {
 	return func(yield func(listed, error) bool) {
 		var own, old []string
 		for _, p := range q.Patterns {
 			if name, ok := s.withoutOldPrefix(p); ok {
 				old = append(old, string(name))
-			} else {
-				own = append(own, p)
+				continue
+			}
+			own = append(own, p)
+			level := strings.TrimSuffix(s.oldPrefix(), string(s.sep))
+			if head, rest, ok := strings.Cut(p, "*"); ok && level != "" && strings.EqualFold(head, level) {
+				prefix := s.login.Who.Roots[0].Prefix
+				old = append(old, prefix+"*"+rest)
+				if rest, ok := strings.CutPrefix(rest, string(s.sep)); ok {
+					old = append(old, prefix+rest)
+				}
 			}
 		}
 		some := func(patterns []string, told func(store.Name) store.Name) bool {

@@ -30,6 +30,21 @@ type mailbox struct {
 // look reads a whole account without changing it.
 func look(t *testing.T, c *imapclient.Client) account {
 	t.Helper()
+	a := lookAtMail(t, c, true)
+	subs, err := c.List("", "*", &imap.ListOptions{SelectSubscribed: true}).Collect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range subs {
+		a.subscribed = append(a.subscribed, s.Mailbox)
+	}
+	slices.Sort(a.subscribed)
+	return a
+}
+
+// lookAtMail reads all but the subscriptions.
+func lookAtMail(t *testing.T, c *imapclient.Client, readOnly bool) account {
+	t.Helper()
 	a := account{mailboxes: map[string]mailbox{}}
 	list, err := c.List("", "*", nil).Collect()
 	if err != nil {
@@ -39,11 +54,18 @@ func look(t *testing.T, c *imapclient.Client) account {
 		if slices.Contains(l.Attrs, imap.MailboxAttrNoSelect) || slices.Contains(l.Attrs, imap.MailboxAttrNonExistent) {
 			continue
 		}
-		sel, err := c.Select(l.Mailbox, &imap.SelectOptions{ReadOnly: true}).Wait()
+		sel, err := c.Select(l.Mailbox, &imap.SelectOptions{ReadOnly: readOnly}).Wait()
 		if err != nil {
 			t.Fatalf("%s: %v", l.Mailbox, err)
 		}
 		m := mailbox{sel.UIDValidity, sel.UIDNext, map[imap.UID]string{}}
+		if m.next == 0 { // Courier tells it in STATUS only
+			st, err := c.Status(l.Mailbox, &imap.StatusOptions{UIDNext: true}).Wait()
+			if err != nil {
+				t.Fatalf("%s: %v", l.Mailbox, err)
+			}
+			m.next = st.UIDNext
+		}
 		if sel.NumMessages > 0 {
 			msgs, err := c.Fetch(all, &imap.FetchOptions{UID: true, Flags: true, InternalDate: true, RFC822Size: true, Envelope: true}).Collect()
 			if err != nil {
@@ -62,14 +84,6 @@ func look(t *testing.T, c *imapclient.Client) account {
 		}
 		a.mailboxes[l.Mailbox] = m
 	}
-	subs, err := c.List("", "*", &imap.ListOptions{SelectSubscribed: true}).Collect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range subs {
-		a.subscribed = append(a.subscribed, s.Mailbox)
-	}
-	slices.Sort(a.subscribed)
 	return a
 }
 

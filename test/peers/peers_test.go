@@ -45,6 +45,7 @@ const patience = 30 * time.Second
 type house struct {
 	dir   string
 	mail  string
+	extra string // further keys of [mail]
 	roost *neighbour.Roost
 }
 
@@ -78,6 +79,7 @@ func (h *house) serve(t *testing.T) *neighbour.Roost {
 		Dir:      filepath.Join(h.dir, "roost"),
 		Location: filepath.Join(h.mail, "example.org/%n/Maildir"),
 		Users:    map[string]string{"ann@example.org": password, "bob@example.org": password},
+		Extra:    h.extra,
 	})
 	if err != nil {
 		t.Fatal(err)
