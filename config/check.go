@@ -284,6 +284,11 @@ func (m Mail) Owner() (uid, gid int, err error) {
 		if err != nil {
 			u, err = user.LookupId(m.User)
 		}
+		// A number needs no name: in a container mail often belongs to one that has none.
+		if n, nerr := strconv.ParseUint(m.User, 10, 31); err != nil && nerr == nil && n > 0 {
+			id := strconv.FormatUint(n, 10)
+			u, err = &user.User{Uid: id, Gid: id}, nil
+		}
 		if err != nil {
 			return -1, -1, &keyError{"mail.user", fmt.Errorf("is %s, and there is no such user: useradd --system %s", quote(m.User), m.User)}
 		}
@@ -294,6 +299,9 @@ func (m Mail) Owner() (uid, gid int, err error) {
 		g, err := user.LookupGroup(m.Group)
 		if err != nil {
 			g, err = user.LookupGroupId(m.Group)
+		}
+		if n, nerr := strconv.ParseUint(m.Group, 10, 31); err != nil && nerr == nil {
+			g, err = &user.Group{Gid: strconv.FormatUint(n, 10)}, nil
 		}
 		if err != nil {
 			return -1, -1, &keyError{"mail.group", fmt.Errorf("is %s, and there is no such group: groupadd --system %s", quote(m.Group), m.Group)}

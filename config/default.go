@@ -92,7 +92,7 @@ var keys = []key{
 	{name: "mail.mail_dir", value: "", live: true, sample: "mAiLdIr", about: "With layout fs: directory of a folder that holds its mail (Dovecot's DIRNAME)."},
 	{name: "mail.subscriptions_file", value: "subscriptions", live: true, about: "Name of the file of subscriptions."},
 	{name: "mail.create", value: false, live: true, about: "Make a missing Maildir at the first login, with the folders below that say so. Off, so that a disk that is not mounted stays empty."},
-	{name: "mail.user", value: "", sample: "vmail", about: "User whom the mail belongs to; Roost becomes this user when it is started as root."},
+	{name: "mail.user", value: "", sample: "vmail", about: "User whom the mail belongs to, by name or number; Roost becomes this user when it is started as root."},
 	{name: "mail.group", value: "", about: "Group instead of that user's own."},
 	{name: "mail.follow_links", value: []string{}, live: true, sample: "/var/vmail/shared", about: "Directories in which folders that are symbolic links may end; others are not shown."},
 

@@ -307,3 +307,16 @@ func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
 	m.mu.Unlock()
 	return err
 }
+
+// Letterless are the keywords of a mailbox of this package that have no letter in
+// dovecot-keywords, and that only roost-keywords knows.
+func Letterless(box store.Mailbox) []string {
+	h, ok := box.(*hold)
+	if !ok {
+		return nil
+	}
+	h.m.files.Lock()
+	defer h.m.files.Unlock()
+	k := &h.m.keywords
+	return k.all()[len(k.letters.all()):]
+}

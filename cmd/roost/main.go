@@ -54,6 +54,7 @@ func verbs() []verb {
 		configDefaultVerb,
 		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
 		authTestVerb,
+		importDovecotVerb, exportDovecotVerb,
 		helpVerb(),
 		versionVerb,
 	}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"roost/auth"
+	"roost/config"
+	"roost/store"
+)
+
+// offline is the mail of this machine, for a verb that works on it while no server
+// has it. As a server does, it becomes the user that mail.user names.
+type offline struct {
+	names    []string // of the users that were asked for
+	store    store.Store
+	auth     *auth.Auth
+	identity func(auth.User) (store.Identity, error)
+}
+
+// openOffline opens it for the users given, none for all of the password file. before is
+// called while the process may still be root; nil: it is not.
+func openOffline(path string, users []string, log *slog.Logger, before func(users []string) error) (*offline, error) {
+	c, err := loadConfig(path)
+	if err != nil {
+		return nil, err
+	}
+	o := &offline{names: users}
+	if o.identity, err = identities(c); err != nil {
+		return nil, exitWith(exitUsage, err)
+	}
+	if len(users) == 0 {
+		if o.names, err = everybody(c); err != nil {
+			return nil, err
+		}
+	}
+	o.auth, err = auth.New(auth.Options{File: c.Auth.PasswdFile, KeepCase: !c.Auth.Lowercase, NoWatch: true, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if uid, _, _, oerr := owner(c.Mail); os.Geteuid() == 0 && oerr == nil && uid <= 0 {
+		err = exitWith(exitUsage, errors.New("this would make root's files among the mail: set mail.user to its owner, or run this as the owner"))
+	}
+	if err == nil && before != nil {
+		err = before(o.names)
+	}
+	sv := &service{path: path, config: c, log: log}
+	if err == nil {
+		err = sv.dropRights()
+	}
+	if err == nil {
+		o.store, err = openStore(c, log)
+	}
+	if err != nil {
+		o.auth.Close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// everybody is who stands in the password file; who may not log in now has mail too.
+func everybody(c *config.Config) ([]string, error) {
+	users, _, err := auth.List(c.Auth.PasswdFile, !c.Auth.Lowercase)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, u := range users {
+		if u.State != "refused" {
+			names = append(names, u.Name)
+		}
+	}
+	return names, nil
+}
+
+// close ends it. What was learned of the mailboxes is written.
+func (o *offline) close() error {
+	return errors.Join(o.store.Close(context.Background()), o.auth.Close())
+}
+
+// errNoMail is of a user who has no Maildir yet, which harms no verb.
+var errNoMail = errors.New("no mail yet")
+
+// account runs do on the account of one user. errNoMail.
+func (o *offline) account(ctx context.Context, name string, do func(store.Account) error) error {
+	u, ok := o.auth.Lookup(name, auth.Attempt{})
+	if !ok {
+		return fmt.Errorf("%s: no such user in the password file, or a line that cannot be used: roost passwd list", name)
+	}
+	who, err := o.identity(u)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for i := range who.Roots {
+		who.Roots[i].Create = false // a verb that looks makes nothing
+	}
+	a, err := o.store.Account(ctx, who)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w: there is no %s", name, errNoMail, who.Roots[0].Mail)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer a.Close()
+	if err := do(a); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// mailboxes runs do on each mailbox of an account that holds messages.
+func mailboxes(ctx context.Context, a store.Account, write bool, do func(store.Mailbox) error) error {
+	var names []store.Name
+	for e, err := range a.List(ctx, store.ListQuery{Patterns: []string{"*"}}) {
+		if err != nil {
+			return err
+		}
+		names = append(names, e.Name)
+	}
+	for _, name := range names {
+		box, err := a.Hold(ctx, name, write, nil)
+		if errors.Is(err, store.ErrNoSelect) || errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = do(box)
+		if err := errors.Join(err, box.Close()); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
