@@ -294,3 +294,17 @@ func TestFlagsOfTwoPrograms(t *testing.T) {
 		t.Errorf("%d messages, vanished %v", o.v.UIDs.Len(), o.all.Vanished)
 	}
 }
+
+// A file that was deleted and comes back while the server is stopped is another message
+// to clients: they were told that its UID is gone.
+func TestRestoredFileDoesNotGetItsOldUID(t *testing.T) {
+	o := openOutside(t, 3, Options{})
+	o.must(os.Remove(o.path("cur/" + o.base(1) + ":2,")))
+	o.until("an expunge", func() bool { return len(o.all.Vanished) > 0 })
+	o.close()
+	o.must(os.WriteFile(o.path("cur/"+o.base(1)+":2,"), []byte("Subject: x\n\nx\n"), 0o600))
+	o.open(Options{})
+	if got := o.v.UIDs.Slice(0, o.v.UIDs.Len()); !slices.Equal(got, []imap.UID{1, 3, 4}) {
+		t.Errorf("UIDs %v", got)
+	}
+}

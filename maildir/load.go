@@ -322,9 +322,14 @@ func (m *mailbox) merge(snap *index.Snapshot, c uidlist.Change, mod store.ModSeq
 	for _, rec := range c.Records {
 		uid := imap.UID(rec.UID)
 		k, ok := byUID[uid]
-		if ok && k.base == rec.Base {
+		switch {
+		case ok && k.base == rec.Base:
 			m.table.add(k.row, k.base, k.info)
 			delete(byUID, uid)
+			continue
+		case snap != nil && uid < imap.UID(snap.Head.Next):
+			// Clients know that this UID is gone, or names another file. Should its file be
+			// there, for it was put back, it gets the next UID.
 			continue
 		}
 		m.table.add(row{uid: uid, modSeq: mod, size: -1, internal: unknownTime}, rec.Base, "")
