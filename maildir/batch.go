@@ -41,6 +41,7 @@ type uidState struct {
 	mark     store.ModSeq // no MODSEQ above it was shown without the file saying so
 
 	claims   map[string]imap.UID // bases that others gave UIDs, and that were not found yet
+	sought   bool                // a look is on its way that finds all of them
 	locked   bool                // we hold the dotlock
 	foreign  bool                // another program writes the file: it must not see less than was shown
 	reserve  imap.UID            // UIDs below it are set aside in roost-state; 0: no file of ours
@@ -157,10 +158,7 @@ func (m *mailbox) learnList() error {
 			m.doubt = true
 		}
 		if uid >= shown {
-			if m.list.claims == nil {
-				m.list.claims = map[string]imap.UID{}
-			}
-			m.list.claims[r.Base] = uid
+			m.claim(r.Base, uid)
 		}
 	}
 	if len(gone) > 0 {
@@ -216,7 +214,20 @@ func (m *mailbox) adopt(list []newcomer) error {
 	}
 	shown := false
 	err := m.withListLock(func() (err error) {
-		if a, err = m.assign(list, false); err != nil || m.list.foreign {
+		found, lost := m.claimed(list)
+		if lost && !m.list.sought {
+			m.list.sought = true
+			shown = true // by the look, list too
+			err := m.look()
+			m.list.sought = false
+			return err
+		}
+		clear(m.list.claims) // what was not found now is not there
+		if len(found) == 0 {
+			shown = true
+			return nil
+		}
+		if a, err = m.assign(found, false); err != nil || m.list.foreign {
 			return err
 		}
 		shown = true // the lines stand: nobody needs to wait until the lock is gone
@@ -238,19 +249,9 @@ func (m *mailbox) adopt(list []newcomer) error {
 	return nil
 }
 
-// assign gives UIDs in the order of the list and writes their lines; with durable the
-// caller syncs them. Called with the dotlock held.
+// assign gives UIDs to those that have none, in the order of the list, and writes their
+// lines; with durable the caller syncs them. Called with the dotlock held.
 func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
-	found := m.claimed(list)
-	if durable {
-		// What was not ours to add is shown for itself, before.
-		if more := found[:len(found)-len(list)]; len(more) > 0 {
-			m.show(m.enqueue(more))
-		}
-		list = found[len(found)-len(list):]
-	} else {
-		list = found
-	}
 	next := max(imap.UID(m.list.file.Next()), m.nextKnown())
 	records := make([]uidlist.Record, 0, len(list))
 	for i := range list {
@@ -271,50 +272,6 @@ func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
 		m.list.unsynced = m.list.unsynced || !durable
 	}
 	return m.enqueue(list), nil
-}
-
-// claimed puts those first to which another program gave UIDs already, and adds
-// those of its messages that no event told of yet. Messages of our own have none, and
-// stay last and in order.
-func (m *mailbox) claimed(list []newcomer) []newcomer {
-	if len(m.list.claims) == 0 {
-		return list
-	}
-	for i := range list {
-		if uid, ok := m.list.claims[list[i].baseName]; ok {
-			list[i].uid = uid
-			delete(m.list.claims, list[i].baseName)
-		}
-	}
-	floor := m.nextKnown()
-	for base, uid := range m.list.claims {
-		if uid < floor {
-			continue
-		}
-		for _, s := range []sighting{{base, true}, {base + infoMark, false}, {base, false}, {base + infoMark + "S", false}} {
-			if n, err := m.newcomer(s); err == nil {
-				n.uid = uid
-				list = append(list, n)
-				break
-			}
-		}
-	}
-	clear(m.list.claims)
-	for i := range list {
-		if list[i].uid != 0 && list[i].uid < floor {
-			list[i].uid = 0
-		}
-	}
-	slices.SortStableFunc(list, func(a, b newcomer) int {
-		switch {
-		case a.uid == b.uid:
-			return 0
-		case b.uid == 0 || a.uid != 0 && a.uid < b.uid:
-			return -1
-		}
-		return 1
-	})
-	return list
 }
 
 // settleLines makes sure that UIDs that are about to be shown are not given again

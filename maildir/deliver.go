@@ -276,6 +276,9 @@ func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []si
 		return nil, nil, nil, err
 	}
 	err = m.withListLock(func() (err error) {
+		if err := m.adoptClaimed(); err != nil {
+			return err
+		}
 		for i, s := range list {
 			at := sighting{arrivals[i].baseName + arrivals[i].info, arrivals[i].inNew()}
 			if err = m.dirs.tmp.Link(s.tmp, m.dirs.of(at.inNew), at.name); err != nil {

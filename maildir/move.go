@@ -268,6 +268,9 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 	var a *arrival
 	err = first.withListLock(func() error {
 		return second.withListLock(func() (err error) {
+			if err := dst.adoptClaimed(); err != nil {
+				return err
+			}
 			for i, uid := range from {
 				ok, rerr := m.renameOne(dst, uid, arrivals[i])
 				if rerr != nil {
