@@ -43,6 +43,7 @@ type uidState struct {
 	claims   map[string]imap.UID // bases that others gave UIDs, and that were not found yet
 	sought   bool                // a look is on its way that finds all of them
 	locked   bool                // we hold the dotlock
+	left     bool                // it could not be removed: to be taken and released again
 	foreign  bool                // another program writes the file: it must not see less than was shown
 	reserve  imap.UID            // UIDs below it are set aside in roost-state; 0: no file of ours
 	unsynced bool                // lines were appended and not synced
@@ -88,12 +89,15 @@ func (m *mailbox) withListLock(f func() error) error {
 	return f()
 }
 
-// unlockList releases the dotlock. What was done under it stands. A lock that we left
-// is ours to remove the next time.
+// unlockList releases the dotlock. What was done under it stands.
 func (m *mailbox) unlockList(lock *uidlist.Lock) {
 	m.list.locked = false
-	if err := lock.Unlock(); err != nil {
+	err := lock.Unlock()
+	if err != nil {
 		m.warn("the uidlist's lock could not be released", err)
+	}
+	if m.list.left = err != nil && !errors.Is(err, uidlist.ErrBusy); m.list.left {
+		m.later() // others wait for it
 	}
 	if m.alive() != nil {
 		m.disown() // which abandon left to us

@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys/faultfs"
+	"roost/maildir/uidlist"
 	"roost/maildir/watch/watchtest"
 	"roost/store"
 )
@@ -417,4 +418,31 @@ func TestFailureAnywhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The uidlist's lock could not be removed once: it does not stay until the next command,
+// for others wait for it.
+func TestLockThatStayedIsRemovedSoon(t *testing.T) {
+	l := newLab(t, faultfs.NewMem())
+	l.must(l.open("boot"))
+	defer l.close()
+	_, err := l.add(store.Inbox, nil, "Subject: 1\n\n1\n")
+	l.must(err)
+	tries := 0
+	again := make(chan struct{})
+	l.fs.FailWhere(func(_ int, call string) error {
+		if call != "remove "+uidlist.LockName {
+			return nil
+		}
+		if tries++; tries == 1 {
+			return syscall.EIO
+		}
+		if tries == 2 {
+			close(again)
+		}
+		return nil
+	})
+	_, err = l.add(store.Inbox, nil, "Subject: 2\n\n2\n")
+	l.must(err)
+	<-again
 }

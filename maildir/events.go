@@ -164,7 +164,7 @@ func (m *mailbox) work() {
 		if suspect == nil && len(m.watch.suspects) > 0 {
 			suspect = time.NewTimer(suspectFor)
 		}
-		if doubt == nil && (m.doubt || m.list.volatile) {
+		if doubt == nil && (m.doubt || m.list.volatile || m.list.left) {
 			doubt = time.NewTimer(doubtFor)
 		}
 		if sync == nil && m.list.unsynced {
@@ -192,7 +192,7 @@ func (m *mailbox) syncLines() {
 	}
 }
 
-// later has the worker sync the lines soon.
+// later has the worker see to what can wait: lines to sync, a lock that stayed.
 func (m *mailbox) later() { m.wake() }
 
 // pull takes in what the watches told. Called with files held.
@@ -225,6 +225,11 @@ func (m *mailbox) pull() {
 	}
 	if m.list.volatile && !m.readOnly {
 		m.tryToRecord()
+	}
+	if m.list.left {
+		if err := m.withListLock(func() error { return nil }); err != nil && !errors.Is(err, store.ErrReplaced) {
+			m.warn("the uidlist's lock could not be released", err)
+		}
 	}
 	for _, name := range names[subBox] {
 		switch name {

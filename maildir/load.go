@@ -251,7 +251,7 @@ func (m *mailbox) loadFiles() error {
 	}
 	defer func() {
 		if lock != nil {
-			lock.Unlock()
+			m.unlockList(lock)
 		}
 	}()
 	c, err := m.list.file.Refresh()
@@ -283,9 +283,7 @@ func (m *mailbox) loadFiles() error {
 		return err
 	}
 	if lock != nil {
-		if err := lock.Unlock(); err != nil {
-			m.warn("the uidlist's lock", err)
-		}
+		m.unlockList(lock)
 		lock = nil
 	}
 	if m.list.volatile {
