@@ -147,3 +147,17 @@ func (s *Store) Seed(username string, n store.Name, messages ...Seed) []imap.UID
 	}
 	return c.To
 }
+
+// SkipTo raises UIDNEXT of a mailbox: a store counts on, rather than give a UID twice
+// that it may have shown before it was killed.
+func (s *Store) SkipTo(username string, n store.Name, next imap.UID) {
+	s.mu.Lock()
+	defer s.unlock()
+	b := s.users[username].boxes[n]
+	if b == nil || b.newest().UIDNext >= next {
+		return
+	}
+	v := b.next()
+	v.UIDNext = next
+	b.publish(v)
+}

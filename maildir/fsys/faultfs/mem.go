@@ -26,11 +26,25 @@ import (
 type Mem struct {
 	Now func() time.Time // of mtimes and ctimes; nil is time.Now
 
+	// Changed is called after each change of a name or of a file's bytes, with the tree
+	// locked: for a watch that is told what a kernel tells. nil: nobody is.
+	Changed func(Change)
+
 	mu      sync.Mutex // guards the whole tree
 	dev     uint64
 	inodes  uint64
 	root    *inode
 	journal []change
+}
+
+// Change is what happened to one name.
+type Change struct {
+	Dir  uint64 // inode of the directory
+	Name string // in it
+	Self uint64 // inode of the directory that lost this name; 0: it is none
+	Gone bool   // and that it is no longer anywhere
+
+	Written bool // the bytes of the file changed, not its name
 }
 
 type inode struct {
@@ -83,8 +97,11 @@ func (m *Mem) node(mode fs.FileMode) *inode {
 // edit changes names and notes it.
 func (m *Mem) edit(c change) {
 	m.journal = append(m.journal, c)
-	for _, e := range c {
+	before := make([]*inode, len(c))
+	defer m.tell(c, before)
+	for i, e := range c {
 		if old := e.dir.names[e.name]; old != nil {
+			before[i] = old
 			old.nlink--
 			old.ctime = m.now()
 		}
@@ -96,6 +113,20 @@ func (m *Mem) edit(c change) {
 			delete(e.dir.names, e.name)
 		}
 		e.dir.mtime, e.dir.ctime = m.now(), m.now()
+	}
+}
+
+// tell reports edits, given the inodes that had the names before.
+func (m *Mem) tell(c change, before []*inode) {
+	if m.Changed == nil {
+		return
+	}
+	for i, e := range c {
+		ev := Change{Dir: e.dir.id, Name: e.name}
+		if was := before[i]; was != nil && was.mode.IsDir() {
+			ev.Self, ev.Gone = was.id, was.nlink == 0
+		}
+		m.Changed(ev)
 	}
 }
 

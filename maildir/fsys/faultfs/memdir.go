@@ -57,7 +57,7 @@ func (d *memDir) open(op, name string, appends, writes bool) (f *memFile, err er
 		case n.mode.IsDir():
 			return fsys.ErrNotRegular
 		}
-		f = &memFile{m: d.m, n: n, path: d.join(name), appends: appends, writes: writes}
+		f = &memFile{m: d.m, n: n, dir: d.n, name: name, path: d.join(name), appends: appends, writes: writes}
 		return nil
 	})
 	return f, err
@@ -87,7 +87,7 @@ func (d *memDir) Create(name string, mode fs.FileMode) (fsys.File, error) {
 		}
 		n := d.m.node(mode.Perm())
 		d.m.edit(change{{d.n, name, n}})
-		f = &memFile{m: d.m, n: n, path: d.join(name), writes: true}
+		f = &memFile{m: d.m, n: n, dir: d.n, name: name, path: d.join(name), writes: true}
 		return nil
 	})
 	return fileOr(f, err)
@@ -316,8 +316,8 @@ func (d *memDir) Close() error {
 // memFile is an open file of a Mem.
 type memFile struct {
 	m               *Mem
-	n               *inode
-	path            string
+	n, dir          *inode
+	name, path      string // when it was opened
 	at              int64
 	appends, writes bool
 	closed          bool
@@ -375,7 +375,15 @@ func (f *memFile) writeAt(b []byte, off int64) {
 		f.n.data = append(f.n.data, make([]byte, grow)...)
 	}
 	copy(f.n.data[off:], b)
+	f.touch()
+}
+
+// touch notes that the bytes changed.
+func (f *memFile) touch() {
 	f.n.mtime, f.n.ctime = f.m.now(), f.m.now()
+	if f.m.Changed != nil {
+		f.m.Changed(Change{Dir: f.dir.id, Name: f.name, Written: true})
+	}
 }
 
 func (f *memFile) Write(b []byte) (int, error) {
@@ -412,7 +420,7 @@ func (f *memFile) Truncate(size int64) error {
 		} else {
 			f.writeAt(nil, size)
 		}
-		f.n.mtime, f.n.ctime = f.m.now(), f.m.now()
+		f.touch()
 		return nil
 	})
 }
