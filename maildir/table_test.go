@@ -4,60 +4,87 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
-// A table answers as a map does, whatever is added, removed and compacted.
-func TestTableAgainstMap(t *testing.T) {
+// A table answers as a slice of rows does, whatever is added, removed, renamed and
+// compacted.
+func TestTableAgainstSlice(t *testing.T) {
+	type message struct {
+		uid        imap.UID
+		base, info string
+	}
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		tab := newTable()
-		want := map[string]imap.UID{}
-		var next imap.UID
-		var bases []string
+		var all []message     // as it must be
+		var gone []string     // bases that were there
+		var next imap.UID = 1 // above every UID
+		info := func() string { return pick(r.IntN(3) == 0, "", fmt.Sprintf(":2,%s", strings.Repeat("S", r.IntN(9)))) }
+		check := func(m message, there bool) {
+			t.Helper()
+			i, ok := tab.byBase(m.base)
+			j, found := tab.find(m.uid)
+			if ok != there || found != there || there && (i != j || tab.rows[i].uid != m.uid || tab.fileName(i) != m.base+m.info || tab.rows[i].modSeq != store.ModSeq(m.uid)+7) {
+				t.Fatalf("seed %d: %+v, which is there: %v; byBase gives %d, %v, find %d, %v", seed, m, there, i, ok, j, found)
+			}
+		}
 		for range 3000 {
-			switch r.IntN(5) {
-			case 0, 1, 2:
+			switch n := r.IntN(12); {
+			case n < 6:
+				m := message{next, fmt.Sprintf("%d.M%d.host%s", next, r.IntN(1000), strings.Repeat("x", r.IntN(200))), info()}
+				if len(gone) > 0 && r.IntN(10) == 0 { // it comes back
+					k := r.IntN(len(gone))
+					m.base = gone[k]
+					gone = slices.Delete(gone, k, k+1)
+				}
 				next += imap.UID(1 + r.IntN(3))
-				base := fmt.Sprintf("%d.M%d.host%s", next, r.IntN(1000), strings.Repeat("x", r.IntN(200)))
-				if len(bases) > 0 && r.IntN(10) == 0 { // a base that was removed comes back
-					base = bases[r.IntN(len(bases))]
-				}
-				if _, ok := want[base]; ok {
-					continue
-				}
-				tab.add(row{uid: next}, base, ":2,"+strings.Repeat("S", r.IntN(3)))
-				want[base] = next
-				bases = append(bases, base)
-			case 3:
-				if len(bases) == 0 {
-					continue
-				}
-				base := bases[r.IntN(len(bases))]
-				if i, ok := tab.byBase(base); ok {
-					tab.remove(i)
-				}
-				delete(want, base)
-			case 4:
-				if r.IntN(50) == 0 || tab.wasteful() {
-					tab.compact()
+				tab.add(row{uid: m.uid, modSeq: store.ModSeq(m.uid) + 7}, m.base, m.info)
+				all = append(all, m)
+			case len(all) == 0:
+			case n < 9:
+				k := r.IntN(len(all))
+				i, _ := tab.find(all[k].uid)
+				tab.remove(i)
+				tab.remove(i) // twice is once
+				check(all[k], false)
+				gone = append(gone, all[k].base)
+				all = slices.Delete(all, k, k+1)
+			case n < 11:
+				k := r.IntN(len(all))
+				i, _ := tab.byBase(all[k].base)
+				all[k].info = info()
+				tab.setInfo(i, all[k].info)
+			case r.IntN(20) == 0 || tab.wasteful():
+				tab.compact()
+				if tab.dead != 0 || len(tab.rows) != len(all) {
+					t.Fatalf("seed %d: %d rows after compact, %d of them dead; there are %d messages", seed, len(tab.rows), tab.dead, len(all))
 				}
 			}
-		}
-		if tab.len() != len(want) {
-			t.Fatalf("seed %d: %d rows, want %d", seed, tab.len(), len(want))
-		}
-		for _, base := range bases {
-			i, ok := tab.byBase(base)
-			uid, wok := want[base]
-			if ok != wok || ok && (tab.rows[i].uid != uid || tab.base(i) != base) {
-				t.Fatalf("seed %d: byBase(%q) = %d, %v; want UID %d, %v", seed, base, i, ok, uid, wok)
+			if len(all) > 0 {
+				check(all[r.IntN(len(all))], true)
 			}
-			if j, fok := tab.find(uid); wok && (!fok || j != i) {
-				t.Fatalf("seed %d: find(%d) = %d, %v; want %d", seed, uid, j, fok, i)
+			if tab.len() != len(all) {
+				t.Fatalf("seed %d: %d messages, want %d", seed, tab.len(), len(all))
+			}
+		}
+		for _, m := range all {
+			check(m, true)
+		}
+		for _, base := range append(gone, "", "no such base") {
+			if i, ok := tab.byBase(base); ok {
+				t.Fatalf("seed %d: %q is gone and has row %d", seed, base, i)
+			}
+		}
+		for uid := range next {
+			if _, ok := tab.find(uid); ok != slices.ContainsFunc(all, func(m message) bool { return m.uid == uid }) {
+				t.Fatalf("seed %d: find(%d) is %v", seed, uid, ok)
 			}
 		}
 	}
