@@ -3,6 +3,7 @@ package maildir
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -32,6 +33,7 @@ type lab struct {
 
 	roots []store.Root
 	sep   byte
+	log   strings.Builder
 }
 
 // newLab makes mailboxes INBOX and Archive on an empty tree.
@@ -50,7 +52,7 @@ func (l *lab) who() store.Identity {
 func (l *lab) open(boot string) error {
 	var err error
 	l.s, err = New(Options{
-		FS: l.fs, Clock: func() time.Time { return l.now }, Host: "test.example", PID: 7, Boot: boot, Watch: &watchtest.Fake{Polled: true},
+		FS: l.fs, Clock: func() time.Time { return l.now }, Host: "test.example", PID: 7, Boot: boot, Watch: &watchtest.Fake{Polled: true}, Log: slog.New(slog.NewTextHandler(&l.log, nil)),
 	})
 	if err != nil {
 		return err

@@ -259,6 +259,7 @@ func (m *mailbox) loadFiles() error {
 		return err
 	}
 	if err := m.meetCourier(&c, snap != nil, lock != nil); err != nil {
+		m.log.Warn("the mailbox stays closed until Courier's UIDs can be taken over", "event", "courier_failed", "path", m.dirs.box.Path(), "err", err)
 		return err
 	}
 	h := m.list.file.Header()

@@ -376,6 +376,12 @@ func TestCourierInBetween(t *testing.T) {
 		}, false, nil, 0},
 		{"it only looked", 1, map[string]string{"courierimapuiddb": head + "9\n" + old}, true, map[imap.UID]string{9: "added 0", 10: "x \\Seen", 11: "y"}, 12},
 		{"it began anew", 1, map[string]string{"courierimapuiddb": "1 795500000 4\n1 1795400002.two,S=3\n3 ADDED0\n"}, true, map[imap.UID]string{9: "added 0", 10: "x \\Seen", 11: "y"}, 12},
+		{"roost-courier was damaged", 1, map[string]string{
+			"courierimapuiddb": head + "9\n" + old, "roost-courier": "???",
+		}, true, map[imap.UID]string{9: "added 0", 10: "x \\Seen", 11: "y"}, 12},
+		{"roost-courier was damaged, and it gave UIDs", 0, map[string]string{
+			"courierimapuiddb": head + "13\n" + old + "10 1795410001.x\n12 1795410002.y\n", "roost-courier": "roost-courier 1\nuidvalidity x\n",
+		}, true, map[imap.UID]string{10: "x \\Seen", 12: "y"}, 13},
 		{"a damaged database", 1, map[string]string{"courierimapuiddb": "1 7954"}, true, map[imap.UID]string{9: "added 0", 10: "x \\Seen", 11: "y"}, 12},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -559,6 +565,9 @@ func TestUnreadableDatabaseKeepsTheMailboxClosed(t *testing.T) {
 	defer l.close()
 	if _, err := l.state(true); !errors.Is(err, store.ErrNoPermission) {
 		t.Errorf("%v", err)
+	}
+	if log := l.log.String(); !strings.Contains(log, "event=courier_failed") || !strings.Contains(log, "open courierimapuiddb") {
+		t.Errorf("the log is %s", log)
 	}
 	if l.fs.Reset(); mem.Tree()["/Maildir/dovecot-uidlist"] != "" {
 		t.Error("a uidlist was made")
