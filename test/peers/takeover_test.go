@@ -184,7 +184,7 @@ func TestFromDovecot(t *testing.T) {
 	appendMessage(t, c, "Projekte/Größe", sample(50), "Work")
 	before := look(t, c)
 	c.Logout().Wait()
-	neighbour.Compat(t, "tree", "Dovecot with more than 26 keywords", version("dovecot-imapd"), "all keywords taken over")
+	neighbour.Compat(t, "tree", "Dovecot, more than 26 keywords", version("dovecot-imapd"), "all keywords taken over")
 
 	m.serve(t) // writes roost.toml
 	m.stopRoost()
@@ -245,7 +245,7 @@ func backToDovecot(t *testing.T, extra string) {
 	}
 	var state, told resumed
 	m.resume(m.roost.Addr, &state)
-	neighbour.Compat(t, "tree", "back to Dovecot", version("dovecot-imapd"), "mbsync and offlineimap transfer nothing, imapflow resumes by QRESYNC")
+	neighbour.Compat(t, "tree", "Dovecot, the way back", version("dovecot-imapd"), "mbsync and offlineimap transfer nothing, imapflow resumes by QRESYNC")
 
 	m.follow("back-to-dovecot.md")
 	if extra == "" {
