@@ -567,7 +567,7 @@ func (t *tree) holdsMail(d fsys.Dir) bool {
 
 // hidden reports whether an entry of an fs tree can be no mailbox.
 func (t *tree) hidden(name string) bool {
-	return t.spell.reserved(name) || strings.HasPrefix(name, "..")
+	return t.spell.reserved(name) || name == trashName
 }
 
 // checkNew refuses a name that cannot or should not be made. ErrCannot.

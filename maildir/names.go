@@ -126,12 +126,13 @@ func (s spelling) coded() string {
 // courierCoded are the characters that Courier wrote so before its version 5.
 const courierCoded = "/.~:"
 
-// escaped writes the bytes that must not stand there as backslash and two digits.
+// escaped writes the bytes that must not stand there as backslash and two digits. "cur"
+// and its like stay, and are refused: Dovecot would not show such a name.
 func (s spelling) escaped(level string, i int) string {
 	var out strings.Builder
 	for k := range len(level) {
 		c := level[k]
-		if c == '/' || c == '\\' || c == s.storageSep() || k == 0 && (c == '~' && i == 0 || s.misread(level, i)) {
+		if c == '/' || c == '\\' || c == s.storageSep() || k == 0 && (c == '~' || s.misread(level, i) && !s.reserved(level)) {
 			fmt.Fprintf(&out, `\%02x`, c)
 			continue
 		}
@@ -151,7 +152,7 @@ func (s spelling) misread(level string, i int) bool {
 	if i == 0 && s.prefixed && strings.EqualFold(level, string(store.Inbox)) {
 		return true
 	}
-	return s.layout == store.LayoutFS && (level == "." || strings.HasPrefix(level, "..") || s.reserved(level))
+	return s.layout == store.LayoutFS && (level == "." || level == ".." || level == trashName || s.reserved(level))
 }
 
 // reserved reports whether a directory of an fs tree holds mail rather than mailboxes.

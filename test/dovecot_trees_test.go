@@ -39,7 +39,7 @@ var trees = []struct {
 	{"fs", "dovecot23-fs/Maildir", nil, "Maildir", '/', `layout = "fs"`,
 		map[string]string{"v2.0/a.b": "{}/Maildir/v2.0/a.b"}},
 	{"listescape, separator /", "dovecot23-names/escslash", []string{"escslash"}, "escslash", '/', `escape = "backslash"`,
-		map[string]string{"a.b/~c.d": `{}/escslash/.a\2eb.~c\2ed`, "~e": `{}/escslash/.\7ee`, "Ü.x": `{}/escslash/.&ANw-\2ex`}},
+		map[string]string{"a.b/~c.d": `{}/escslash/.a\2eb.\7ec\2ed`, "~e": `{}/escslash/.\7ee`, "Ü.x": `{}/escslash/.&ANw-\2ex`}},
 	{"listescape, separator .", "dovecot23-names/escdot", []string{"escdot"}, "escdot", '.', "escape = \"backslash\"\nseparator = \".\"",
 		map[string]string{"a/b.c": `{}/escdot/.a\2fb.c`}},
 	{"utf8", "dovecot23-names/utf8", []string{"utf8"}, "utf8", '/', `utf8 = true`,
