@@ -82,6 +82,16 @@ func (b *watchedBox) SetFlags(ctx context.Context, uids []imap.UID, op store.Fla
 	return b.Mailbox.SetFlags(ctx, uids, op)
 }
 
+func (b *watchedBox) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.ModSeq, error) {
+	b.w.set.Add(1)
+	return b.Mailbox.Expunge(ctx, uids)
+}
+
+func (b *watchedBox) Move(ctx context.Context, uids []imap.UID, to store.Name) (store.Copied, error) {
+	b.w.set.Add(1)
+	return b.Mailbox.Move(ctx, uids, to)
+}
+
 type watchedMessage struct {
 	store.Message
 	w   *watchedStore
@@ -255,13 +265,15 @@ func TestReadingUnderExamineAsksForNoChange(t *testing.T) {
 	p.ok("EXAMINE INBOX")
 	p.ok("FETCH 1 BODY[]")
 	p.ok("UID FETCH 1 (RFC822 BINARY[1] RFC822.TEXT)")
-	for _, line := range []string{`STORE 1 +FLAGS (\Seen)`, `UID STORE 1 FLAGS.SILENT ()`} {
+	for _, line := range []string{`STORE 1 +FLAGS (\Seen)`, `UID STORE 1 FLAGS.SILENT ()`, "EXPUNGE", "UID EXPUNGE 1:*", "MOVE 1 Work", "UID MOVE 1 INBOX"} {
 		if _, tagged := p.do("%s", line); !strings.HasPrefix(tagged, "NO [NOPERM]") {
 			t.Errorf("%s: %s", line, tagged)
 		}
 	}
+	p.ok("CLOSE")
+	p.ok("EXAMINE INBOX")
 	if n := w.set.Load(); n != 0 {
-		t.Errorf("%d changes of flags asked for", n)
+		t.Errorf("%d changes asked for", n)
 	}
 	p.ok("SELECT INBOX")
 	p.ok("FETCH 1 BODY[]")
