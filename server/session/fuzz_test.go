@@ -3,8 +3,10 @@ package session
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +31,55 @@ func (*script) SetReadDeadline(time.Time) error  { return nil }
 func (*script) SetWriteDeadline(time.Time) error { return nil }
 func (*script) Close() error                     { return nil }
 
+// checkAnswers reads what a session wrote: lines that are whole, of bytes that the
+// grammar has outside of literals (RFC 9051 section 9): no control characters, quotes
+// that close, brackets that do, and nothing above 127 for those who enabled no UTF-8.
+func checkAnswers(t *testing.T, out []byte, utf8 bool) {
+	t.Helper()
+	all := out
+	for len(out) > 0 {
+		quoted, depth, i := false, 0, 0
+		text := false // what follows is for people: a status response
+		for ; i < len(out) && out[i] != '\n'; i++ {
+			switch c := out[i]; {
+			case c >= 0x80 && !utf8, c < ' ' && c != '\r', c == 0x7f, c == '\r' && (i+1 == len(out) || out[i+1] != '\n'):
+				t.Fatalf("byte %#x in %.300q of %.2000q", c, out, all)
+			case quoted && c == '\\':
+				i++
+			case c == '"' && !text:
+				quoted = !quoted
+			case c == ' ' && i > 0 && depth == 0 && !quoted:
+				if w := string(out[:i]); strings.HasSuffix(w, " OK") || strings.HasSuffix(w, " NO") || strings.HasSuffix(w, " BAD") || strings.HasSuffix(w, " BYE") || w == "+" {
+					text = true
+				}
+			case c == '(' && !quoted && !text:
+				depth++
+			case c == ')' && !quoted && !text:
+				depth--
+			case c == '{' && !quoted && !text:
+				var n int
+				if _, err := fmt.Sscanf(string(out[i:min(len(out), i+20)]), "{%d}\r\n", &n); err != nil {
+					continue // a brace in a flag or a tag
+				}
+				i += len(fmt.Sprintf("{%d}\r\n", n)) + n
+				if i > len(out) {
+					t.Fatalf("a literal is cut in %.2000q", all)
+				}
+				i--
+			}
+		}
+		if i == len(out) || quoted || depth != 0 {
+			t.Fatalf("a line does not close: %.300q of %.2000q", out, all)
+		}
+		out = out[i+1:]
+	}
+}
+
+// broken is a message with all that may not come in an answer as it is.
+const broken = "From: \"unclosed <a@b>, (x\r\nTo: g:a@b,<@r:c@d>;\r\nSubject: \xff\x00 \"{5}\r\n \\\r\nX-A\xfc: b\r\n" +
+	"Content-Type: multipart/mixed; boundary=\"b\"; x=\"\xfc\\\"\"\r\n\r\n--b\r\nContent-Type: \"/(; name=a\x01b\r\nContent-ID: (\r\n\r\n\x00\xff\r\n" +
+	"--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: nonsense)\r\n\r\nSubject:\r\n\r\n--b--\r\n"
+
 // Whatever a client sends after login: the session ends without a panic, every
 // line it answered is whole, and memory stays bounded by what was sent.
 func FuzzSession(f *testing.F) {
@@ -38,6 +89,7 @@ func FuzzSession(f *testing.F) {
 		"a APPEND INBOX (\\Seen) \"17-Jul-1996 02:44:25 -0700\" {3}\r\nabc {2+}\r\nxy\r\nb IDLE\r\nDONE\r\nc LOGOUT\r\n",
 		"a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (\"*\" \"%\") RETURN (STATUS (MESSAGES SIZE) CHILDREN)\r\nb LSUB \"\" %\r\nc XLIST \"\" *\r\n",
 		"a CREATE x/y (USE (\\Sent))\r\nb RENAME x z\r\nc DELETE z\r\nd STATUS z (SIZE)\r\ne ENABLE IMAP4rev2\r\nf EXAMINE INBOX\r\ng CLOSE\r\n",
+		"a SELECT INBOX\r\nb FETCH 2 (ENVELOPE BODYSTRUCTURE BODY BODY[] BODY[HEADER.FIELDS (subject {3+}\r\na\xfcb)] BINARY[1] BODY[2.HEADER] RFC822.TEXT BODY[1.MIME]<3.9>)\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))
@@ -47,7 +99,7 @@ func FuzzSession(f *testing.F) {
 			return
 		}
 		st := memstore.New(nil)
-		st.Seed("ann", store.Inbox, memstore.Seed{Message: "Subject: x\r\n\r\nbody\r\n"}, memstore.Seed{Message: "y"})
+		st.Seed("ann", store.Inbox, memstore.Seed{Message: "Subject: x\r\n\r\nbody\r\n"}, memstore.Seed{Message: broken})
 		st.Seed("ann", "Work", memstore.Seed{Message: "z"})
 		stream := &script{Reader: bytes.NewReader(b)}
 		var before, after runtime.MemStats
@@ -61,6 +113,7 @@ func FuzzSession(f *testing.F) {
 		if out := stream.out.Bytes(); !bytes.HasPrefix(out, []byte("l OK [CAPABILITY ")) || !bytes.HasSuffix(out, []byte("\r\n")) {
 			t.Fatalf("answers are cut: %q", out)
 		}
+		checkAnswers(t, stream.out.Bytes(), bytes.Contains(bytes.ToUpper(b), []byte("ENABLE")))
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
 			t.Fatalf("%d bytes were allocated for %d", grown, len(b))
 		}
