@@ -98,6 +98,14 @@ A> a4 NOOP`},
 A> a1 LOGIN ann ` + long + long + `
 A< a1 BAD ...
 A> a2 NOOP`},
+		{name: "line too long to skip", talk: `
+A>> "a1 LOGIN ann ` + strings.Repeat(long, 14) + `\r\na2 NOOP\r\n"
+A< * BYE Command is too long
+A< EOF`},
+		{name: "literal too long to skip", talk: `
+A>> "a1 LOGIN ann {70000+}\r\n"
+A< * BYE Command is too long
+A< EOF`},
 		{name: "wrong password", talk: `
 A> a1 LOGIN ann wrong
 A< a1 NO [AUTHENTICATIONFAILED] Authentication failed
