@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"roost/maildir/fsys"
 )
@@ -225,5 +226,53 @@ func TestSyncOfOneDirectoryTakesWhatItBuildsUpon(t *testing.T) {
 	}
 	if got := m.Clone().Tree(); !reflect.DeepEqual(got, m.Tree()) {
 		t.Errorf("killed: %v", got)
+	}
+}
+
+// A directory may be as it was before a rename, its times too: then nothing tells that
+// there was one.
+func TestPowerCutTakesTimesBack(t *testing.T) {
+	m := NewMem()
+	clock := time.Unix(1000, 0)
+	m.Now = func() time.Time { return clock }
+	root, _ := m.Root("/")
+	f, _ := root.Create("a", 0o600)
+	f.Sync()
+	f.Close()
+	root.Sync()
+	clock = time.Unix(2000, 0)
+	root.Rename("a", root, "b")
+	times := func(m *Mem, name string) string {
+		d, _ := m.Root("/")
+		dir, _ := d.Self()
+		st, err := d.Stat(name)
+		if err != nil {
+			return "not there"
+		}
+		return fmt.Sprintf("mtime %d, ctime %d of the file", dir.Mtime/1e9, st.Ctime/1e9)
+	}
+	if got := times(m.Crash(nil), "a"); got != "mtime 1000, ctime 1000 of the file" {
+		t.Errorf("with the rename lost: %s", got)
+	}
+	if got := times(m.Clone(), "b"); got != "mtime 2000, ctime 2000 of the file" {
+		t.Errorf("killed: %s", got)
+	}
+	seen := map[string]bool{}
+	for seed := range uint64(40) {
+		c := m.Crash(rand.New(rand.NewPCG(seed, 1)))
+		seen["a: "+times(c, "a")+"; b: "+times(c, "b")] = true
+	}
+	for _, want := range []string{
+		"a: mtime 1000, ctime 1000 of the file; b: not there",
+		"a: mtime 2000, ctime 2000 of the file; b: not there",
+		"a: not there; b: mtime 2000, ctime 2000 of the file",
+	} {
+		if !seen[want] {
+			t.Errorf("never: %s", want)
+		}
+	}
+	root.Sync()
+	if got := times(m.Crash(nil), "b"); got != "mtime 2000, ctime 2000 of the file" {
+		t.Errorf("synced: %s", got)
 	}
 }

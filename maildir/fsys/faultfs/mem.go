@@ -22,7 +22,8 @@ import (
 // A name is durable once its directory was synced, bytes once their file was. Until
 // then any part may be there: each change of names on its own, but never without an
 // earlier one to the same name; a rename as a whole; of the bytes written since the
-// last sync any prefix.
+// last sync any prefix. The times of what was changed are those of the last change that
+// is there, or for all of the tree those of the last one that was made.
 type Mem struct {
 	Now func() time.Time // of mtimes and ctimes; nil is time.Now
 
@@ -56,6 +57,7 @@ type inode struct {
 	data, synced []byte // of a file
 
 	names, durable map[string]*inode // of a directory: as seen, as synced
+	settled        times             // without the changes in the journal
 
 	locked *memFile // who has the flock
 }
@@ -67,6 +69,20 @@ type edit struct {
 	dir  *inode
 	name string
 	to   *inode // nil: removed
+	old  *inode // what had the name before; nil: nothing
+	at   time.Time
+}
+
+type times struct{ mtime, ctime time.Time }
+
+// touch tells the inodes whose times an edit sets.
+func (e edit) touch(set func(n *inode, dir bool)) {
+	set(e.dir, true)
+	for _, n := range []*inode{e.old, e.to} {
+		if n != nil {
+			set(n, false)
+		}
+	}
 }
 
 var devices atomic.Uint64
@@ -88,6 +104,7 @@ func (m *Mem) now() time.Time {
 func (m *Mem) node(mode fs.FileMode) *inode {
 	m.inodes++
 	n := &inode{id: m.inodes, mode: mode, mtime: m.now(), ctime: m.now()}
+	n.settled = times{n.mtime, n.ctime}
 	if mode.IsDir() {
 		n.names, n.durable = map[string]*inode{}, map[string]*inode{}
 	}
@@ -96,35 +113,38 @@ func (m *Mem) node(mode fs.FileMode) *inode {
 
 // edit changes names and notes it.
 func (m *Mem) edit(c change) {
-	m.journal = append(m.journal, c)
-	before := make([]*inode, len(c))
-	defer m.tell(c, before)
-	for i, e := range c {
-		if old := e.dir.names[e.name]; old != nil {
-			before[i] = old
-			old.nlink--
-			old.ctime = m.now()
+	defer m.tell(c)
+	for i := range c {
+		e := &c[i]
+		e.at, e.old = m.now(), e.dir.names[e.name]
+		if e.old != nil {
+			e.old.nlink--
 		}
 		if e.to != nil {
 			e.dir.names[e.name] = e.to
 			e.to.nlink++
-			e.to.ctime = m.now()
 		} else {
 			delete(e.dir.names, e.name)
 		}
-		e.dir.mtime, e.dir.ctime = m.now(), m.now()
+		e.touch(func(n *inode, dir bool) {
+			n.ctime = e.at
+			if dir {
+				n.mtime = e.at
+			}
+		})
 	}
+	m.journal = append(m.journal, c)
 }
 
-// tell reports edits, given the inodes that had the names before.
-func (m *Mem) tell(c change, before []*inode) {
+// tell reports edits.
+func (m *Mem) tell(c change) {
 	if m.Changed == nil {
 		return
 	}
-	for i, e := range c {
+	for _, e := range c {
 		ev := Change{Dir: e.dir.id, Name: e.name}
-		if was := before[i]; was != nil && was.mode.IsDir() {
-			ev.Self, ev.Gone = was.id, was.nlink == 0
+		if e.old != nil && e.old.mode.IsDir() {
+			ev.Self, ev.Gone = e.old.id, e.old.nlink == 0
 		}
 		m.Changed(ev)
 	}
@@ -137,6 +157,12 @@ func (c change) apply() {
 		} else {
 			delete(e.dir.durable, e.name)
 		}
+		e.touch(func(n *inode, dir bool) {
+			n.settled.ctime = e.at
+			if dir {
+				n.settled.mtime = e.at
+			}
+		})
 	}
 }
 
@@ -203,12 +229,30 @@ func (m *Mem) after(choose func(n int) int, all bool) *Mem {
 		name string
 	}
 	missing := map[key]bool{} // names with a change that was lost
+	newest := all || choose(2) == 1
+	at := map[*inode]times{} // after the crash
+	set := func(e edit) {
+		e.touch(func(n *inode, dir bool) {
+			t, ok := at[n]
+			if !ok {
+				t = n.settled
+			}
+			t.ctime = e.at
+			if dir {
+				t.mtime = e.at
+			}
+			at[n] = t
+		})
+	}
 	for _, c := range m.journal {
 		keep := all || choose(2) == 1
 		for _, e := range c {
 			keep = keep && !missing[key{e.dir, e.name}]
 		}
 		for _, e := range c {
+			if keep {
+				set(e)
+			}
 			switch {
 			case !keep:
 				missing[key{e.dir, e.name}] = true
@@ -226,6 +270,16 @@ func (m *Mem) after(choose func(n int) int, all bool) *Mem {
 			return c
 		}
 		c := &inode{id: n.id, mode: n.mode, mtime: n.mtime, ctime: n.ctime}
+		if !newest {
+			t, ok := at[n]
+			if !ok {
+				t = n.settled
+			}
+			if c.ctime = t.ctime; n.mode.IsDir() {
+				c.mtime = t.mtime
+			}
+		}
+		c.settled = times{c.mtime, c.ctime}
 		copies[n] = c
 		if !n.mode.IsDir() {
 			c.data = slices.Clone(n.data)

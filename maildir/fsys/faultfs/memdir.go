@@ -86,7 +86,7 @@ func (d *memDir) Create(name string, mode fs.FileMode) (fsys.File, error) {
 			return syscall.EEXIST
 		}
 		n := d.m.node(mode.Perm())
-		d.m.edit(change{{d.n, name, n}})
+		d.m.edit(change{{dir: d.n, name: name, to: n}})
 		f = &memFile{m: d.m, n: n, dir: d.n, name: name, path: d.join(name), writes: true}
 		return nil
 	})
@@ -134,7 +134,7 @@ func (d *memDir) Link(old string, to fsys.Dir, name string) error {
 		case n.mode.IsDir():
 			return syscall.EPERM
 		}
-		d.m.edit(change{{t.n, name, n}})
+		d.m.edit(change{{dir: t.n, name: name, to: n}})
 		return nil
 	})
 }
@@ -144,7 +144,7 @@ func (d *memDir) Move(old string, to fsys.Dir, name string) error {
 		if t.n.names[name] != nil {
 			return syscall.EEXIST
 		}
-		d.m.edit(change{{d.n, old, nil}, {t.n, name, n}})
+		d.m.edit(change{{dir: d.n, name: old, to: nil}, {dir: t.n, name: name, to: n}})
 		return nil
 	})
 }
@@ -159,7 +159,7 @@ func (d *memDir) Rename(old string, to fsys.Dir, name string) error {
 		case there != nil && there.mode.IsDir() != n.mode.IsDir():
 			return syscall.ENOTDIR
 		}
-		d.m.edit(change{{d.n, old, nil}, {t.n, name, n}})
+		d.m.edit(change{{dir: d.n, name: old, to: nil}, {dir: t.n, name: name, to: n}})
 		return nil
 	})
 }
@@ -172,7 +172,7 @@ func (d *memDir) Remove(name string) error {
 		case n.mode.IsDir():
 			return syscall.EISDIR
 		}
-		d.m.edit(change{{d.n, name, nil}})
+		d.m.edit(change{{dir: d.n, name: name, to: nil}})
 		return nil
 	})
 }
@@ -187,7 +187,7 @@ func (d *memDir) Rmdir(name string) error {
 		case len(n.names) > 0:
 			return syscall.ENOTEMPTY
 		}
-		d.m.edit(change{{d.n, name, nil}})
+		d.m.edit(change{{dir: d.n, name: name, to: nil}})
 		return nil
 	})
 }
@@ -197,7 +197,7 @@ func (d *memDir) Mkdir(name string, mode fs.FileMode) error {
 		if d.n.names[name] != nil {
 			return syscall.EEXIST
 		}
-		d.m.edit(change{{d.n, name, d.m.node(fs.ModeDir | mode.Perm())}})
+		d.m.edit(change{{dir: d.n, name: name, to: d.m.node(fs.ModeDir | mode.Perm())}})
 		return nil
 	})
 }
