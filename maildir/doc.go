@@ -7,8 +7,8 @@
 // learns of it by Advance. What a session adds itself goes through tmp/ (deliver.go),
 // what it copies and moves through move.go; flags are renames (flags.go), an expunge
 // is an unlink (expunge.go). Where no events tell, and after a doubt, scan.go compares
-// the directories with the table. load.go opens a mailbox, from roost.index where
-// nothing changed, and closes it. account.go and layout.go turn names into places;
+// the directories with the table. load.go opens a mailbox, from roost.index as far as
+// that is believed, and closes it. account.go and layout.go turn names into places;
 // store.go keeps the open mailboxes.
 //
 // Locks, in the order in which they are taken: tree.mu of the account side;
@@ -21,8 +21,9 @@
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
 // with Dovecot. roost-keywords, roost-state and roost-courier are ours and are kept; what
 // begins with courierimap is Courier's, and only read (takeover.go). roost.index,
-// roost.cache are caches of the process that holds roost.lock; roost.index is there
-// only while it is the last word on the mailbox: the first change removes it.
+// roost.cache are caches of the process that holds roost.lock. What is shown is added to
+// roost.index right behind (record.go); how far it is believed at the next open says
+// trust.go.
 //
 // What a newcomer gets wrong. Absence from a scan proves nothing, for readdir misses
 // files that are renamed meanwhile: see the top of scan.go. An event's name is only a

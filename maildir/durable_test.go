@@ -57,6 +57,7 @@ func (l *lab) open(boot string) error {
 	if err != nil {
 		return err
 	}
+	l.s.settleAfter = time.Hour // no call comes by itself
 	l.s.env.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 	l.a, err = l.s.Account(context.Background(), l.who())
 	return err
@@ -126,6 +127,8 @@ func TestTranscripts(t *testing.T) {
 	l.must(first.Look(t.Context()))
 	_, _, err = first.Advance(store.View{}, true)
 	l.must(err)
+	indexed(first)
+	indexed(second)
 
 	var got strings.Builder
 	step := func(title string, do func() error) {

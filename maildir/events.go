@@ -161,6 +161,7 @@ func (m *mailbox) work() {
 		}
 		m.files.Lock()
 		m.pull()
+		m.tend()
 		if suspect == nil && len(m.watch.suspects) > 0 {
 			suspect = time.NewTimer(suspectFor)
 		}

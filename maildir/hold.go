@@ -146,7 +146,6 @@ func (h *hold) claimLocked(v, to store.View) []imap.UID {
 		if m.recent = slices.Delete(m.recent, from, end); len(m.recent) == 0 {
 			m.recent = nil // it may have been long
 		}
-		m.index.touch()
 	}
 	return out
 }
@@ -382,7 +381,7 @@ func (m *mailbox) learnSize(uid imap.UID, size int64) {
 	defer m.mu.Unlock()
 	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size && !m.hotLocked(uid) {
 		m.table.rows[i].size = size
-		m.index.touch()
+		m.index.sizes = true
 	}
 }
 

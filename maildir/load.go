@@ -26,16 +26,6 @@ const (
 	vanishedLimit = 16384
 )
 
-// indexState is what is known of roost.index. The file is there only while nothing
-// happened since it was written: the first change removes it. So one that is found is
-// the last word on MODSEQs, and at most the files went on without us.
-type indexState struct {
-	onDisk bool // guarded by mailbox.files
-	dirty  bool // there is something to write; guarded by mailbox.mu
-}
-
-func (x *indexState) touch() { x.dirty = true }
-
 func newMailbox(s *Store, p place) *mailbox {
 	return &mailbox{
 		st: s, key: p.key, user: p.user, name: p.name, refs: 1,
@@ -52,8 +42,8 @@ func newMailbox(s *Store, p place) *mailbox {
 	}
 }
 
-// load opens the mailbox: from its snapshot where nothing changed since, else by a
-// look at its directories. The watches are set first, so that nothing falls between.
+// load opens the mailbox: from its index where nothing changed since, else by a look
+// at its directories. The watches are set first, so that nothing falls between.
 func (m *mailbox) load(p place) (err error) {
 	m.files.Lock()
 	defer m.files.Unlock()
@@ -86,15 +76,16 @@ func (m *mailbox) load(p place) (err error) {
 	if _, err := m.readKeywords(); err != nil {
 		return err
 	}
-	whole := m.loadSnapshot()
-	if !whole {
-		if err := m.loadFiles(); err != nil {
+	snap, b := m.readIndex()
+	if b != beliefLast {
+		if err := m.loadFiles(snap, b); err != nil {
 			return err
 		}
 	}
 	m.count()
 	m.loaded = true
-	if !whole && m.writable() && !m.list.volatile {
+	m.beginLog(snap, b)
+	if b != beliefLast && m.writable() && !m.list.volatile {
 		if err := m.letterKeywords(); err != nil {
 			m.warn("keywords stay in "+extraFile+" for now", err)
 		}
@@ -128,6 +119,7 @@ func (m *mailbox) own() {
 		f.Close()
 	}
 	m.noModSeq = true
+	m.list.foreign = true // the owner counts on the lines that it sees, not on a reserve of ours
 	switch {
 	case err == nil:
 		m.log.Info("another process owns the mailbox's index; this one serves it without MODSEQs", "event", "not_owner", "path", m.dirs.index.Path())
@@ -140,106 +132,19 @@ func (m *mailbox) own() {
 }
 
 func (m *mailbox) disown() {
+	if x := &m.index; x.log != nil {
+		x.log.Release() // nothing is in it that could be lost
+		x.log = nil
+	}
 	if m.owner != nil {
 		m.owner.Close() // with it goes the lock
 		m.owner = nil
 	}
 }
 
-// indexStamps are what a snapshot's trust hangs on.
-func (m *mailbox) indexStamps() (s index.Stamps, list fsys.Stat, err error) {
-	cur, err := m.dirs.cur.Self()
-	if err != nil {
-		return s, list, err
-	}
-	new, err := m.dirs.new.Self()
-	if err != nil {
-		return s, list, err
-	}
-	if list, err = m.dirs.control.Stat(uidlist.Name); err != nil {
-		return s, list, err
-	}
-	s = index.Stamps{Cur: index.StampOf(cur), New: index.StampOf(new), UIDList: index.StampOf(list)}
-	if kw, err := m.dirs.control.Stat(lettersFile); err == nil {
-		s.Keywords = index.StampOf(kw)
-	}
-	return s, list, nil
-}
-
-// loadSnapshot opens an unchanged mailbox without a scan; false when it must be looked at.
-func (m *mailbox) loadSnapshot() bool {
-	if m.noModSeq {
-		return false
-	}
-	snap, err := index.Load(m.dirs.index, indexLimit)
-	if err != nil {
-		return false
-	}
-	m.index.onDisk = true
-	m.snapshot = snap
-	stamps, list, err := m.indexStamps()
-	if err != nil || !snap.Head.Trusted(stamps) {
-		return false
-	}
-	if _, unclean, err := uidlist.ReadReserve(m.dirs.control); unclean || err != nil {
-		return false
-	}
-	ok, err := m.list.file.Resume(list, snap.Head.Last, int(snap.Head.Lines))
-	h := m.list.file.Header()
-	if !ok || err != nil || h.Validity != snap.Head.Validity || h.GUID == "" || h.ModSeq < snap.Head.ModSeq || m.list.file.Next() < snap.Head.Next {
-		m.list.file.Forget()
-		return false
-	}
-	m.list.validity, m.list.guid, m.list.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
-	sets := snapshotSets(snap)
-	m.table.expect(int(snap.Head.Lines))
-	for r := range snap.Rows() {
-		m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
-	}
-	m.fromSnapshot(snap)
-	m.seen = dirStamps{
-		cur: dirStamp{stamps.Cur.Ino, stamps.Cur.Mtime, stamps.Cur.Ctime},
-		new: dirStamp{stamps.New.Ino, stamps.New.Mtime, stamps.New.Ctime},
-	}
-	m.snapshot = nil
-	m.index.dirty = false
-	return true
-}
-
-// fromSnapshot takes over the history of MODSEQs.
-func (m *mailbox) fromSnapshot(snap *index.Snapshot) {
-	m.lastMod = store.ModSeq(snap.Head.ModSeq)
-	m.changed.since = m.lastMod
-	m.vanished.since = store.ModSeq(snap.Head.Since)
-	for _, v := range snap.Vanished {
-		m.vanished.add(store.ModSeq(v.ModSeq), imap.UID(v.UID))
-	}
-}
-
-func snapshotSets(snap *index.Snapshot) []store.Keywords {
-	sets := make([]store.Keywords, len(snap.Sets)+1)
-	for i, names := range snap.Sets {
-		sets[i+1] = store.KeywordsOf(names...)
-	}
-	return sets
-}
-
-func snapshotRow(r index.Row, sets []store.Keywords) row {
-	out := row{
-		modSeq: store.ModSeq(r.ModSeq), size: r.Size, internal: r.Internal, uid: imap.UID(r.UID),
-		keywords: sets[r.Keywords], flags: store.Flags(r.Flags),
-	}
-	if r.InNew {
-		out.state |= rowInNew
-	}
-	return out
-}
-
-// loadFiles opens a mailbox by its uidlist and directories, with what a snapshot of it
-// still knows.
-func (m *mailbox) loadFiles() error {
-	snap := m.snapshot
-	m.snapshot = nil
+// loadFiles opens a mailbox by its uidlist and directories, with what the index still
+// knows.
+func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	var lock *uidlist.Lock
 	var err error
 	if !m.readOnly {
@@ -267,19 +172,10 @@ func (m *mailbox) loadFiles() error {
 		m.log.Warn("the uidlist is damaged; every UID that it still proves is kept", "event", "uidlist_damaged", "path", m.dirs.control.Path(), "lines", c.Bad, "err", c.Damage)
 	}
 	if snap != nil && h.Validity != 0 && h.Validity != snap.Head.Validity {
-		snap = nil
+		snap, b = nil, beliefNone
 	}
-	now := store.ModSeq(m.st.opt.Clock().UnixMicro())
-	if snap != nil {
-		m.fromSnapshot(snap)
-	} else {
-		m.lastMod = max(now, store.ModSeq(h.ModSeq))
-		m.changed.since, m.vanished.since = m.lastMod, m.lastMod
-	}
-	m.mu.Lock()
-	mod := m.nextModSeqLocked()
-	m.mu.Unlock()
-	m.merge(snap, c, mod)
+	m.begin(snap, b, store.ModSeq(h.ModSeq))
+	m.merge(snap, b, c)
 	if err := m.identify(snap, c, lock != nil); err != nil {
 		return err
 	}
@@ -296,49 +192,10 @@ func (m *mailbox) loadFiles() error {
 		}
 		m.warn("new mail cannot be shown; it is tried again", err)
 	}
+	if b == beliefBehind {
+		m.stampDoubtful(snap)
+	}
 	return m.measure()
-}
-
-// merge fills the table from the uidlist's records, with what the snapshot knows of
-// them. Where the list is missing, the snapshot alone knows the UIDs.
-func (m *mailbox) merge(snap *index.Snapshot, c uidlist.Change, mod store.ModSeq) {
-	type known struct {
-		row
-		base, info string
-	}
-	byUID := map[imap.UID]known{}
-	if snap != nil {
-		sets := snapshotSets(snap)
-		for r := range snap.Rows() {
-			if c.Missing {
-				m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
-				continue
-			}
-			byUID[imap.UID(r.UID)] = known{snapshotRow(r, sets), string(r.Base), string(r.Info)}
-		}
-	}
-	var gone []imap.UID
-	for _, rec := range c.Records {
-		uid := imap.UID(rec.UID)
-		k, ok := byUID[uid]
-		switch {
-		case ok && k.base == rec.Base:
-			m.table.add(k.row, k.base, k.info)
-			delete(byUID, uid)
-			continue
-		case snap != nil && uid < imap.UID(snap.Head.Next):
-			// Clients know that this UID is gone, or names another file. Should its file be
-			// there, for it was put back, it gets the next UID.
-			continue
-		}
-		m.table.add(row{uid: uid, modSeq: mod, size: -1, internal: unknownTime}, rec.Base, "")
-	}
-	for uid := range byUID { // the list no longer knows them: their files get other UIDs
-		gone = append(gone, uid)
-	}
-	if len(gone) > 0 {
-		m.vanished.add(mod, sorted(gone)...)
-	}
 }
 
 // identify settles UIDVALIDITY, GUID, UIDNEXT and the mark, and writes the header
@@ -359,7 +216,7 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 	case found && res.Validity == l.validity && res.BootID != m.st.opt.Boot:
 		next = max(next, imap.UID(res.Next))
 	case found && res.Validity == l.validity:
-		l.reserve = imap.UID(res.Next)
+		m.takeReserve(res)
 	}
 	upcoming := max(m.lastMod, store.ModSeq(m.st.opt.Clock().UnixMicro()))
 	wantMark := l.mark
@@ -495,92 +352,6 @@ func (m *mailbox) count() {
 	}
 }
 
-// saveSnapshot writes roost.index.
-func (m *mailbox) saveSnapshot() error {
-	m.mu.Lock()
-	dirty := m.index.dirty
-	m.mu.Unlock()
-	if m.noModSeq || m.readOnly || m.list.volatile || !dirty && m.index.onDisk {
-		return nil
-	}
-	now, err := m.stamps()
-	if err != nil {
-		return err
-	}
-	if now != m.seen || m.doubt {
-		// Our own changes moved the mtimes too. A last look tells whether others' are
-		// among them, and costs less than a scan at the next open.
-		if err := m.lookAll(); err != nil {
-			return err
-		}
-		if m.seen == (dirStamps{}) {
-			return nil
-		}
-	}
-	stamps, list, err := m.indexStamps()
-	if err != nil {
-		return err
-	}
-	known, ok := m.list.file.Stat()
-	if !ok || index.StampOf(known) != index.StampOf(list) {
-		return nil // somebody writes: the next open scans
-	}
-	at := time.Now().UnixNano()
-	stamps.Cur.Ino, stamps.Cur.Mtime, stamps.Cur.Ctime = m.seen.cur.ino, m.seen.cur.mtime, m.seen.cur.ctime
-	stamps.New.Ino, stamps.New.Mtime, stamps.New.Ctime = m.seen.new.ino, m.seen.new.mtime, m.seen.new.ctime
-	head := index.Head{
-		Validity: m.list.validity, Next: uint32(m.newest().UIDNext), ModSeq: uint64(m.lastMod),
-		Lines: uint32(m.list.file.Lines()), Since: uint64(m.vanished.since), Stamps: stamps, At: at,
-	}
-	head.Last = head.Next - 1
-	numbers := map[store.Keywords]uint32{{}: 0}
-	c := index.Contents{Head: head}
-	for i := range m.table.rows {
-		kw := m.table.rows[i].keywords
-		if _, ok := numbers[kw]; !ok {
-			c.Sets = append(c.Sets, kw.Names())
-			numbers[kw] = uint32(len(c.Sets))
-		}
-	}
-	c.Rows = func(yield func(index.Row) bool) {
-		for i := range m.table.rows {
-			r := &m.table.rows[i]
-			if r.state&rowDead != 0 {
-				continue
-			}
-			if !yield(index.Row{
-				UID: uint32(r.uid), ModSeq: uint64(r.modSeq), Size: r.size, Internal: r.internal, Flags: uint8(r.flags),
-				InNew: r.inNew(), Keywords: numbers[r.keywords], Base: m.table.names.get(r.base), Info: []byte(m.table.info(i)),
-			}) {
-				return
-			}
-		}
-	}
-	for _, e := range m.vanished.entries {
-		c.Vanished = append(c.Vanished, index.Vanished{UID: uint32(e.uid), ModSeq: uint64(e.modSeq)})
-	}
-	if _, err := index.Write(m.dirs.index, m.fileMode, c); err != nil {
-		return err
-	}
-	m.index.onDisk = true
-	m.mu.Lock()
-	m.index.dirty = false
-	m.mu.Unlock()
-	return nil
-}
-
-// spoil removes the snapshot before the first change that it does not know.
-func (m *mailbox) spoil() {
-	if !m.index.onDisk {
-		return
-	}
-	if err := index.Remove(m.dirs.index); err != nil && !isNotExist(err) {
-		m.warn("an old index cannot be removed", err)
-		return
-	}
-	m.index.onDisk = false
-}
-
 // close ends the mailbox: its worker, its watches, its descriptors. With save it
 // leaves a snapshot and no unsynced line.
 func (m *mailbox) close(save bool) error {
@@ -595,10 +366,13 @@ func (m *mailbox) close(save bool) error {
 	m.wg.Wait()
 	m.files.Lock()
 	defer m.files.Unlock()
+	if t := m.index.timer; t != nil {
+		t.Stop()
+	}
 	var errs []error
 	if save && m.alive() == nil {
 		m.pull()
-		if err := m.saveSnapshot(); !isNotExist(err) { // a directory that is gone has nothing to save
+		if err := m.saveIndex(); !isNotExist(err) { // a directory that is gone has nothing to save
 			errs = append(errs, err)
 		}
 	}
@@ -689,10 +463,6 @@ const tmpAge = 36 * time.Hour
 
 // cleanTmp removes what deliveries left behind that died.
 func (m *mailbox) cleanTmp() {
-	st, err := m.dirs.tmp.Self()
-	if err != nil || timeSince(st.Mtime) < int64(time.Hour) && timeSince(st.Mtime) > 0 && m.snapshot != nil {
-		return
-	}
 	var old []string
 	m.dirs.tmp.Names(func(name string, kind fs.FileMode) bool {
 		if kind.Type() == 0 && name[0] != '.' {

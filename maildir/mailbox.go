@@ -14,7 +14,6 @@ import (
 
 	"roost/maildir/cache"
 	"roost/maildir/fsys"
-	"roost/maildir/index"
 	"roost/store"
 )
 
@@ -95,8 +94,7 @@ type mailbox struct {
 	strange  map[string]struct{} // names that were logged as no messages
 	warned   string              // the last warning
 	closed   bool
-	owner    fsys.File       // roost.lock; nil: another process's
-	snapshot *index.Snapshot // while loading
+	owner    fsys.File // roost.lock; nil: another process's
 	fileMode fs.FileMode
 	wg       sync.WaitGroup // the worker and its short helpers
 
@@ -183,13 +181,14 @@ func (m *mailbox) apply(s step) {
 	if len(s.renamed)+len(s.gone) == 0 {
 		return
 	}
-	m.spoil()
+	m.unclean()
 	m.mu.Lock()
 	shown := m.changeLocked(s.renamed)
 	shown = m.removeLocked(s.gone) || shown
 	wakes := m.wakesLocked(shown)
 	m.mu.Unlock()
 	wakeAll(wakes)
+	m.record()
 }
 
 // changeLocked notes new names, and the flags that they carry.
@@ -207,6 +206,10 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 			r.state |= rowInNew
 			m.inNew = append(m.inNew, c.uid)
 		}
+		_, hidden := m.pending[c.uid]
+		if !hidden {
+			m.index.changed = append(m.index.changed, c.uid)
+		}
 		if r.flags == c.flags && r.keywords == c.keywords {
 			continue
 		}
@@ -217,7 +220,6 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 		if c.flags&store.FlagSeen == 0 {
 			m.unseen = min(m.unseen, c.uid)
 		}
-		_, hidden := m.pending[c.uid]
 		if !hidden {
 			m.counts.add(r.flags, -1)
 			m.counts.add(c.flags, 1)
@@ -234,7 +236,6 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 	}
 	if mod != 0 {
 		m.versions.touch(mod)
-		m.index.touch()
 	}
 	return mod != 0
 }
@@ -248,7 +249,6 @@ func (m *mailbox) removeLocked(gone []imap.UID) (shown bool) {
 			continue
 		}
 		m.table.remove(i)
-		m.index.touch()
 		if _, hidden := m.pending[uid]; hidden {
 			continue
 		}
@@ -263,6 +263,9 @@ func (m *mailbox) removeLocked(gone []imap.UID) (shown bool) {
 	}
 	mod := m.nextModSeqLocked()
 	m.vanished.add(mod, told...)
+	for _, uid := range told {
+		m.index.gone = append(m.index.gone, change{mod, uid})
+	}
 	m.versions.shrink(told, mod)
 	m.recent = slices.DeleteFunc(m.recent, func(u imap.UID) bool {
 		_, ok := slices.BinarySearch(told, u)
@@ -295,7 +298,6 @@ func sortNewcomers(list []newcomer) {
 // enqueue gives messages their rows, out of sight. Their UIDs ascend and are above
 // all others. Called with files held.
 func (m *mailbox) enqueue(list []newcomer) *arrival {
-	m.spoil()
 	a := &arrival{shown: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -308,18 +310,19 @@ func (m *mailbox) enqueue(list []newcomer) *arrival {
 			m.inNew = append(m.inNew, n.uid)
 		}
 	}
-	m.index.touch()
 	m.queue = append(m.queue, a)
 	return a
 }
 
 // show lets an arrival be seen as soon as all before it are. Called with files held.
 func (m *mailbox) show(a *arrival) {
+	m.unclean()
 	m.mu.Lock()
 	a.ready = true
 	wakes := m.wakesLocked(m.showLocked())
 	m.mu.Unlock()
 	wakeAll(wakes)
+	m.record()
 }
 
 func (m *mailbox) showLocked() (shown bool) {
@@ -341,6 +344,7 @@ func (m *mailbox) showLocked() (shown bool) {
 			m.counts.add(r.flags, 1)
 			m.versions.grow(uid, mod)
 			m.recent = append(m.recent, uid)
+			m.index.changed = append(m.index.changed, uid)
 		}
 		close(a.shown)
 	}
@@ -349,6 +353,7 @@ func (m *mailbox) showLocked() (shown bool) {
 
 // drop takes an arrival back: it was not made durable.
 func (m *mailbox) drop(a *arrival) {
+	m.unclean()
 	m.mu.Lock()
 	for _, uid := range a.uids {
 		if i, ok := m.table.find(uid); ok {
@@ -359,6 +364,7 @@ func (m *mailbox) drop(a *arrival) {
 	wakes := m.wakesLocked(m.showLocked())
 	m.mu.Unlock()
 	wakeAll(wakes)
+	m.record()
 }
 
 // firstUnseen is the lowest UID without \Seen. The scan goes on where the last one

@@ -25,7 +25,7 @@ func (m *mailbox) rewritten(names []string) {
 		m.mu.Lock()
 		r := &m.table.rows[i]
 		r.size = -1
-		m.index.touch()
+		m.index.changed = append(m.index.changed, r.uid) // no stamp tells of a write in place
 		if m.hot == nil {
 			m.hot = map[imap.UID]time.Time{}
 		}
@@ -40,6 +40,7 @@ func (m *mailbox) rewritten(names []string) {
 			m.log.Warn("notes on a message that was rewritten are kept", "event", "cache", "uid", uid, "err", err)
 		}
 	}
+	m.record()
 }
 
 // hotLocked reports whether a message is being written. Called with mu held.

@@ -207,8 +207,9 @@ func (m *mailbox) look() error {
 			s.renamed = append(s.renamed, m.renamedTo(i, info, inNew))
 		}
 	}
-	if proven || !m.loaded {
-		for _, i := range unseen {
+	for _, i := range unseen {
+		// What only the uidlist knows was shown to nobody yet.
+		if proven || !m.loaded && m.table.rows[i].internal == unknownTime {
 			s.gone = append(s.gone, m.table.rows[i].uid)
 		}
 	}

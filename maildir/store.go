@@ -58,9 +58,15 @@ type Store struct {
 	graves []*mailbox // replaced while nobody held them: to be closed
 	closed bool
 
+	settleAfter time.Duration    // immutable
+	wall        func() time.Time // the clock that stamps files; immutable
+
 	stop chan struct{} // ends housekeep
 	wg   sync.WaitGroup
 }
+
+// unknownBoot stands for a boot id that cannot be had.
+const unknownBoot = "unknown"
 
 // New makes the store of the Maildirs of this machine.
 func New(opt Options) (*Store, error) {
@@ -85,7 +91,7 @@ func New(opt Options) (*Store, error) {
 		if err == nil {
 			opt.Boot = strings.TrimSpace(string(b))
 		} else {
-			opt.Boot = "unknown" // as if it always were the same boot: the syncs remain
+			opt.Boot = unknownBoot // as if it always were the same boot: the syncs remain
 		}
 	}
 	if opt.Log == nil {
@@ -100,7 +106,7 @@ func New(opt Options) (*Store, error) {
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = lingerBound()
 	}
-	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch}
+	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now}
 	s.env = uidlist.System()
 	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
 	if s.watch == nil {
@@ -112,7 +118,7 @@ func New(opt Options) (*Store, error) {
 
 // lingerBound spends half of the descriptors on mailboxes that nobody holds.
 func lingerBound() int {
-	const each = 8 // four to six directories, roost.lock, the uidlist
+	const each = 9 // four to six directories, roost.lock, the uidlist, roost.index
 	var lim syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &lim); err != nil {
 		return 100

@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	magic       = "RoostIx\x01"
+	magic       = "RoostIx\x02"
 	blockHeader = 4 + 4 + 1
 
 	kindHead     = 1
@@ -19,19 +19,24 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// sum is the checksum of the last block; the next goes on from it.
+type sum uint32
+
 // beginBlock leaves room for a header, endBlock fills it in: what was appended to b
 // from at on is the payload.
 func beginBlock(b []byte, kind byte) (at int, out []byte) {
 	return len(b), append(b, 0, 0, 0, 0, 0, 0, 0, 0, kind)
 }
 
-func endBlock(b []byte, at int) {
+func (s *sum) endBlock(b []byte, at int) {
+	*s = sum(crc32.Update(uint32(*s), castagnoli, b[at+8:]))
 	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-blockHeader))
-	binary.LittleEndian.PutUint32(b[at+4:], crc32.Checksum(b[at+8:], castagnoli))
+	binary.LittleEndian.PutUint32(b[at+4:], uint32(*s))
 }
 
-// nextBlock takes the first block; ok is false when it is not whole.
-func nextBlock(b []byte) (kind byte, payload, rest []byte, ok bool) {
+// nextBlock takes the first block; ok is false, and the sum as it was, when it is not
+// whole or was written behind another.
+func (s *sum) nextBlock(b []byte) (kind byte, payload, rest []byte, ok bool) {
 	if len(b) < blockHeader {
 		return 0, nil, nil, false
 	}
@@ -40,9 +45,11 @@ func nextBlock(b []byte) (kind byte, payload, rest []byte, ok bool) {
 		return 0, nil, nil, false
 	}
 	end := blockHeader + int(n)
-	if crc32.Checksum(b[8:end], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+	c := crc32.Update(uint32(*s), castagnoli, b[8:end])
+	if c != binary.LittleEndian.Uint32(b[4:]) {
 		return 0, nil, nil, false
 	}
+	*s = sum(c)
 	return b[8], b[blockHeader:end], b[end:], true
 }
 
@@ -110,7 +117,13 @@ func (h Head) append(b []byte) []byte {
 	for _, v := range []uint64{uint64(h.Validity), uint64(h.Next), h.ModSeq, uint64(h.Lines), uint64(h.Last), h.Since} {
 		b = binary.AppendUvarint(b, v)
 	}
-	for _, s := range []Stamp{h.Stamps.Cur, h.Stamps.New, h.Stamps.UIDList, h.Stamps.Keywords} {
+	b = appendBytes(b, h.Boot)
+	clean := byte(0)
+	if h.Clean {
+		clean = 1
+	}
+	b = append(b, clean)
+	for _, s := range h.Stamps.each() {
 		b = binary.AppendUvarint(b, s.Ino)
 		b = binary.AppendVarint(b, s.Size)
 		b = binary.AppendVarint(b, s.Mtime)
@@ -122,11 +135,18 @@ func (h Head) append(b []byte) []byte {
 func (d *decoder) head() (h Head) {
 	h.Validity, h.Next, h.ModSeq = d.uint32(), d.uint32(), d.uint()
 	h.Lines, h.Last, h.Since = d.uint32(), d.uint32(), d.uint()
-	for _, s := range []*Stamp{&h.Stamps.Cur, &h.Stamps.New, &h.Stamps.UIDList, &h.Stamps.Keywords} {
+	h.Boot = string(d.bytes())
+	h.Clean = d.byte()&1 != 0
+	for _, s := range h.Stamps.each() {
 		s.Ino, s.Size, s.Mtime, s.Ctime = d.uint(), d.int(), d.int(), d.int()
 	}
 	h.At = d.int()
 	return h
+}
+
+// sound reports whether a head could have been written.
+func (h *Head) sound() bool {
+	return h.Validity != 0 && h.Next != 0 && h.ModSeq <= maxModSeq && h.Since <= h.ModSeq
 }
 
 // A row: state byte, then UID and MODSEQ as differences from the row before, size + 1,

@@ -1,13 +1,22 @@
 // Package index keeps roost.index: what an open mailbox knew of its messages, so
-// that the next open needs neither a directory scan nor a stat a message.
+// that the next open needs neither a directory scan nor a stat a message, and that
+// MODSEQs and expunges outlive a killed process.
 //
-// Write puts a snapshot of the whole table in place. A Log adds what changed since in
-// blocks behind it, so that MODSEQs and expunges outlive a killed process. Load reads
-// both and yields the rows as they were last.
+// Write puts a snapshot of the whole table in place. A Log adds what changed since, in
+// blocks behind it: a Batch, all of it or nothing, with the time of that moment. Load
+// reads both and yields the rows as they were last.
 //
-// It is a cache: Load answers any doubt (magic, version, checksum, order) with ErrNone,
-// and the caller scans. Nothing is synced; a power cut may leave an older file, an
-// empty one, or one whose end is missing: the first block that is not whole ends the
-// log, and a snapshot without its end block is none. Whether what it says still holds
-// is told by the Stamps: see Head.Trusted.
+// It is a cache, and nothing in it is synced. What a reader finds is the file as it was
+// written, an older one, one whose end is missing, or rubbish. Load tells them apart by
+// the form alone: the sum of each block goes on from the one before, so that a block
+// counts only behind the blocks that it was written behind. A snapshot without its end is
+// none (ErrNone); the log ends at its first block that is not whole or says what cannot
+// be, and Snapshot.Torn tells that something followed. Whatever the bytes, no row and no
+// expunge has a MODSEQ above Head.ModSeq.
+//
+// What was read is the truth of some moment. Whether it is the last one is told by the
+// Head: Boot, without which nothing is (after a power cut the file may be older than what
+// was shown), Clean and Stamps. A head in the log says that all before it is in the
+// file; a change that follows makes an end of its Clean and its Stamps. How far each
+// combination is believed is the mailbox's business: see maildir/trust.go.
 package index

@@ -10,17 +10,23 @@ import (
 // roost.index: a snapshot, then a log. Integers of fixed size are little-endian, all
 // others varints of encoding/binary.
 //
-//	8        magic "RoostIx" and version 1
-//	... blocks: u32 length of the payload | u32 CRC-32C of kind and payload | u8 kind | payload
+//	8        magic "RoostIx" and version 2
+//	... blocks: u32 length of the payload | u32 CRC-32C of kind and payload, going on
+//	            from that of the block before | u8 kind | payload
 //
-//	kind 1   head: once first; again in the log where it changed
+//	kind 1   head
 //	kind 2   keyword sets: numbered from 1 in the order in which they come
 //	kind 3   rows: some hundred messages, ascending UIDs
-//	kind 4   vanished: UIDs and MODSEQs of expunges
+//	kind 4   vanished: MODSEQs, ascending, and UIDs of expunges
 //	kind 5   end of the snapshot: number of rows
-//	kind 6   log: changes of one moment, all or none
+//	kind 6   log: changes of one moment, all or none: time, highest MODSEQ given, UIDNEXT,
+//	         then each behind its letter
+//	           'K' keyword set, with the next number
+//	           'R' row: new, or in place of the one with its UID
+//	           'G' UID and MODSEQ of an expunge
+//	           'H' head: Stamps and Clean hold until a change follows
 //
-// A cache of one UIDVALIDITY, written by the owner of roost.lock only.
+// A cache of one UIDVALIDITY and one boot, written by the owner of roost.lock only.
 
 // Name of the file, in the mailbox's index directory.
 const (
@@ -34,21 +40,34 @@ var ErrNone = errors.New("no usable roost.index")
 // Head is what holds for the mailbox as a whole.
 type Head struct {
 	Validity uint32 // UIDVALIDITY
-	Next     uint32 // UIDNEXT
-	ModSeq   uint64 // highest that was given
+	Next     uint32 // UIDNEXT: every UID is below it
+	ModSeq   uint64 // highest that was given: no row and no expunge is above it
 	Lines    uint32 // record lines of the uidlist, for uidlist.File.Resume
 	Last     uint32 // highest UID of these lines
 
 	// Since: the list of vanished messages has every expunge above this MODSEQ.
 	Since uint64
 
+	// Boot is the boot of the machine in which the file was written; "" when that is
+	// not known.
+	Boot string
+
+	// Clean: the mailbox was closed, and all that was ever shown is in here.
+	Clean bool
+
 	Stamps Stamps
 	At     int64 // when the stamps were taken, nanoseconds since 1970
 }
 
+// maxModSeq is the largest that a client can be told (RFC 7162 section 3.1).
+const maxModSeq = 1<<63 - 1
+
 // Stamps are what the mailbox's directories and files looked like when the index
 // said all that is in them.
-type Stamps struct{ Cur, New, UIDList, Keywords Stamp }
+type Stamps struct {
+	Cur, New, UIDList Stamp
+	Letters, Extra    Stamp // dovecot-keywords, roost-keywords
+}
 
 // Stamp tells one state of a file or directory from another; zero when it is not
 // there.
@@ -70,19 +89,24 @@ func StampOf(st fsys.Stat) Stamp {
 // coarse is the granularity of the worst clock of a file system.
 const coarse = int64(2 * time.Second)
 
-// Trusted reports whether nothing changed since the stamps were taken. A directory
-// that was changed within 2 s before that may have changed again within the same tick
-// of its clock, and is not trusted: leave a mailbox alone for 2 s before its snapshot.
+// Trusted reports whether nothing changed since the stamps were taken, as far as stamps
+// can tell within one boot. A directory that was changed within 2 s before that may have
+// changed again within the same tick of its clock, and is not trusted: leave a mailbox
+// alone for 2 s before its stamps are written down.
 func (h Head) Trusted(now Stamps) bool {
-	if h.Stamps != now || h.Stamps.Cur.Ino == 0 || h.Stamps.New.Ino == 0 || h.Stamps.UIDList.Ino == 0 {
+	if h.Stamps != now || now.Cur.Ino == 0 || now.New.Ino == 0 || now.UIDList.Ino == 0 {
 		return false
 	}
-	for _, s := range []Stamp{now.Cur, now.New, now.UIDList, now.Keywords} {
+	for _, s := range now.each() {
 		if max(s.Mtime, s.Ctime) > h.At-coarse {
 			return false
 		}
 	}
 	return true
+}
+
+func (s *Stamps) each() []*Stamp {
+	return []*Stamp{&s.Cur, &s.New, &s.UIDList, &s.Letters, &s.Extra}
 }
 
 // Row is one message. Base and Info that were read are good as long as the Snapshot

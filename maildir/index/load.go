@@ -14,15 +14,20 @@ import (
 
 // A Snapshot is what an index file said, its log included.
 type Snapshot struct {
-	Head     Head
+	Head     Head // as it was last; its Stamps and Clean are empty where changes followed them
 	Sets     [][]string
-	Vanished []Vanished
-	Count    int // messages
+	Vanished []Vanished // ascending MODSEQs
+	Count    int        // messages
+
+	// At is the time of the last moment that is known, Torn whether the file went on
+	// behind it in a way that cannot be read.
+	At   int64
+	Torn bool
 
 	blocks  [][]byte // payloads of the rows
 	changed map[uint32]Row
 	gone    map[uint32]struct{}
-	added   []uint32 // keys of changed that are in no block, ascending
+	logged  []uint32 // keys of changed, ascending; when all is read
 	log     *Log
 }
 
@@ -36,38 +41,68 @@ func Load(dir fsys.Dir, limit int64) (*Snapshot, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	s, size, err := parse(b)
+	s, err := parse(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", dir.Path(), Name, err)
 	}
 	s.log.dir = dir
-	// What follows the last whole block was torn off: nothing can be added behind it.
-	s.log.broken = size != int64(len(b))
 	return s, nil
 }
 
-// Log continues the file's log.
+// Log continues the file's log, where nothing torn is at its end.
 func (s *Snapshot) Log() *Log { return s.log }
 
-// parse reads a whole file; size is where its last whole block ends.
-func parse(b []byte) (*Snapshot, int64, error) {
+// parse reads a whole file.
+func parse(b []byte) (*Snapshot, error) {
 	all := len(b)
 	if !bytes.HasPrefix(b, []byte(magic)) {
-		return nil, 0, fmt.Errorf("%w: not version 1", ErrNone)
+		return nil, fmt.Errorf("%w: not version %d", ErrNone, magic[len(magic)-1])
 	}
-	b = b[len(magic):]
 	s := &Snapshot{changed: map[uint32]Row{}, gone: map[uint32]struct{}{}}
-	kind, payload, rest, ok := nextBlock(b)
+	var sum sum
+	rest, ok := s.parseSnapshot(b[len(magic):], &sum)
+	if !ok {
+		return nil, fmt.Errorf("%w: damaged, or its end is missing", ErrNone)
+	}
+	s.log = &Log{snapshot: int64(all - len(rest))}
+	for {
+		before := sum
+		kind, payload, next, ok := sum.nextBlock(rest)
+		if !ok || kind != kindLog || !s.replay(payload) {
+			sum = before
+			break
+		}
+		rest = next
+	}
+	s.Torn = len(rest) > 0
+	s.logged = slices.Sorted(maps.Keys(s.changed))
+	if len(s.changed)+len(s.gone) > 0 {
+		s.Count = 0
+		for range s.Rows() {
+			s.Count++
+		}
+	}
+	l := s.log
+	l.size, l.sum, l.sets, l.broken = int64(all-len(rest)), sum, len(s.Sets), s.Torn
+	l.modSeq, l.next = s.Head.ModSeq, s.Head.Next
+	return s, nil
+}
+
+// parseSnapshot reads what is before the log; rest is the log.
+func (s *Snapshot) parseSnapshot(b []byte, sum *sum) (rest []byte, ok bool) {
+	kind, payload, rest, ok := sum.nextBlock(b)
 	if !ok || kind != kindHead {
-		return nil, 0, fmt.Errorf("%w: no head", ErrNone)
+		return nil, false
 	}
 	d := decoder{b: payload}
 	s.Head = d.head()
+	d.bad = d.bad || len(d.b) > 0 || !s.Head.sound()
+	s.At = s.Head.At
 	rows := 0
 	last := uint32(0)
 	for !d.bad && kind != kindEnd {
-		if kind, payload, rest, ok = nextBlock(rest); !ok {
-			return nil, 0, fmt.Errorf("%w: snapshot is not whole", ErrNone)
+		if kind, payload, rest, ok = sum.nextBlock(rest); !ok {
+			return nil, false
 		}
 		d.b = payload
 		switch kind {
@@ -77,12 +112,17 @@ func parse(b []byte) (*Snapshot, int64, error) {
 			}
 		case kindRows:
 			s.blocks = append(s.blocks, payload)
-			rows += d.checkRows(&last, len(s.Sets))
+			rows += s.checkRows(&d, &last)
 		case kindVanished:
-			var m uint64
+			m := s.lastVanished()
 			for len(d.b) > 0 && !d.bad {
-				m += d.uint()
-				s.Vanished = append(s.Vanished, Vanished{d.uint32(), m})
+				step := d.uint()
+				v := Vanished{d.uint32(), m + step}
+				if v.UID == 0 || v.UID >= s.Head.Next || v.ModSeq < m || v.ModSeq > s.Head.ModSeq {
+					d.bad = true
+				}
+				m = v.ModSeq
+				s.Vanished = append(s.Vanished, v)
 			}
 		case kindEnd:
 			d.bad = d.bad || d.uint() != uint64(rows) || len(d.b) > 0
@@ -90,34 +130,23 @@ func parse(b []byte) (*Snapshot, int64, error) {
 			d.bad = true
 		}
 	}
-	if d.bad || s.Head.Validity == 0 {
-		return nil, 0, fmt.Errorf("%w: damaged", ErrNone)
-	}
-	snapshot := all - len(rest)
 	s.Count = rows
-	for {
-		kind, payload, next, ok := nextBlock(rest)
-		if !ok {
-			break
-		}
-		if kind != kindLog || !s.replay(payload) {
-			return nil, 0, fmt.Errorf("%w: damaged log", ErrNone)
-		}
-		rest = next
+	return rest, !d.bad
+}
+
+func (s *Snapshot) lastVanished() uint64 {
+	if n := len(s.Vanished); n > 0 {
+		return s.Vanished[n-1].ModSeq
 	}
-	if !s.finish(last) {
-		return nil, 0, fmt.Errorf("%w: damaged log", ErrNone)
-	}
-	s.log = &Log{snapshot: int64(snapshot), size: int64(all - len(rest)), sets: len(s.Sets)}
-	return s, s.log.size, nil
+	return 0
 }
 
 // checkRows walks a block: order and references.
-func (d *decoder) checkRows(last *uint32, sets int) (n int) {
+func (s *Snapshot) checkRows(d *decoder, last *uint32) (n int) {
 	var prev Row
 	for len(d.b) > 0 && !d.bad {
 		prev = d.row(&prev)
-		if prev.UID <= *last || !prev.sound(sets) {
+		if prev.UID <= *last || prev.UID >= s.Head.Next || !prev.sound(s.Head.ModSeq, len(s.Sets)) {
 			d.bad = true
 		}
 		*last = prev.UID
@@ -126,78 +155,104 @@ func (d *decoder) checkRows(last *uint32, sets int) (n int) {
 	return n
 }
 
-func (r *Row) sound(sets int) bool {
-	return len(r.Base) > 0 && r.Size >= -1 && int64(r.Keywords) <= int64(sets) && r.UID != 0
+func (r *Row) sound(modSeq uint64, sets int) bool {
+	return r.UID != 0 && len(r.Base) > 0 && r.Size >= -1 && int64(r.Keywords) <= int64(sets) && r.ModSeq != 0 && r.ModSeq <= modSeq
 }
 
-// replay notes one block of the log.
+// replay takes in one block of the log, if all that it says can be.
 func (s *Snapshot) replay(payload []byte) bool {
 	d := decoder{b: payload}
+	at, modSeq, next := d.int(), d.uint(), d.uint32()
+	if d.bad || modSeq < s.Head.ModSeq || modSeq > maxModSeq || next < s.Head.Next {
+		return false
+	}
+	var (
+		sets     = s.Sets
+		rows     []Row
+		vanished []Vanished
+		goneNow  map[uint32]struct{}
+		head     = s.Head
+		last     = s.lastVanished()
+	)
+	head.ModSeq, head.Next, head.Clean, head.Stamps, head.At = modSeq, next, false, Stamps{}, 0
+	gone := func(uid uint32) bool {
+		_, before := s.gone[uid]
+		_, now := goneNow[uid]
+		return before || now
+	}
 	for len(d.b) > 0 && !d.bad {
-		switch d.byte() {
-		case opHead:
-			since := s.Head.Since
-			s.Head = d.head()
-			s.Head.Since = max(s.Head.Since, since)
+		op := d.byte()
+		if op != opHead { // a change behind it: its stamps are old
+			head.Clean, head.Stamps, head.At = false, Stamps{}, 0
+		}
+		switch op {
 		case opSet:
-			s.Sets = append(s.Sets, d.set())
+			sets = append(sets, d.set())
 		case opRow:
 			r := d.row(&Row{})
-			_, gone := s.gone[r.UID]
-			if gone || !r.sound(len(s.Sets)) {
+			if !r.sound(modSeq, len(sets)) || r.UID >= next || gone(r.UID) {
 				return false
 			}
-			s.changed[r.UID] = r
+			rows = append(rows, r)
 		case opGone:
 			v := Vanished{d.uint32(), d.uint()}
-			s.gone[v.UID] = struct{}{}
-			delete(s.changed, v.UID)
-			s.Vanished = append(s.Vanished, v)
+			if v.UID == 0 || v.UID >= next || v.ModSeq < last || v.ModSeq > modSeq || gone(v.UID) {
+				return false
+			}
+			if goneNow == nil {
+				goneNow = map[uint32]struct{}{}
+			}
+			goneNow[v.UID] = struct{}{}
+			vanished = append(vanished, v)
+			last = v.ModSeq
+		case opHead:
+			h := d.head()
+			if !h.sound() || h.Validity != head.Validity || h.Boot != head.Boot || h.ModSeq > modSeq || h.Next > next {
+				return false
+			}
+			h.ModSeq, h.Next, h.Since = modSeq, next, max(h.Since, head.Since)
+			head = h
 		default:
 			return false
 		}
 	}
-	return !d.bad && s.Head.Validity != 0
-}
-
-// finish finds which logged rows are new, and counts. It is false when a logged row is
-// neither new nor in the snapshot, where Rows would pass over it.
-func (s *Snapshot) finish(last uint32) bool {
-	for _, uid := range slices.Sorted(maps.Keys(s.changed)) {
-		if uid > last {
-			s.added = append(s.added, uid)
-		}
+	if d.bad {
+		return false
 	}
-	if len(s.changed) == 0 && len(s.gone) == 0 {
-		return true
+	s.Head, s.Sets, s.At = head, sets, at
+	s.Vanished = append(s.Vanished, vanished...)
+	for _, r := range rows {
+		s.changed[r.UID] = r
 	}
-	s.Count = 0
-	replaced := 0
-	for r := range s.Rows() {
-		s.Count++
-		if _, ok := s.changed[r.UID]; ok {
-			replaced++
-		}
+	for _, v := range vanished {
+		s.gone[v.UID] = struct{}{}
+		delete(s.changed, v.UID)
 	}
-	return replaced == len(s.changed)
+	return true
 }
 
 // Rows yields all messages as they were last, ascending by UID.
 func (s *Snapshot) Rows() iter.Seq[Row] {
-	quiet := len(s.changed) == 0 && len(s.gone) == 0
 	return func(yield func(Row) bool) {
+		logged := s.logged
 		for _, b := range s.blocks {
 			d := decoder{b: b}
 			var prev Row
 			for len(d.b) > 0 {
 				prev = d.row(&prev)
 				r := prev
-				if !quiet {
+				for len(logged) > 0 && logged[0] <= r.UID {
+					if logged[0] < r.UID && !yield(s.changed[logged[0]]) {
+						return
+					}
+					if logged[0] == r.UID {
+						r = s.changed[r.UID]
+					}
+					logged = logged[1:]
+				}
+				if len(s.gone) > 0 {
 					if _, gone := s.gone[r.UID]; gone {
 						continue
-					}
-					if c, ok := s.changed[r.UID]; ok {
-						r = c
 					}
 				}
 				if !yield(r) {
@@ -205,7 +260,7 @@ func (s *Snapshot) Rows() iter.Seq[Row] {
 				}
 			}
 		}
-		for _, uid := range s.added {
+		for _, uid := range logged {
 			if !yield(s.changed[uid]) {
 				return
 			}

@@ -21,7 +21,8 @@ type Contents struct {
 }
 
 // Write puts a snapshot in place of the index, atomically, and gives its Log. It is
-// not synced: see the package's comment. The slices of c.Rows are used up at once.
+// not synced: see the package's comment. The slices of c.Rows are used up at once, which
+// are below Head.Next, and no MODSEQ may be above Head.ModSeq.
 func Write(dir fsys.Dir, mode fs.FileMode, c Contents) (*Log, error) {
 	f, err := dir.Create(tmpName, mode)
 	if err != nil {
@@ -33,7 +34,8 @@ func Write(dir fsys.Dir, mode fs.FileMode, c Contents) (*Log, error) {
 			return nil, err
 		}
 	}
-	size, err := writeAll(f, c)
+	l := &Log{dir: dir, modSeq: c.Head.ModSeq, next: c.Head.Next, sets: len(c.Sets)}
+	l.size, l.sum, err = writeAll(f, c)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -44,32 +46,33 @@ func Write(dir fsys.Dir, mode fs.FileMode, c Contents) (*Log, error) {
 		dir.Remove(tmpName) // best effort: the first error is the one to tell
 		return nil, err
 	}
-	return &Log{dir: dir, snapshot: size, size: size, sets: len(c.Sets)}, nil
+	l.snapshot = l.size
+	return l, nil
 }
 
-func writeAll(f io.Writer, c Contents) (size int64, err error) {
+func writeAll(f io.Writer, c Contents) (size int64, s sum, err error) {
 	b := make([]byte, 0, 2*blockBytes)
-	flush := func(at int) error {
-		endBlock(b, at)
-		n, err := f.Write(b)
+	b = append(b, magic...)
+	var at int
+	end := func(last bool) {
+		s.endBlock(b, at)
+		if err != nil || len(b) < blockBytes && !last {
+			return
+		}
+		var n int
+		n, err = f.Write(b)
 		size += int64(n)
 		b = b[:0]
-		return err
 	}
-	b = append(b, magic...)
-	at, b2 := beginBlock(b, kindHead)
-	b = c.Head.append(b2)
-	if err := flush(at); err != nil {
-		return size, err
-	}
+	at, b = beginBlock(b, kindHead)
+	b = c.Head.append(b)
+	end(false)
 	if len(c.Sets) > 0 {
 		at, b = beginBlock(b, kindSets)
-		for _, s := range c.Sets {
-			b = appendSet(b, s)
+		for _, names := range c.Sets {
+			b = appendSet(b, names)
 		}
-		if err := flush(at); err != nil {
-			return size, err
-		}
+		end(false)
 	}
 	var rows uint64
 	var prev Row
@@ -78,17 +81,15 @@ func writeAll(f io.Writer, c Contents) (size int64, err error) {
 		b = r.append(b, &prev)
 		prev = Row{UID: r.UID, ModSeq: r.ModSeq, Internal: r.Internal}
 		rows++
-		if len(b) >= blockBytes {
-			if err := flush(at); err != nil {
-				return size, err
+		if len(b)-at >= blockBytes {
+			if end(false); err != nil {
+				return size, s, err
 			}
 			at, b = beginBlock(b, kindRows)
 			prev = Row{} // each block stands alone
 		}
 	}
-	if err := flush(at); err != nil {
-		return size, err
-	}
+	end(false)
 	at, b = beginBlock(b, kindVanished)
 	var last uint64
 	for _, v := range c.Vanished {
@@ -96,12 +97,11 @@ func writeAll(f io.Writer, c Contents) (size int64, err error) {
 		b = binary.AppendUvarint(b, uint64(v.UID))
 		last = v.ModSeq
 	}
-	if err := flush(at); err != nil {
-		return size, err
-	}
+	end(false)
 	at, b = beginBlock(b, kindEnd)
 	b = binary.AppendUvarint(b, rows)
-	return size, flush(at)
+	end(true)
+	return size, s, err
 }
 
 // Remove deletes the index, where one must not be found again.

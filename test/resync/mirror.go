@@ -28,6 +28,8 @@ type mirror struct {
 	seqs []uint32 // UIDs by number; 0: not learned yet
 	seen uint64   // highest MODSEQ since the last answer
 
+	heard []string // untagged responses, since somebody emptied it
+
 	idling   bool
 	learning bool
 }
@@ -181,6 +183,7 @@ func code(text, name string) (uint64, bool) {
 
 // untagged takes one response in.
 func (m *mirror) untagged(line string) error {
+	m.heard = append(m.heard, line)
 	rest, ok := strings.CutPrefix(line, "* ")
 	if !ok {
 		return fmt.Errorf("unexpected %q", line)

@@ -28,19 +28,45 @@ type world struct {
 	log     []string
 }
 
+// tempDir is a directory that the mail user may enter, unlike t.TempDir.
+func tempDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "roost-resync")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func build(t *testing.T) string {
+	bin, err := neighbour.BuildRoost(tempDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// newWorld makes an empty mailbox; no server runs yet.
+func newWorld(t *testing.T, bin string, seed uint64) *world {
+	dir := tempDir(t)
+	w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 0)), bin: bin, dir: dir, maildir: filepath.Join(dir, "mail", "ann", "Maildir")}
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		w.must(os.MkdirAll(filepath.Join(w.maildir, sub), 0o700))
+	}
+	w.must(os.MkdirAll(filepath.Join(dir, "etc"), 0o755))
+	if os.Getuid() == 0 {
+		w.must(neighbour.Own(filepath.Join(dir, "mail")))
+	}
+	w.other = &mirror{}
+	return w
+}
+
 func TestCopiesStayTrue(t *testing.T) {
-	bins, err := os.MkdirTemp("", "roost-resync") // t.TempDir is closed to the mail user
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(bins)
-	if err := os.Chmod(bins, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	bin, err := neighbour.BuildRoost(bins)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := build(t)
+	var err error
 	seeds, steps := 3, 120
 	if s := os.Getenv("ROOST_RESYNC_SEEDS"); s != "" {
 		if seeds, err = strconv.Atoi(s); err != nil {
@@ -56,26 +82,10 @@ func TestCopiesStayTrue(t *testing.T) {
 	for i := range seeds {
 		seed := first + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "roost-resync")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(dir) })
-			if err := os.Chmod(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			w := &world{T: t, rng: rand.New(rand.NewPCG(seed, 0)), bin: bin, dir: dir, maildir: filepath.Join(dir, "mail", "ann", "Maildir")}
-			for _, sub := range []string{"cur", "new", "tmp"} {
-				w.must(os.MkdirAll(filepath.Join(w.maildir, sub), 0o700))
-			}
-			w.must(os.MkdirAll(filepath.Join(dir, "etc"), 0o755))
-			if os.Getuid() == 0 {
-				w.must(neighbour.Own(filepath.Join(dir, "mail")))
-			}
+			w := newWorld(t, bin, seed)
 			for range 3 {
 				w.copies = append(w.copies, &mirror{})
 			}
-			w.other = &mirror{}
 			defer func() {
 				if t.Failed() {
 					t.Logf("ROOST_RESYNC_SEED=%d\n%s", seed, strings.Join(w.log, "\n"))
