@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -569,6 +570,72 @@ func TestLinks(t *testing.T) {
 		if _, err := os.Stat(shared + "/team/cur"); err != nil {
 			t.Error("deleting the link deleted the mail:", err)
 		}
+	}
+}
+
+// A link that is read as allowed may lead on: what counts is where it ends. Links in a
+// ring, and to the tree itself, harm nobody.
+func TestLinksThatLeadOn(t *testing.T) {
+	for _, layout := range []store.Layout{store.LayoutMaildirPP, store.LayoutFS} {
+		dir := t.TempDir()
+		root, shared := filepath.Join(dir, "Maildir"), filepath.Join(dir, "shared")
+		dot := "."
+		if layout == store.LayoutFS {
+			dot = ""
+		}
+		for _, d := range []string{dir + "/outside/cur", shared + "/team/cur", root + "/cur", root + "/" + dot + "real/cur"} {
+			if err := os.MkdirAll(d, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, target := range map[string]string{
+			shared + "/chain": dir + "/outside", shared + "/dots": "../outside", shared + "/a": "b", shared + "/b": "a", shared + "/short": "team",
+			root + "/" + dot + "chain": shared + "/chain", root + "/" + dot + "dots": shared + "/dots", root + "/" + dot + "ring": shared + "/a",
+			root + "/" + dot + "self": dot + "self", root + "/" + dot + "short": "../shared/short",
+			root + "/" + dot + "alias": dot + "real", root + "/" + dot + "up": "..", root + "/" + dot + "here": ".", root + "/" + dot + "file": "/etc/passwd",
+		} {
+			if err := os.Symlink(target, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var log logLines
+		s, err := New(Options{Host: "test.example", Poll: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		acct, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: root, Layout: layout, FollowLinks: []string{shared, root}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := acct.(*account)
+		for range 2 {
+			if got := names(list(t, a, store.ListQuery{})); got != "INBOX alias real short" {
+				t.Errorf("%s: %q", layout, got)
+			}
+		}
+		for _, n := range []string{"chain", "dots", "ring", "self", "up", "here", "file"} {
+			if _, err := a.Hold(t.Context(), store.Name(n), true, nil); err == nil {
+				t.Errorf("%s: %q was opened", layout, n)
+			}
+			if lines := log.with("/" + dot + n + "\n"); len(lines) > 1 || len(lines) == 0 && n != "here" {
+				t.Errorf("%s: %d lines on %q", layout, len(lines), n)
+			}
+		}
+		// Two names of one directory are one mailbox.
+		one, err := a.Hold(t.Context(), "real", true, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := a.Hold(t.Context(), "alias", true, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.(*hold).m != two.(*hold).m || one.Info().UIDValidity != two.Info().UIDValidity {
+			t.Errorf("%s: two mailboxes of one directory", layout)
+		}
+		one.Close()
+		two.Close()
+		closeTree(t, s, a)
 	}
 }
 

@@ -15,7 +15,7 @@ func TestContractLayouts(t *testing.T) {
 				root := l.root
 				root.Mail = "Maildir"
 				root.Create = true
-				root.Escape = store.EscapeBackslash // a mailbox may be called "new", in fs too
+				root.Escape = store.EscapeBackslash
 				open := func(t *testing.T) store.Store {
 					s, err := New(Options{Host: "test.example", Poll: true})
 					if err != nil {

@@ -106,6 +106,9 @@ func checkRow(t *testing.T, h store.Mailbox, n store.Name, row store.Row, want e
 	if at, err := time.Parse("2-Jan-2006 15:04:05 -0700", want.InternalDate); err != nil || row.Internal != at.Unix() {
 		t.Errorf("%q UID %d: date %s, want %s", n, row.UID, time.Unix(row.Internal, 0).UTC(), want.InternalDate)
 	}
+	if row.Size >= 0 && want.TrueSize > 0 && row.Size != want.TrueSize {
+		t.Errorf("%q UID %d: size %d is believed before it is read, want %d", n, row.UID, row.Size, want.TrueSize)
+	}
 	m, err := h.Message(t.Context(), row.UID)
 	if err != nil {
 		t.Errorf("%q UID %d: %v", n, row.UID, err)

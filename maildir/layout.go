@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,6 +30,8 @@ type tree struct {
 	user    string
 	fs      fsys.FS
 	clock   store.Clock
+	log     *slog.Logger
+	hiding  func(path string) bool // true once a path
 	root    store.Root
 	spell   spelling
 	mail    fsys.Dir
@@ -45,8 +48,24 @@ type tree struct {
 
 // trees are those in use, by what they were opened with.
 type trees struct {
-	mu   sync.Mutex // guards open, and the refs of each tree
-	open map[string]*tree
+	mu     sync.Mutex // guards open, the refs of each tree, and hidden
+	open   map[string]*tree
+	hidden map[string]struct{} // paths that the log was told of
+}
+
+// hiding is true the first time that it is asked for a path.
+func (ts *trees) hiding(path string) bool {
+	const limit = 10_000
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if _, told := ts.hidden[path]; told || len(ts.hidden) >= limit {
+		return false
+	}
+	if ts.hidden == nil {
+		ts.hidden = map[string]struct{}{}
+	}
+	ts.hidden[path] = struct{}{}
+	return true
 }
 
 // get opens a tree, or gives the one that is open. put must be called for each. The
@@ -67,7 +86,7 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 	if err != nil {
 		return nil, err
 	}
-	made.key = key
+	made.key, made.hiding = key, ts.hiding
 	t := ts.share(key, made)
 	if t != made {
 		made.close() // another session was faster
@@ -116,7 +135,7 @@ func openTree(opt Options, user string, root store.Root, sep byte) (_ *tree, err
 	if root.Layout != store.LayoutFS {
 		root.MailDir = ""
 	}
-	t := &tree{user: user, fs: opt.FS, clock: opt.Clock, root: root}
+	t := &tree{user: user, fs: opt.FS, clock: opt.Clock, log: opt.Log, root: root}
 	t.spell = spelling{
 		layout: root.Layout, escape: root.Escape, utf8: root.UTF8, sep: sep,
 		mailDir: root.MailDir, prefixed: root.Prefix != "",
@@ -415,7 +434,7 @@ type found struct {
 // twice when other programs spelled it in several ways; the canonical one counts.
 func (t *tree) walk(depth int, yield func(found) bool) error {
 	if t.root.Layout == store.LayoutFS {
-		w := fsWalk{tree: t, depth: min(depth, maxLevels), yield: yield, linked: map[placeKey]bool{}}
+		w := fsWalk{tree: t, depth: min(depth, maxLevels), yield: yield, linked: map[placeKey]bool{}, beside: map[placeKey]bool{}}
 		w.own(t.mail, t.control, t.index)
 		_, err := w.dir(t.mail, found{canonical: true}, nil)
 		return err
@@ -425,11 +444,16 @@ func (t *tree) walk(depth int, yield func(found) bool) error {
 			return true
 		}
 		levels, canonical, ok := t.spell.fromDirectory(entry)
-		if !ok || len(levels) > depth || !t.isDirectory(t.mail, entry, kind) {
+		if !ok {
+			t.tellUnnamed(t.mail, entry, "no client could name it")
+			return true
+		}
+		if len(levels) > depth || !t.isDirectory(t.mail, entry, kind) {
 			return true
 		}
 		n, ok := t.nameOf(levels)
 		if !ok {
+			t.tellUnnamed(t.mail, entry, "its name is INBOX's, or holds the separator")
 			return true
 		}
 		return yield(found{name: n, rel: []string{entry}, canonical: canonical, selectable: true})
@@ -450,10 +474,34 @@ func (t *tree) isDirectory(d fsys.Dir, name string, kind fs.FileMode) bool {
 	}
 	sub, _, err := t.subOrLink(d, name)
 	if err != nil {
+		t.tell(d, name, "it is a link, and mail.follow_links names no directory that it ends in")
 		return false
 	}
 	sub.Close()
 	return true
+}
+
+// tell logs, once, what may be meant as a mailbox and is not shown.
+func (t *tree) tell(d fsys.Dir, name, why string) {
+	path := d.Path() + "/" + name
+	if t.hiding != nil && t.hiding(path) {
+		t.log.Warn("a directory is not shown as a mailbox: "+why, "event", "hidden_mailbox", "user", t.user, "path", path)
+	}
+}
+
+// tellUnnamed is tell for a directory with mail.
+func (t *tree) tellUnnamed(d fsys.Dir, name, why string) {
+	if name == trashName || strings.HasPrefix(name, ".nfs") {
+		return
+	}
+	sub, err := d.Sub(name)
+	if err != nil {
+		return
+	}
+	defer sub.Close()
+	if st, err := sub.Stat("cur"); err == nil && st.Mode.IsDir() {
+		t.tell(d, name, why)
+	}
 }
 
 // fsWalk is one walk through a tree of the fs layout.
@@ -461,7 +509,8 @@ type fsWalk struct {
 	tree   *tree
 	depth  int
 	yield  func(found) bool
-	linked map[placeKey]bool // directories that are not entered again: through a link, or not mail
+	linked map[placeKey]bool // directories that were entered through a link, and are not again: links may go round
+	beside map[placeKey]bool // directories that are not mail
 }
 
 // own keeps the walk out of the control and index directories, should they lie in the tree.
@@ -471,7 +520,7 @@ func (w *fsWalk) own(mail fsys.Dir, others ...fsys.Dir) {
 			continue
 		}
 		if st, err := d.Self(); err == nil {
-			w.linked[placeKey{st.Dev, st.Ino}] = true
+			w.beside[placeKey{st.Dev, st.Ino}] = true
 		}
 	}
 }
@@ -538,14 +587,15 @@ func (w *fsWalk) dir(d fsys.Dir, at found, levels []string) (more bool, err erro
 	return true, nil
 }
 
-// sub walks one directory, unless it is one that was met before: links may go round.
+// sub walks one directory, unless it is no mail, or a link leads there once more. What is
+// there without a link is shown whatever leads there too.
 func (w *fsWalk) sub(d fsys.Dir, linked bool, at found, levels []string) (more bool, err error) {
 	st, err := d.Self()
 	if err != nil {
 		return true, nil
 	}
 	key := placeKey{st.Dev, st.Ino}
-	if w.linked[key] {
+	if w.beside[key] || linked && w.linked[key] {
 		return true, nil
 	}
 	if linked {

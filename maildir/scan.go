@@ -101,7 +101,7 @@ func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 	m := v.m
 	if kind.Type() != 0 && kind != fs.ModeIrregular {
 		if isMessageName(name) {
-			m.logStrange(name, "is no regular file")
+			m.logStrange(name, kindOf(kind))
 		}
 		return
 	}
@@ -128,6 +128,17 @@ func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 		return
 	}
 	v.saw[i], v.pass[i] = code, true
+}
+
+// kindOf says what lies there instead of a file.
+func kindOf(kind fs.FileMode) string {
+	switch {
+	case kind&fs.ModeSymlink != 0:
+		return "is a symbolic link, which is not followed"
+	case kind&fs.ModeDir != 0:
+		return "is a directory"
+	}
+	return "is no regular file"
 }
 
 // once goes through new/ and then cur/: the way in which messages go.

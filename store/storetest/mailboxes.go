@@ -190,9 +190,9 @@ var mailboxes = []promise{
 	}},
 	{"sessions see each other's mailboxes", func(w *world) {
 		other := w.account(w.Who)
-		w.ok(other.Create(w.ctx, "new", nil))
-		w.ok(other.Subscribe(w.ctx, "new", true))
-		w.same("list", w.subscribed("*", false), `new(\HasNoChildren)`)
+		w.ok(other.Create(w.ctx, "fresh", nil))
+		w.ok(other.Subscribe(w.ctx, "fresh", true))
+		w.same("list", w.subscribed("*", false), `fresh(\HasNoChildren)`)
 	}},
 }
 
