@@ -2,6 +2,7 @@ package peers
 
 import (
 	"fmt"
+	"mime"
 	"net/mail"
 	"os"
 	"path/filepath"
@@ -22,10 +23,14 @@ func letters(t *testing.T, dir string) (list []string) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
 		_, info, _ := strings.Cut(name, ":2,")
 		flags := []byte(info)
 		slices.Sort(flags)
-		list = append(list, fmt.Sprintf("%s %s", m.Header.Get("Subject"), flags))
+		list = append(list, fmt.Sprintf("%s %s", subject, flags))
 	}
 	slices.Sort(list)
 	return list
