@@ -228,9 +228,9 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 		if hidden {
 			continue // it gets its MODSEQ when it is shown
 		}
-		if mod == 0 {
-			mod = m.nextModSeqLocked()
-		}
+		// One for each: a client that is cut off between two lines of one STORE keeps the
+		// MODSEQ of the first, and the second must lie above it (RFC 7162 section 3.2).
+		mod = m.nextModSeqLocked()
 		r.modSeq = mod
 		m.changed.add(mod, c.uid)
 	}
