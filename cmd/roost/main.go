@@ -48,6 +48,7 @@ func verbs() []verb {
 	return []verb{
 		serveVerb,
 		demoVerb,
+		doctorVerb,
 		whoVerb, kickVerb, traceVerb,
 		configCheckVerb,
 		configShowVerb,

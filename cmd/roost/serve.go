@@ -47,6 +47,9 @@ var serveVerb = verb{
 // serve runs a server from a configuration file until ctx ends. ready, when not
 // nil, is called once clients can connect.
 func serve(ctx context.Context, env *environment, path string, ready func()) (err error) {
+	hup := make(chan os.Signal, 1) // what comes while it starts is seen to once it serves
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	read := time.Now() // before it is read: a change meanwhile must not look old
 	c, err := loadConfig(path)
 	if err != nil {
@@ -85,9 +88,6 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 		sv.log.Info("listening", "event", "listen", "on", l.String())
 	}
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	served := make(chan error, 1)
 	go func() { served <- sv.server.Serve(ctx, listeners...) }() // ends with ctx; joined below
 	sv.notify(daemon.SdNotifyReady)

@@ -32,7 +32,18 @@ import (
 // belong to a process of their own.
 const asProgram = "ROOST_TEST_AS_PROGRAM"
 
+// asListener makes it listen on an address until it is killed.
+const asListener = "ROOST_TEST_LISTEN"
+
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(asListener); addr != "" {
+		l, err := net.Listen("tcp", addr)
+		fmt.Println(l, err)
+		if err == nil {
+			l.Accept()
+		}
+		os.Exit(1)
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
@@ -376,6 +387,15 @@ func TestReload(t *testing.T) {
 	}
 	kept.say("a NONSENSE\r\n", "* BYE")
 	old.say("c NOOP\r\n", "c OK")
+}
+
+// SIGHUP while the server starts ended it: it is read again once it serves.
+func TestHangupWhileItStarts(t *testing.T) {
+	p := newPatient(t)
+	p.start("")
+	p.wait("event=passwd_read")
+	p.signal(syscall.SIGHUP)
+	p.wait("event=reload ")
 }
 
 // SIGTERM says BYE to everybody, and the process ends with 0 while clients are there.

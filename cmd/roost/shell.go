@@ -9,3 +9,12 @@ func shellWord(s string) string {
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
+
+// shellWords quotes several.
+func shellWords(list ...string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = shellWord(s)
+	}
+	return strings.Join(quoted, " ")
+}
