@@ -106,6 +106,36 @@ func TestUnreadableMessagesAreLoggedOnce(t *testing.T) {
 	}
 }
 
+// Each piece is a FETCH of its own: the message is opened, read and closed.
+func TestPiecesThroughTheMailbox(t *testing.T) {
+	text := linesText()
+	want := naiveCRLF(text)
+	o := openOutside(t, 0, Options{Poll: true})
+	putFiles(t, o.root, map[string][]byte{"1.a.h:2,": packers["gzip"](t, text)})
+	o.must(o.box.Look(t.Context()))
+	n := countUnpacked(t)
+	const piece = 64 << 10
+	for off := int64(0); off < int64(len(want)); off += piece {
+		m, err := o.box.Message(t.Context(), 1)
+		o.must(err)
+		size, err := m.Size()
+		o.must(err)
+		var b bytes.Buffer
+		if _, err := m.WriteRange(&b, off, piece); err != nil || size != int64(len(want)) || !bytes.Equal(b.Bytes(), want[off:min(off+piece, size)]) {
+			t.Fatalf("%d bytes from %d of %d: %v", b.Len(), off, size, err)
+		}
+		if off == 2*piece { // \Seen is a rename in between
+			_, _, err = o.box.SetFlags(t.Context(), []imap.UID{1}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}})
+			o.must(err)
+		}
+		o.must(m.Close())
+		o.must(m.Close())
+	}
+	if n.Load() > 2*int64(len(text))+piece {
+		t.Errorf("%d bytes were unpacked for a message of %d", n.Load(), len(text))
+	}
+}
+
 func TestCopyAndMoveKeepPackedFiles(t *testing.T) {
 	text := []byte("Subject: x\n\ntext\n")
 	o := openOutside(t, 0, Options{Poll: true})

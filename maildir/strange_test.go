@@ -235,3 +235,45 @@ func TestNameWithoutRoomForFlags(t *testing.T) {
 		t.Errorf("after MOVE: %v", err)
 	}
 }
+
+// A program that links a message and has not yet unlinked its old name makes two names
+// of one file: one message, and both names stay until it had time to go on. Two files
+// of one base are two messages.
+func TestTwoNamesOfOneBase(t *testing.T) {
+	o := openOutside(t, 0, Options{Poll: true})
+	o.close()
+	o.must(os.WriteFile(o.path("cur/1700000001.a.h:2,"), []byte(strangeText), 0o600))
+	o.must(os.Link(o.path("cur/1700000001.a.h:2,"), o.path("cur/1700000001.a.h:2,S")))
+	o.must(os.Link(o.path("cur/1700000001.a.h:2,"), o.path("new/1700000001.a.h")))
+	o.must(os.WriteFile(o.path("cur/1700000002.b.h:2,F"), []byte(strangeText), 0o600))
+	o.must(os.WriteFile(o.path("cur/1700000002.b.h:2,SR"), []byte("Subject: other\n\n"), 0o600))
+	o.must(os.WriteFile(o.path("new/1700000002.b.h"), []byte("Subject: third\n\n"), 0o600))
+	var first []imap.UID
+	for range 3 {
+		o.open(Options{Poll: true})
+		v := o.box.View()
+		uids := v.UIDs.Slice(0, v.UIDs.Len())
+		if first == nil {
+			first = uids
+		}
+		if len(uids) != 4 || !slices.Equal(uids, first) {
+			t.Fatalf("UIDs %v, at first %v", uids, first)
+		}
+		var texts []string
+		for _, uid := range uids {
+			text, err := readAll(t, o.box, uid)
+			o.must(err)
+			texts = append(texts, text)
+		}
+		slices.Sort(texts)
+		if !slices.Equal(texts, []string{"Subject: other\r\n\r\n", "Subject: third\r\n\r\n", "Subject: x\r\n\r\nx\r\n", "Subject: x\r\n\r\nx\r\n"}) {
+			t.Errorf("%q", texts)
+		}
+		o.close()
+	}
+	names, err := filepath.Glob(o.path("[cn][ue][rw]/1700000001.a.h*"))
+	o.must(err)
+	if len(names) < 2 { // new/ is gone through first, and its message went to cur/ perhaps
+		t.Errorf("the links are %q", names)
+	}
+}

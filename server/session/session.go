@@ -209,9 +209,11 @@ func (s *session) loop(ctx context.Context) string {
 	return s.reason
 }
 
-// reasonOf names the end of a stream for the log: all are normal.
+// reasonOf names the end of a stream for the log: nearly all are normal.
 func reasonOf(err error) string {
 	switch {
+	case errors.Is(err, wire.ErrShortLiteral):
+		return "a message ended before the length that was promised"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		return "client closed the connection"
 	case timedOut(err):
