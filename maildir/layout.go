@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"roost/maildir/fsys"
+	"roost/maildir/uidlist"
 	"roost/store"
 )
 
@@ -32,6 +33,7 @@ type tree struct {
 	clock   store.Clock
 	log     *slog.Logger
 	hiding  func(path string) bool // true once a path
+	env     *uidlist.Env
 	root    store.Root
 	spell   spelling
 	mail    fsys.Dir
@@ -48,6 +50,8 @@ type tree struct {
 
 // trees are those in use, by what they were opened with.
 type trees struct {
+	env *uidlist.Env
+
 	mu     sync.Mutex // guards open, the refs of each tree, and hidden
 	open   map[string]*tree
 	hidden map[string]struct{} // paths that the log was told of

@@ -109,6 +109,14 @@ func (s spot) openBox() (fsys.Dir, error) {
 	return descend(s.tree.mail, s.rel, false)
 }
 
+// openControl opens the directory of its uidlist alone.
+func (s spot) openControl() (fsys.Dir, error) {
+	if s.tree.control != nil {
+		return descend(s.tree.control, s.meta, false)
+	}
+	return s.openBox()
+}
+
 // descend opens a directory some components below d, never through a link. With
 // make those that are missing are made, with the mode of what they are in.
 func descend(d fsys.Dir, components []string, make bool) (fsys.Dir, error) {

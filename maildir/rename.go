@@ -1,12 +1,16 @@
 package maildir
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"roost/maildir/fsys"
+	"roost/maildir/uidlist"
 	"roost/store"
 )
 
@@ -64,6 +68,11 @@ func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
 		return nil, err
 	}
 	if t.root.Layout == store.LayoutFS {
+		spots := make([]spot, len(steps))
+		for i, s := range steps {
+			spots[i] = s.old
+		}
+		defer t.lockLists(spots...)()
 		if err := t.renameFS(from, to); err != nil {
 			return nil, err
 		}
@@ -71,7 +80,9 @@ func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
 		for i, s := range steps {
 			comps, err := t.components(s.to)
 			if err == nil {
+				unlock := t.lockLists(s.old)
 				err = t.renameDirectory(s.old.rel[0], comps[0])
+				unlock()
 			}
 			if err != nil {
 				t.syncRoots()
@@ -80,6 +91,45 @@ func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
 		}
 	}
 	return t.relocations(steps), t.syncRoots()
+}
+
+// lockLists takes the uidlists' locks of mailboxes that are about to get another name,
+// or none. A Dovecot that works there goes by paths: its lock and its half-written
+// uidlist would stay in the directory, in the name of a living process. Whoever does
+// not let go in a while is not waited for: the rename itself needs no lock. They are
+// taken in the order of MOVE, and go with their directories.
+func (t *tree) lockLists(spots ...spot) (unlock func()) {
+	const (
+		patience = 3 * time.Second
+		most     = 200 // each costs a descriptor
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	spots = slices.Clone(spots)
+	slices.SortFunc(spots, func(a, b spot) int {
+		return cmp.Or(cmp.Compare(a.box.Dev, b.box.Dev), cmp.Compare(a.box.Ino, b.box.Ino))
+	})
+	var release []func()
+	for _, s := range spots[:min(len(spots), most)] {
+		d, err := s.openControl()
+		if err != nil {
+			continue // nobody has a uidlist there
+		}
+		lock, err := uidlist.Dotlock(ctx, d, uidlist.LockName, uidlist.Name, t.env)
+		if err != nil {
+			d.Close()
+			continue
+		}
+		release = append(release, func() {
+			lock.Unlock() // best effort: of a deleted mailbox it is gone
+			d.Close()
+		})
+	}
+	return func() {
+		for _, f := range release {
+			f()
+		}
+	}
 }
 
 // renaming is one mailbox of a RENAME.
@@ -213,6 +263,7 @@ func (t *tree) remove(s spot, gone func()) error {
 	}
 	defer closeUnless(parent, t.mail)
 	last := s.meta[len(s.meta)-1]
+	defer t.lockLists(s)()
 	switch {
 	case s.link != "" && len(s.rel) == 1:
 		err = parent.Remove(last) // the link; where it leads is not ours to delete

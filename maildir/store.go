@@ -109,6 +109,7 @@ func New(opt Options) (*Store, error) {
 	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now}
 	s.env = uidlist.System()
 	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
+	s.trees.env = s.env
 	if s.watch == nil {
 		s.watch = watch.NewSystem(watch.Options{Log: opt.Log, Poll: opt.Poll, Interval: opt.PollEvery})
 	}
