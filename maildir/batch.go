@@ -43,6 +43,7 @@ type uidState struct {
 	claims   map[string]imap.UID // bases that others gave UIDs, and that were not found yet
 	sought   bool                // a look is on its way that finds all of them
 	locked   bool                // we hold the dotlock
+	beside   bool                // a Dovecot may be reading the directories: beside.go
 	left     bool                // it could not be removed: to be taken and released again
 	foreign  bool                // another program writes the file: it must not see less than was shown
 	reserve  imap.UID            // UIDs below it are set aside in roost-state; 0: no file of ours

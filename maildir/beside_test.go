@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
+	"roost/maildir/watch/watchtest"
+	"roost/store"
 )
 
 // A Dovecot that works in a mailbox holds its uidlist's lock by the path. Were the
@@ -85,4 +89,46 @@ func TestRenameAndDeleteWaitForWhoHoldsTheUidlist(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A Dovecot that reads the directories holds the lock, and would expunge what it misses
+// because it is renamed meanwhile: flags wait for it.
+func TestFlagsWaitForADovecotThatReads(t *testing.T) {
+	o := openOutside(t, 3, Options{Watch: &watchtest.Fake{}})
+	lock := o.path(uidlist.LockName)
+	for round := range 2 {
+		o.must(os.WriteFile(lock, fmt.Appendf(nil, "%d:test.example", os.Getppid()), 0o600))
+		asks := make(chan struct{}, 1)
+		sleep := o.s.env.Sleep
+		o.s.env.Sleep = func(ctx context.Context, d time.Duration) error {
+			select {
+			case asks <- struct{}{}:
+			default:
+			}
+			return sleep(ctx, d)
+		}
+		done := make(chan error, 1)
+		uid := imap.UID(1 + round)
+		go func() { // ends with the command
+			_, _, err := o.box.SetFlags(t.Context(), []imap.UID{uid}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}})
+			done <- err
+		}()
+		select {
+		case <-asks:
+		case err := <-done:
+			t.Fatalf("the flags did not wait: %v", err)
+		}
+		if _, err := os.Stat(o.path("cur/" + o.base(round) + ":2,")); err != nil {
+			t.Errorf("renamed while another holds the lock: %v", err)
+		}
+		o.must(os.Remove(lock))
+		o.must(<-done)
+		if _, err := os.Stat(o.path("cur/" + o.base(round) + ":2,S")); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(lock); err == nil {
+			t.Error("the lock was left")
+		}
+		o.s.env.Sleep = sleep
+	}
 }

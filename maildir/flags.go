@@ -148,23 +148,45 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 	if err := m.saveExtra(extra, false); err != nil {
 		return refused, err
 	}
-	for _, uid := range todo {
-		r, ok, ferr := m.setOne(uid, c)
-		if ferr != nil {
-			if err == nil {
-				err = fmt.Errorf("UID %d: %w", uid, ferr)
-			}
-			if errors.Is(ferr, errNoRoom) {
-				continue // the others are not to blame
-			}
-			break
-		}
-		if ok {
-			s.renamed = append(s.renamed, r)
-		}
+	s.renamed, err = m.setEach(todo, c)
+	if errors.Is(err, store.ErrReplaced) {
+		return refused, err
 	}
 	m.apply(s)
 	return refused, err
+}
+
+// setEach renames the files of messages, and gives what is to be shown and the first
+// failure.
+func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, err error) {
+	fail := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	if gone := m.renaming(func() {
+		for i, uid := range uids {
+			if m.meets() {
+				more, merr := m.setEach(uids[i:], c)
+				done = append(done, more...)
+				fail(merr)
+				return
+			}
+			r, ok, ferr := m.setOne(uid, c)
+			if ferr != nil {
+				fail(fmt.Errorf("UID %d: %w", uid, ferr))
+				if !errors.Is(ferr, errNoRoom) {
+					return
+				} // else the others are not to blame
+			}
+			if ok {
+				done = append(done, r)
+			}
+		}
+	}); gone != nil {
+		fail(gone)
+	}
+	return done, err
 }
 
 // setOne renames the file of one message; ok is false when nothing is to be shown.
