@@ -90,7 +90,7 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 	if err != nil {
 		return nil, err
 	}
-	made.key, made.hiding = key, ts.hiding
+	made.key, made.hiding, made.env = key, ts.hiding, ts.env
 	t := ts.share(key, made)
 	if t != made {
 		made.close() // another session was faster
