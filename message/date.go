@@ -11,11 +11,50 @@ import (
 // zone that was written. ok is false when there is no such day or time.
 func ParseDate(value []byte) (t time.Time, ok bool) {
 	p := dateParser{lexer: lexer{b: value}}
+	day, ok := p.date()
+	if !ok {
+		return time.Time{}, false
+	}
+	clock := p.clock()
+	zone := p.zone()
+	if p.bad {
+		return time.Time{}, false
+	}
+	return at(day, clock, zone), true
+}
+
+// ParseSentDate is ParseDate for sorting, which forgives more (RFC 5256 section 2.2): a zone
+// that is none is UTC, and a time that is none is midnight UTC. ok is false when there is
+// no such day.
+func ParseSentDate(value []byte) (t time.Time, ok bool) {
+	p := dateParser{lexer: lexer{b: value}}
+	day, ok := p.date()
+	if !ok {
+		return time.Time{}, false
+	}
+	clock := p.clock()
+	if p.bad {
+		return at(day, 0, 0), true
+	}
+	zone := p.zone()
+	if p.bad {
+		zone = 0
+	}
+	return at(day, clock, zone), true
+}
+
+// at is a time of a day, in a zone that many seconds east of UTC.
+func at(day time.Time, clock time.Duration, zone int) time.Time {
+	return time.Date(day.Year(), day.Month(), day.Day(), 0, 0, int(clock/time.Second), 0, time.FixedZone("", zone))
+}
+
+// date reads the day. It is not ok when there is none.
+func (p *dateParser) date() (day time.Time, ok bool) {
 	if p.skip(); p.letter() { // the day of the week
 		p.word()
 		p.sign(',')
 	}
-	day := p.number(1, 2)
+	n := p.number(1, 2)
 	p.sign('-') // written by some: 24-Nov-2026
 	month := p.month()
 	p.sign('-')
@@ -28,6 +67,12 @@ func ParseDate(value []byte) (t time.Time, ok bool) {
 	case n < 4:
 		year += 1900
 	}
+	day = time.Date(year, time.Month(month), n, 0, 0, 0, 0, time.UTC)
+	return day, !p.bad && month != 0 && day.Day() == n
+}
+
+// clock reads the time of the day.
+func (p *dateParser) clock() time.Duration {
 	hour := p.number(1, 2)
 	if !p.sign(':') {
 		p.bad = true
@@ -37,15 +82,8 @@ func ParseDate(value []byte) (t time.Time, ok bool) {
 	if p.sign(':') {
 		second = p.number(1, 2)
 	}
-	zone := p.zone()
-	if p.bad || month == 0 || hour > 23 || minute > 59 || second > 60 {
-		return time.Time{}, false
-	}
-	t = time.Date(year, time.Month(month), day, hour, minute, min(second, 59), 0, time.FixedZone("", zone))
-	if t.Day() != day {
-		return time.Time{}, false
-	}
-	return t, true
+	p.bad = p.bad || hour > 23 || minute > 59 || second > 60
+	return time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute + time.Duration(min(second, 59))*time.Second
 }
 
 type dateParser struct {
