@@ -32,6 +32,9 @@ type Source struct {
 	Parts, Fields store.NoteKind
 	Common        func(fields []string) bool
 
+	// Keys is the kind of the notes in which what Sort and the threads compare is kept.
+	Keys store.NoteKind
+
 	Limits message.Limits // of what is taken apart
 
 	// Opened, when not nil, is called before each message that must be opened; its
@@ -45,7 +48,8 @@ type Found struct {
 	Nums []uint32   // their sequence numbers
 
 	// ModSeq is the highest of theirs where the query asks for MODSEQs, else 0.
-	ModSeq store.ModSeq
+	ModSeq  store.ModSeq
+	modSeqs []store.ModSeq // of each, likewise
 
 	// Unread counts messages that could not be read, and so do not match what only
 	// reading decides; Err is why, for the first of them.
@@ -68,6 +72,7 @@ type run struct {
 	plan    *Plan
 	src     Source
 	want    scope
+	limit   int // how many are wanted of lowest and highest
 	stack   []truth
 	pending []piece // of the message at hand
 	found   Found
@@ -93,9 +98,9 @@ const (
 	highest
 )
 
-// run finds messages of the view that match.
-func (p *Plan) run(ctx context.Context, src Source, want scope) (Found, error) {
-	r := &run{ctx: ctx, plan: p, src: src, want: want}
+// run finds messages of the view that match, of the highest the highest first.
+func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Found, error) {
+	r := &run{ctx: ctx, plan: p, src: src, want: want, limit: limit}
 	r.match = matcher{ctx: ctx, needles: p.folded, found: make([]bool, len(p.keys))}
 	for f := range p.fields {
 		r.fields = append(r.fields, f)
@@ -165,7 +170,7 @@ func (r *run) slice(from, to int) error {
 }
 
 // enough tells that what was found is all that is wanted.
-func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) > 0 }
+func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) >= r.limit }
 
 func (r *run) add(row store.Row) {
 	i, _ := r.src.View.UIDs.Find(row.UID)
@@ -173,6 +178,7 @@ func (r *run) add(row store.Row) {
 	r.found.Nums = append(r.found.Nums, uint32(i)+1)
 	if r.plan.modSeq {
 		r.found.ModSeq = max(r.found.ModSeq, row.ModSeq)
+		r.found.modSeqs = append(r.found.modSeqs, row.ModSeq)
 	}
 }
 

@@ -1,0 +1,122 @@
+package search
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+
+	"roost/store"
+)
+
+// SortKey is what messages are sorted by: RFC 5256 section 3, RFC 5957 section 4.
+type SortKey uint8
+
+const (
+	SortArrival SortKey = iota // INTERNALDATE
+	SortDate                   // the sent date
+	SortSize
+	SortSubject // the base subject
+	SortFrom    // addr-mailbox of the first address
+	SortTo
+	SortCc
+	SortDisplayFrom // its name, else its address
+	SortDisplayTo
+)
+
+// Criterion is one step of an order.
+type Criterion struct {
+	By      SortKey
+	Reverse bool
+}
+
+// strings are the keys' strings by which a SortKey sorts.
+var sortStrings = map[SortKey]int{
+	SortSubject: keySubject, SortFrom: keyFrom, SortTo: keyTo, SortCc: keyCc,
+	SortDisplayFrom: keyDisplayFrom, SortDisplayTo: keyDisplayTo,
+}
+
+// Sort gives the indexes of found in the order of the criteria; where all are equal the
+// order of the mailbox stays. Strings are compared by i;unicode-casemap (RFC 5051). A
+// message that is gone or cannot be read sorts as if it had no header. It fails as
+// Search does.
+func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int, error) {
+	n := len(found.UIDs)
+	columns := make([]column, len(by))
+	l := loader{ctx: ctx, src: src, found: found}
+	for i, c := range by {
+		columns[i].Criterion = c
+		if _, ok := sortStrings[c.By]; ok {
+			columns[i].texts = make([][]byte, n)
+			l.headers = true
+			continue
+		}
+		columns[i].numbers = make([]int64, n)
+		l.sizes = l.sizes || c.By == SortSize
+		l.headers = l.headers || c.By == SortDate
+	}
+	var heap arena
+	l.visit = func(i int, row store.Row, k keys) {
+		for c := range columns {
+			col := &columns[c]
+			switch col.By {
+			case SortArrival:
+				col.numbers[i] = row.Internal
+			case SortDate:
+				col.numbers[i] = k.sent
+			case SortSize:
+				col.numbers[i] = row.Size
+			default:
+				col.texts[i] = heap.keep(k.strings[sortStrings[col.By]])
+			}
+		}
+	}
+	if err := l.load(); err != nil {
+		return nil, err
+	}
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		for i := range columns {
+			if r := columns[i].compare(a, b); r != 0 {
+				return r
+			}
+		}
+		return cmp.Compare(a, b)
+	})
+	return order, nil
+}
+
+// column is what one criterion compares, of each message.
+type column struct {
+	Criterion
+	numbers []int64
+	texts   [][]byte
+}
+
+func (c *column) compare(a, b int) int {
+	if c.Reverse {
+		a, b = b, a
+	}
+	if c.texts != nil {
+		return bytes.Compare(c.texts[a], c.texts[b])
+	}
+	return cmp.Compare(c.numbers[a], c.numbers[b])
+}
+
+// arena keeps many small strings in few pieces of memory.
+type arena []byte
+
+func (a *arena) keep(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	if cap(*a)-len(*a) < len(b) {
+		*a = make([]byte, 0, max(64<<10, len(b)))
+	}
+	start := len(*a)
+	*a = append(*a, b...)
+	return (*a)[start:len(*a):len(*a)]
+}
