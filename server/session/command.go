@@ -38,7 +38,7 @@ type tell uint8
 
 const (
 	tellAll       tell = iota
-	tellNoExpunge      // FETCH, STORE and SEARCH by sequence number
+	tellNoExpunge      // FETCH, STORE, SEARCH, SORT and THREAD by sequence number
 	tellNothing        // what ends the selection or the session
 )
 
@@ -79,8 +79,12 @@ func commands() []command {
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},
-		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN", (*session).search},
+		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN PARTIAL I18NLEVEL=1", (*session).search},
 		{"UID SEARCH", selectedState, tellAll, "ESEARCH SEARCHRES", (*session).search},
+		{"SORT", selectedState, tellNoExpunge, "SORT SORT=DISPLAY ESORT", (*session).sort},
+		{"UID SORT", selectedState, tellAll, "SORT", (*session).sort},
+		{"THREAD", selectedState, tellNoExpunge, "THREAD=ORDEREDSUBJECT THREAD=REFERENCES", (*session).thread},
+		{"UID THREAD", selectedState, tellAll, "THREAD=ORDEREDSUBJECT", (*session).thread},
 		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
 		{"UID STORE", selectedState, tellAll, "", (*session).store},
 		{"COPY", selectedState, tellAll, "", (*session).copy},

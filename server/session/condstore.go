@@ -74,6 +74,7 @@ type fetchModifiers struct {
 	changedSince bool
 	since        store.ModSeq
 	vanished     bool
+	partial      resultRange // of the messages of the set, before CHANGEDSINCE is looked at
 }
 
 // fetchModifiers reads "(CHANGEDSINCE 12345 VANISHED)", or nothing, to the end of the
@@ -97,6 +98,9 @@ func (s *session) fetchModifiers(c call) (m fetchModifiers, err error) {
 		case name == "VANISHED" && !m.vanished:
 			m.vanished = true
 			return nil
+		case name == "PARTIAL" && m.partial.text == "":
+			m.partial, err = s.resultRange()
+			return err
 		}
 		return bad("Unknown or repeated modifier %s", shown(name))
 	})
@@ -108,6 +112,8 @@ func (s *session) fetchModifiers(c call) (m fetchModifiers, err error) {
 		return m, err
 	case m == (fetchModifiers{}):
 		return m, bad("The list of modifiers is empty")
+	case m.partial.text != "" && !c.uid:
+		return m, bad("PARTIAL is a modifier of UID FETCH") // RFC 9394 section 3.3
 	case m.vanished && !c.uid:
 		return m, bad("VANISHED is a modifier of UID FETCH")
 	case m.vanished && !m.changedSince:

@@ -15,7 +15,7 @@ import (
 )
 
 // FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items),
-// RFC 3516, RFC 7162 section 3.1.4.
+// RFC 3516, RFC 7162 section 3.1.4, RFC 9394 section 3.3 (PARTIAL).
 //
 // Items are answered in the order in which they were asked, for some clients read
 // them so. What the store keeps as notes is copied; a message is opened only
@@ -257,6 +257,10 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	uids, err := s.sel.resolve(set)
 	if err != nil {
 		return "", err
+	}
+	if mods.partial.text != "" {
+		from, to := mods.partial.Of(len(uids))
+		uids = uids[from:to]
 	}
 	plan := planOf(items)
 	if mods.changedSince && !plan.mod { // RFC 7162 section 3.1.4.1

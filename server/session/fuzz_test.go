@@ -90,6 +90,7 @@ func FuzzSession(f *testing.F) {
 		"a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (\"*\" \"%\") RETURN (STATUS (MESSAGES SIZE) CHILDREN)\r\nb LSUB \"\" %\r\nc XLIST \"\" *\r\n",
 		"a CREATE x/y (USE (\\Sent))\r\nb RENAME x z\r\nc DELETE z\r\nd STATUS z (SIZE)\r\ne ENABLE IMAP4rev2\r\nf EXAMINE INBOX\r\ng CLOSE\r\n",
 		"a SELECT INBOX\r\nb FETCH 2 (ENVELOPE BODYSTRUCTURE BODY BODY[] BODY[HEADER.FIELDS (subject {3+}\r\na\xfcb)] BINARY[1] BODY[2.HEADER] RFC822.TEXT BODY[1.MIME]<3.9>)\r\n",
+		"a SELECT INBOX\r\nb SORT RETURN (SAVE PARTIAL -1:-5 COUNT) (REVERSE SUBJECT DISPLAYFROM) UTF-8 ALL\r\nc UID THREAD REFERENCES UTF-8 ALL\r\nd UID FETCH 1:* UID (PARTIAL 1:2)\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))

@@ -20,10 +20,11 @@ const (
 	noteStructure store.NoteKind = 3<<8 | 1 // BODYSTRUCTURE, likewise
 	noteBody      store.NoteKind = 4<<8 | 1 // BODY, likewise; only once a client asked for it
 	noteFields    store.NoteKind = 5<<8 | 1 // the header fields of commonFields, as they were written
+	noteKeys      store.NoteKind = 6<<8 | 1 // what SORT and THREAD compare; only once a client asked for it
 )
 
 // rowNotes are the notes of one message.
-type rowNotes [6][]byte
+type rowNotes [7][]byte
 
 // of is the note of this kind, nil where there is none.
 func (n *rowNotes) of(kind store.NoteKind) []byte { return n[kind>>8] }

@@ -3,34 +3,47 @@ package session
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
 	"roost/server/search"
-	"roost/store"
 )
 
 // SEARCH and UID SEARCH: RFC 9051 section 6.4.4, RFC 3501 section 6.4.4, RFC 4731
 // (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER), RFC 7162 section 3.1.5
-// (MODSEQ). The arguments are read in searchkeys.go.
+// (MODSEQ), RFC 9394 (PARTIAL), RFC 5255 section 4.3 (I18NLEVEL=1: strings are compared by
+// i;unicode-casemap). The arguments are read in searchkeys.go. SORT and THREAD (sort.go,
+// thread.go) go the same way.
 
 // search runs both forms.
 func (s *session) search(ctx context.Context, c call) (string, error) {
 	p := searchParser{s: s}
-	err := p.parse()
+	return "", s.answerSearch(ctx, c, &p, p.parse())
+}
+
+// answerSearch does what was asked. err is that of the parser.
+func (s *session) answerSearch(ctx context.Context, c call, p *searchParser, err error) error {
 	if err == nil {
 		err = s.find(ctx, c, p)
 	} else if r := (reply{}); !errors.As(err, &r) || r.kind == "BAD" {
-		return "", err
+		return err
 	}
 	if err != nil && p.opt.ReturnSave {
 		s.sel.saved = nil // RFC 9051 section 6.4.4.1: after NO, "$" is empty
 	}
-	return "", err
+	return err
+}
+
+// searchResult is what a search found.
+type searchResult struct {
+	search.Found
+	order   []int           // of SORT: the indexes of Found, in order; nil: as they are
+	threads *search.Threads // of THREAD
 }
 
 // find does what was asked and writes the answer.
-func (s *session) find(ctx context.Context, c call, p searchParser) error {
+func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	plan, err := search.NewPlan(p.query)
 	if err != nil {
 		return err
@@ -41,20 +54,13 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 		}
 	}
 	ctx, stop := s.watched(ctx)
-	found, err := plan.Search(ctx, search.Source{
-		Box: s.sel.box, View: s.sel.view,
-		Parts: noteParts, Fields: noteFields, Common: allCommon,
-		Limits: s.opt.Limits.MIME,
-	}, p.opt)
+	found, err := s.lookFor(ctx, p, plan)
 	stop()
 	if err != nil {
 		return err
 	}
 	if found.Unread > 0 { // the store has told of each, once
 		s.log.Debug("messages could not be searched", "event", "search_unread", "mailbox", s.sel.name, "messages", found.Unread, "err", found.Err)
-	}
-	if p.opt.ReturnSave {
-		s.sel.saved = found.UIDs
 	}
 	nums := found.Nums
 	if c.uid {
@@ -63,11 +69,24 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 			nums[i] = uint32(uid)
 		}
 	}
-	if s.rev2 || p.extended {
-		s.writeESearch(c, p.opt, nums, found.ModSeq)
+	if found.threads != nil {
+		s.writeThreads(found.threads, nums)
 		return nil
 	}
-	s.enc.Raw("* SEARCH")
+	name := "SEARCH"
+	if p.sortBy != nil {
+		name = "SORT"
+		sorted := make([]uint32, len(nums))
+		for i, at := range found.order {
+			sorted[i] = nums[at]
+		}
+		nums = sorted
+	}
+	if s.rev2 && p.sortBy == nil || p.extended {
+		s.writeESearch(c, p, found, nums)
+		return nil
+	}
+	s.enc.Raw("* ").Raw(name)
 	for _, n := range nums {
 		s.enc.SP().Number(uint64(n))
 	}
@@ -79,11 +98,52 @@ func (s *session) find(ctx context.Context, c call, p searchParser) error {
 	return nil
 }
 
-// writeESearch writes the answer of RFC 9051 section 7.3.4. nums are ascending. Of
-// SAVE alone there is none.
-func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32, modSeq store.ModSeq) {
-	if opt.ReturnSave && !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount {
-		return
+// lookFor searches, and sorts or threads what was found.
+func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Plan) (r searchResult, err error) {
+	src := search.Source{
+		Box: s.sel.box, View: s.sel.view,
+		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys,
+		Limits: s.opt.Limits.MIME,
+	}
+	switch {
+	case p.sortBy != nil:
+		if r.Found, err = plan.Search(ctx, src, imap.SearchOptions{}); err == nil {
+			r.order, err = search.Sort(ctx, src, &r.Found, p.sortBy)
+		}
+	case p.threads != nil:
+		if r.Found, err = plan.Search(ctx, src, imap.SearchOptions{}); err == nil {
+			r.threads, err = p.threads(ctx, src, &r.Found)
+		}
+	case p.onlyPartial():
+		r.Found, err = plan.SearchPartial(ctx, src, p.partial.Range)
+	case p.partial.text != "":
+		r.Found, err = plan.Search(ctx, src, imap.SearchOptions{})
+	default:
+		r.Found, err = plan.Search(ctx, src, p.opt)
+	}
+	return r, err
+}
+
+// writeESearch writes the answer of RFC 9051 section 7.3.4, and does what SAVE asks. nums are
+// in the order of the answer. Of SAVE alone there is none.
+func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums []uint32) {
+	opt := p.opt
+	from, to := p.partial.Of(len(nums))
+	if p.onlyPartial() && p.sortBy == nil { // no more was looked for
+		from, to = 0, len(nums)
+	}
+	told := found.told(opt, p.partial.text != "", from, to)
+	if opt.ReturnSave {
+		s.sel.saved = found.UIDs
+		if told != nil {
+			s.sel.saved = nil
+			for _, i := range told {
+				s.sel.saved = append(s.sel.saved, found.UIDs[i])
+			}
+		}
+		if !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount && p.partial.text == "" {
+			return
+		}
 	}
 	s.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
 	if c.uid {
@@ -100,12 +160,44 @@ func (s *session) writeESearch(c call, opt imap.SearchOptions, nums []uint32, mo
 			s.enc.Raw(" ALL ").Nums(nums)
 		}
 	}
+	if p.partial.text != "" {
+		p.partial.write(s.enc, nums[from:to])
+	}
 	if opt.ReturnCount {
 		s.enc.Raw(" COUNT ").Number(uint64(len(nums)))
 	}
-	if modSeq > 0 { // RFC 4731 section 3.2
-		s.enc.Raw(" MODSEQ ").Number(uint64(modSeq))
-		s.sel.shown = max(s.sel.shown, modSeq)
+	if m := found.Highest(told); m > 0 { // RFC 4731 section 3.2
+		s.enc.Raw(" MODSEQ ").Number(uint64(m))
+		s.sel.shown = max(s.sel.shown, m)
 	}
 	s.enc.CRLF()
+}
+
+// told gives the indexes of the messages that the answer names, ascending, each once; nil
+// where it speaks of all. RFC 5182 section 2.1 and RFC 9394 section 3.2 have them saved, RFC 4731
+// section 3.2 has the highest of their MODSEQs told.
+func (r *searchResult) told(opt imap.SearchOptions, partial bool, from, to int) []int {
+	if opt.ReturnAll || opt.ReturnCount || !opt.ReturnMin && !opt.ReturnMax && !partial {
+		return nil
+	}
+	told := []int{}
+	add := func(place int) {
+		if r.order != nil {
+			place = r.order[place]
+		}
+		told = append(told, place)
+	}
+	if n := len(r.UIDs); n > 0 {
+		if opt.ReturnMin {
+			add(0)
+		}
+		if opt.ReturnMax {
+			add(n - 1)
+		}
+	}
+	for i := from; i < to; i++ {
+		add(i)
+	}
+	slices.Sort(told)
+	return slices.Compact(told)
 }

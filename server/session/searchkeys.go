@@ -25,6 +25,16 @@ type searchParser struct {
 	open     []joint
 
 	asksModSeq bool
+
+	partial resultRange
+	sortBy  []search.Criterion // of SORT
+	threads threadAlgorithm    // of THREAD
+}
+
+// onlyPartial tells that nothing but a range of the results was asked for.
+func (p *searchParser) onlyPartial() bool {
+	o := p.opt
+	return p.partial.text != "" && !o.ReturnMin && !o.ReturnMax && !o.ReturnAll && !o.ReturnCount
 }
 
 // joint is a key whose operands are being read.
@@ -106,13 +116,19 @@ func (p *searchParser) options() error {
 			p.opt.ReturnCount = true
 		case name == "SAVE":
 			p.opt.ReturnSave = true
+		case name == "PARTIAL" && p.partial.text == "":
+			p.partial, err = p.s.resultRange()
+			return err
 		default:
-			return bad("Unknown result option %s", shown(name))
+			return bad("Unknown or repeated result option %s", shown(name))
 		}
 		return nil
 	})
-	if p.opt == (imap.SearchOptions{}) {
+	if p.partial.text == "" && p.opt == (imap.SearchOptions{}) {
 		p.opt.ReturnAll = true
+	}
+	if err == nil && p.partial.text != "" && p.opt.ReturnAll {
+		err = bad("Only one of PARTIAL and ALL can be asked for") // RFC 9394 section 3.1
 	}
 	return err
 }

@@ -33,6 +33,17 @@ assert ok(m.search(None, "FLAGGED")) == [b"1 2 3"]
 assert ok(m.search("UTF-8", "SUBJECT", '"gr"')) == [b"1 2 3"]
 m.literal = "grüße".encode()
 assert ok(m.search("UTF-8", "SUBJECT")) == [b"1 2 3"]
+m.create("Sorted")
+for subject, references, hour in (("pear", "", 3), ("Re: apple", "", 2), ("apple", "", 1), ("core", "<2@x>", 4)):
+    n = 5 - hour
+    ok(m.append("Sorted", None, None, (f"Subject: {subject}\r\nMessage-ID: <{n}@x>\r\nReferences: {references}\r\n"
+                                       f"Date: Mon, 1 Jan 2001 {hour:02}:00:00 +0000\r\n\r\nx\r\n").encode()))
+assert ok(m.select("Sorted")) == [b"4"]
+assert ok(m.sort("(SUBJECT DATE)", "UTF-8", "ALL")) == [b"3 2 4 1"]
+assert ok(m.uid("SORT", "(REVERSE DATE)", "US-ASCII", "NOT", "SUBJECT", "re:")) == [b"4 1 3"]
+assert ok(m.thread("REFERENCES", "UTF-8", "ALL")) == [b"(3 2)(1 4)"], m.thread("REFERENCES", "UTF-8", "ALL")
+assert ok(m.thread("ORDEREDSUBJECT", "UTF-8", "ALL")) == [b"(3 2)(1)(4)"]
+ok(m.select("INBOX"))
 data = ok(m.fetch("2", "(RFC822 INTERNALDATE UID)"))
 assert data[0][1] == body, data
 assert b"14-Nov-2023" in data[0][0] + data[1], data

@@ -25,7 +25,7 @@ func script(t *testing.T, prog string, args ...string) string {
 
 func TestImaplib(t *testing.T) {
 	python := need(t, "python3", "python3")
-	neighbour.Compat(t, "client", "imaplib (Python)", version("python3"), "mailboxes, append, search, fetch, flags, copy, expunge")
+	neighbour.Compat(t, "client", "imaplib (Python)", version("python3"), "mailboxes, append, search, sort, thread, fetch, flags, copy, expunge")
 	r := newHouse(t).serve(t)
 	host, port, _ := net.SplitHostPort(r.Addr)
 	script(t, python, "python_imaplib.py", host, port, "ann@example.org", password)
