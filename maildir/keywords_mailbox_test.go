@@ -174,3 +174,21 @@ func TestRoostKeywordsThatAreDamaged(t *testing.T) {
 		})
 	}
 }
+
+// A letter that was seen before its name is called by it as soon as that is known, also
+// where the name was read because a STORE needed a letter.
+func TestLetterWhoseNameIsLearnedByStoreIsNotUnknownForEver(t *testing.T) {
+	o := openOutside(t, 2, Options{Poll: true})
+	o.must(os.Rename(o.path("cur/"+o.base(0)+":2,"), o.path("cur/"+o.base(0)+":2,a")))
+	o.must(o.box.Look(t.Context()))
+	if got := keywordsOf(t, o.box); fmt.Sprint(got) != "[[unknown-0] []]" {
+		t.Fatalf("keywords %v", got)
+	}
+	o.must(os.WriteFile(o.path(lettersFile), []byte("0 Work\n"), 0o600))
+	_, _, err := o.box.SetFlags(t.Context(), []imap.UID{2}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{"Work"}})
+	o.must(err)
+	o.must(o.box.Look(t.Context()))
+	if got := keywordsOf(t, o.box); fmt.Sprint(got) != "[[Work] [Work]]" {
+		t.Errorf("keywords %v", got)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -19,7 +18,6 @@ import (
 )
 
 const (
-	ownerFile  = "roost.lock"
 	indexLimit = 4 << 30
 
 	changedLimit  = 4096
@@ -102,45 +100,6 @@ func (m *mailbox) load(p place) (err error) {
 
 // canWrite reports whether flags and UIDs can be kept.
 func (m *mailbox) canWrite() bool { return m.dirs.cur.Writable() && m.dirs.control.Writable() }
-
-// own takes roost.lock: only its owner keeps roost.* files and has one history of
-// MODSEQs.
-func (m *mailbox) own() {
-	f, err := m.dirs.index.Update(ownerFile, m.fileMode)
-	if err == nil {
-		var ok bool
-		if ok, err = f.TryLock(); ok {
-			m.owner = f
-			if err := m.list.file.UseBadge(m.dirs.index, ownerFile, f); err != nil {
-				m.log.Warn("locks are made anew each time, which is slower", "event", "lock_badge", "path", m.dirs.index.Path(), "err", err)
-			}
-			return
-		}
-		f.Close()
-	}
-	m.noModSeq = true
-	m.list.foreign = true // the owner counts on the lines that it sees, not on a reserve of ours
-	switch {
-	case err == nil:
-		m.log.Info("another process owns the mailbox's index; this one serves it without MODSEQs", "event", "not_owner", "path", m.dirs.index.Path())
-	case errors.Is(err, syscall.EROFS):
-		m.readOnly = m.readOnly || m.dirs.index == m.dirs.box
-	case errors.Is(err, fs.ErrPermission) && m.readOnly: // as it should be
-	default:
-		m.warn("the index cannot be locked; MODSEQs are not kept", err)
-	}
-}
-
-func (m *mailbox) disown() {
-	if x := &m.index; x.log != nil {
-		x.log.Release() // nothing is in it that could be lost
-		x.log = nil
-	}
-	if m.owner != nil {
-		m.owner.Close() // with it goes the lock
-		m.owner = nil
-	}
-}
 
 // loadFiles opens a mailbox by its uidlist and directories, with what the index still
 // knows.

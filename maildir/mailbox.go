@@ -122,7 +122,8 @@ type mailbox struct {
 
 	readOnly bool // immutable after load: nothing can be written
 	sealed   bool // immutable after load: the rights or the mount said so
-	noModSeq bool // immutable after load: another process owns the roost.* files
+	noModSeq bool // immutable after load: no history of MODSEQs is kept
+	orphan   bool // immutable after load: because another process owns the roost.* files
 
 	notes *cache.Cache // immutable after load; nil: none are kept
 

@@ -303,8 +303,8 @@ func (s *Store) evict(m *mailbox, force bool) error {
 }
 
 // fresh runs f on a mailbox as it is now: one that proves to have been replaced since it
-// was opened, or that may be written by now, is opened anew. f keeps the mailbox where it
-// succeeds.
+// was opened, or that may be written or owned by now, is opened anew. f keeps the mailbox
+// where it succeeds.
 func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox) error) error {
 	const tries = 3
 	for try := 1; ; try++ {
@@ -317,6 +317,7 @@ func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox)
 			m.abandon()
 			m.files.Unlock()
 		}
+		s.reown(m)
 		if err = m.refresh(); err == nil {
 			err = f(m)
 		}

@@ -174,7 +174,7 @@ func (m *mailbox) spell(names []string) (map[string]keywordPlace, error) {
 		return out, nil
 	}
 	err := m.withListLock(func() error {
-		if _, err := m.readKeywords(); err != nil { // Dovecot may have given letters
+		if err := m.refreshKeywords(); err != nil { // Dovecot may have given letters
 			return err
 		}
 		fresh := false
