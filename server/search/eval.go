@@ -307,6 +307,10 @@ func (r *run) leaf(k *Key, i int) truth {
 		return is(r.row.Internal < k.N)
 	case Since:
 		return is(r.row.Internal >= k.N)
+	case SavedBefore:
+		return is(r.row.Saved < k.N)
+	case SavedSince:
+		return is(r.row.Saved >= k.N)
 	case ModSeq:
 		return is(r.row.ModSeq >= store.ModSeq(k.N))
 	case SentBefore:

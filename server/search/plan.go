@@ -20,7 +20,7 @@ const (
 // level of a key that joins others is that of the deepest of them.
 func (k *Key) level() level {
 	switch k.Op {
-	case Flag, Word, Larger, Smaller, Before, Since, ModSeq:
+	case Flag, Word, Larger, Smaller, Before, Since, SavedBefore, SavedSince, ModSeq:
 		return byRow
 	case SentBefore, SentOn, SentSince, Header:
 		return byHeader

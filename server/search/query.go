@@ -30,6 +30,9 @@ const (
 	Since   // INTERNALDATE at N or later
 	ModSeq  // MODSEQ N or above (RFC 7162 section 3.1.5)
 
+	SavedBefore // SAVEDATE before N, unix seconds
+	SavedSince  // SAVEDATE at N or later
+
 	SentBefore // Date field before the day N, as DayOf counts
 	SentOn     // on that day
 	SentSince  // on it or later

@@ -28,6 +28,7 @@ const (
 	fetchUID fetchKind = iota
 	fetchFlags
 	fetchDate
+	fetchSaved
 	fetchSize
 	fetchModSeq
 	fetchNote // ENVELOPE, BODYSTRUCTURE, BODY: bytes that are ready
@@ -52,6 +53,7 @@ var plainItems = map[string]fetchItem{
 	"UID":           {kind: fetchUID},
 	"FLAGS":         {kind: fetchFlags},
 	"INTERNALDATE":  {kind: fetchDate},
+	"SAVEDATE":      {kind: fetchSaved}, // RFC 8514 section 4.2
 	"RFC822.SIZE":   {kind: fetchSize},
 	"MODSEQ":        {kind: fetchModSeq},
 	"ENVELOPE":      {kind: fetchNote, note: noteEnvelope},
@@ -432,6 +434,8 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			f.s.writeFlags(row)
 		case fetchDate:
 			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0).UTC())
+		case fetchSaved:
+			enc.Raw("SAVEDATE ").DateTime(time.Unix(row.Saved, 0).UTC())
 		case fetchSize:
 			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
 		case fetchModSeq:

@@ -244,7 +244,7 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 	case "OR":
 		p.open = append(p.open, joint{op: search.Or})
 		return true, nil
-	case "ALL":
+	case "ALL", "SAVEDATESUPPORTED": // RFC 8514 section 4.3: all, where SAVEDATE is known
 		return false, p.add(search.Key{Op: search.All})
 	case "NEW": // RFC 3501 section 6.4.4, as are OLD and RECENT
 		return false, p.add(p.recent(), search.Key{Op: search.Flag, Flags: store.FlagSeen},
@@ -267,7 +267,7 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 func (p *searchParser) known(word string) bool {
 	switch word {
 	case "BCC", "BEFORE", "BODY", "CC", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
-		"MODSEQ", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
+		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
 		return true
 	}
 	return false
@@ -311,7 +311,7 @@ func (p *searchParser) argument(word string) error {
 			return p.add(search.Key{Op: search.Before, N: then + 1})
 		}
 		return p.add(search.Key{Op: search.Since, N: then})
-	case "BEFORE", "ON", "SINCE", "SENTBEFORE", "SENTON", "SENTSINCE":
+	case "BEFORE", "ON", "SINCE", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTBEFORE", "SENTON", "SENTSINCE":
 		day, err := lex.Date()
 		if err != nil {
 			return err
@@ -382,6 +382,13 @@ func (p *searchParser) date(word string, day time.Time) error {
 		return p.add(search.Key{Op: search.Before, N: from})
 	case "SINCE":
 		return p.add(search.Key{Op: search.Since, N: from})
+	case "SAVEDBEFORE": // RFC 8514 section 4.3
+		return p.add(search.Key{Op: search.SavedBefore, N: from})
+	case "SAVEDSINCE":
+		return p.add(search.Key{Op: search.SavedSince, N: from})
+	case "SAVEDON":
+		return p.add(search.Key{Op: search.SavedSince, N: from}, search.Key{Op: search.SavedBefore, N: to},
+			search.Key{Op: search.And, N: 2})
 	case "ON":
 		return p.add(search.Key{Op: search.Since, N: from}, search.Key{Op: search.Before, N: to},
 			search.Key{Op: search.And, N: 2})
