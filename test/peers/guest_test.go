@@ -105,6 +105,29 @@ func (g *guest) run(prog string, args ...string) string {
 	return string(out)
 }
 
+// background starts a program that has children of its own, and ends all of them with the
+// test. The channel is closed when it has ended.
+func background(t *testing.T, cmd *exec.Cmd) <-chan struct{} {
+	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the program
+		cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-ended
+	})
+	return ended
+}
+
 // settings are what docs/clients.md tells the user of a program to write: the fenced
 // block of that name, with this server and this home for the example's.
 func (g *guest) settings(name string, r *record) string {

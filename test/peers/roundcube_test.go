@@ -3,10 +3,8 @@ package peers
 import (
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
@@ -96,23 +94,6 @@ func TestRoundcube(t *testing.T) {
 	same(t, "the folder made", letters(t, far+"/.M&APw-hle &- S&APY-hne"), []string{"message 1 "})
 	same(t, "Trash", letters(t, far+"/.Trash"), []string{"message 2 S"})
 	same(t, "Drafts", letters(t, far+"/.Drafts"), []string{"Entwurf für später S"})
-}
-
-// background starts a program that has children of its own, and ends all of them with the
-// test.
-func background(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Setpgid = true
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		cmd.Wait()
-	})
 }
 
 // keepArtifacts copies the pictures of a run to where go test -artifacts keeps them.
