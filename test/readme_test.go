@@ -2,6 +2,7 @@ package test
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -144,6 +145,28 @@ func readmeSetUp(t *testing.T) {
 	}
 	if c.serial != first {
 		t.Errorf("the certificate is %s, want %s", c.serial, first)
+	}
+
+	// The doctor finds nothing that would be wrong with it, but for the certificate, which is
+	// of nobody and short-lived.
+	shell(t, top, `roost doctor --json >/var/log/doctor.json || :; roost who >/var/log/who`)
+	var report struct {
+		Findings []struct{ Severity, Kind, What string }
+	}
+	text, err := os.ReadFile("/var/log/doctor.json")
+	if err == nil {
+		err = json.Unmarshal(text, &report)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range report.Findings {
+		if f.Severity != "note" && f.Kind != "certificate-untrusted" && f.Kind != "certificate-expires" {
+			t.Errorf("the doctor says: %+v", f)
+		}
+	}
+	if who, err := os.ReadFile("/var/log/who"); err != nil || !strings.Contains(string(who), "ann@example.org") {
+		t.Errorf("%v\n%s", err, who)
 	}
 
 	// What root would have kept for itself is read again by vmail.
