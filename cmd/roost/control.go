@@ -35,7 +35,7 @@ func (sv *service) openControl(listeners []server.Listener) {
 	if path == "" {
 		return
 	}
-	about := control.Status{Version: version, PID: os.Getpid(), UID: os.Geteuid(), Started: time.Now(), Config: absolute(sv.path)}
+	about := control.Status{Version: version, PID: os.Getpid(), UID: os.Geteuid(), GID: os.Getegid(), Started: time.Now(), Config: absolute(sv.path)}
 	for _, l := range listeners {
 		about.Listen = append(about.Listen, l.String())
 	}

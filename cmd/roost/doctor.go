@@ -229,6 +229,9 @@ func (d *doctor) mistakes(problems config.Problems) {
 			where = fmt.Sprintf("%s:%d:%d", p.File, p.Pos.Line, p.Pos.Col)
 		}
 		f := finding{Where: where, What: p.Text}
+		if strings.Contains(p.Text, "may not be read by user") && os.Geteuid() != 0 {
+			f.Weight = unseen
+		}
 		if what, run, ok := strings.Cut(p.Text, ": chmod "); ok {
 			f.What, f.Run = what, "chmod "+run
 		}

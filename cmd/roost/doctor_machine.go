@@ -51,7 +51,8 @@ func (d *doctor) sysctl(name string) (int, bool) {
 // inotify compares its limits with what is needed, beside what other programs of the
 // user have.
 func (d *doctor) inotify(connections int) {
-	uid := d.keeper().uid
+	k, _ := d.keeper()
+	uid := k.uid
 	if d.server != nil {
 		uid = d.server.UID
 	}

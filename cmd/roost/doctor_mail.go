@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,10 @@ func (d *doctor) mail(ctx context.Context) {
 	if err != nil {
 		return // a mistake of the configuration
 	}
-	k := d.keeper()
-	if uid, _, err := d.config.Mail.Owner(); err == nil && uid >= 0 && uid != k.uid {
-		d.add("mail-unseen", finding{Where: d.path, What: fmt.Sprintf("the mail was looked at as %s, and belongs to %s", k.name, d.config.Mail.User), Do: "run this as root"})
+	k, known := d.keeper()
+	if !known {
+		d.add("mail-unseen", finding{Where: d.path, What: fmt.Sprintf("the mail belongs to %s, and %s cannot say what that user may", cmp.Or(d.config.Mail.User, "another user"), k.name), Do: "run this as root"})
+		return
 	}
 	held := d.locks()
 	if err := asUser(k.uid, k.gid, k.groups, func() {

@@ -112,15 +112,20 @@ type keeper struct {
 	owner    string // "vmail:vmail", for chown
 }
 
-// keeper gives mail.user, or whoever the doctor is.
-func (d *doctor) keeper() keeper {
+// keeper gives mail.user, else the user of the server that runs, else whoever the doctor
+// is. known is false where it is another whom he cannot be.
+func (d *doctor) keeper() (k keeper, known bool) {
 	uid, gid, groups, err := owner(d.config.Mail)
-	if err != nil || uid < 0 || os.Geteuid() != 0 {
-		uid, gid, groups = os.Geteuid(), os.Getegid(), nil
+	if (err != nil || uid < 0) && d.server != nil {
+		uid, gid, groups = d.server.UID, d.server.GID, groupsOf(d.server.UID, d.server.GID)
 	}
-	k := keeper{uid: uid, gid: gid, groups: groups, name: userName(uid)}
+	me := os.Geteuid()
+	if known = uid == me || me == 0 || uid < 0 && (d.asked || d.config.Control.Path() == ""); uid < 0 || !known {
+		uid, gid, groups = me, os.Getegid(), nil
+	}
+	k = keeper{uid: uid, gid: gid, groups: groups, name: userName(uid)}
 	k.owner = k.name + ":" + groupName(gid)
-	return k
+	return k, known
 }
 
 // way looks at the directories down to path. kind is "" where the keeper gets there;

@@ -39,6 +39,7 @@ type patient struct {
 	between issuer
 	mail     string // the Maildir of ann
 	uid, gid int
+	as       int    // the server is started as this user; 0 as ours
 	bin      string // stand-ins for programs that a test must not run
 }
 
@@ -234,6 +235,18 @@ func (p *patient) start(first string) {
 	}
 	p.cmd = exec.Command("sh", "-c", first+"\nexec \"$@\"", "sh", self, "serve", "--config", p.conf)
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	if p.as != 0 {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.as), Gid: uint32(p.gid)}}
+		exe := filepath.Join(p.bin, "server") // ours may not be theirs to run
+		b, err := os.ReadFile(self)
+		if err == nil {
+			err = os.WriteFile(exe, b, 0o755)
+		}
+		if err != nil {
+			p.Fatal(err)
+		}
+		p.cmd.Args[4], p.cmd.Dir = exe, "/"
+	}
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
 		p.Fatal(err)
@@ -512,6 +525,14 @@ var ailments = []struct {
 		for _, path := range []string{"", "/cur", "/new", "/tmp", "/.Sent", "/.Sent/cur", "/.Sent/cur/1.x", "/dovecot-uidlist"} {
 			os.Chown(p.mail+path, 0, 0)
 		}
+	}},
+	{kind: "mail-rights", about: "by the user of the server, where mail.user is not set", root: true, serve: true, weight: ill, find: "ann: DIR/mail/ann/new: nobody cannot read and write it", run: true, first: func(p *patient) {
+		// As under systemd, with User=.
+		p.put("roost.toml", strings.Replace(p.text(""), "user = \"nobody\"\n", "", 1), 0o640)
+		os.Mkdir(p.dir+"/run", 0o700)
+		os.Chown(p.dir+"/run", p.uid, p.gid)
+		os.Chown(p.mail+"/new", 0, 0)
+		p.as = p.uid
 	}},
 	{kind: "mail-rights", about: "root's, but open", root: true, weight: ill, find: "ann: DIR/mail/ann/.Sent: nobody cannot", run: true, first: func(p *patient) {
 		p.plant(".Sent/cur/1.x|y", ".Sent/new/", ".Sent/tmp/")
@@ -816,17 +837,18 @@ func TestDoctorWhoMayNotLook(t *testing.T) {
 		t.Errorf("the mail's user: %d\n%s", code, out)
 	}
 	code, out := as(5001, 5001)
-	for _, want := range []string{"server-unseen", "mail-unseen", "may not be read by user", "run this as root"} {
+	for _, want := range []string{"server-unseen", "mail-unseen", "may not be read by user", "the users are not known", "run this as root", "looked at 0 users"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in it: %d\n%s", want, code, out)
 		}
 	}
-	// Nothing wrong, but not all seen.
+	if code != exitPartly {
+		t.Errorf("%d\n%s", code, out)
+	}
 	for _, file := range []string{"passwd", "cert.pem", "cert.key"} {
 		os.Chown(filepath.Join(p.dir, file), p.uid, 5001)
 	}
-	code, out = as(5001, 5001)
-	if code != exitFailed && code != exitPartly || !strings.Contains(out, "the mail was looked at as 5001, and belongs to nobody") {
+	if code, out = as(5001, 5001); code != exitPartly || !strings.Contains(out, "the mail belongs to nobody, and 5001 cannot say") {
 		t.Errorf("%d\n%s", code, out)
 	}
 }

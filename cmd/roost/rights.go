@@ -34,7 +34,12 @@ func owner(m config.Mail) (uid, gid int, groups []int, err error) {
 	if err != nil || uid < 0 {
 		return uid, gid, nil, err
 	}
-	groups = []int{gid}
+	return uid, gid, groupsOf(uid, gid), nil
+}
+
+// groupsOf gives all groups of a user, gid first.
+func groupsOf(uid, gid int) []int {
+	groups := []int{gid}
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		ids, _ := u.GroupIds()
 		for _, id := range ids {
@@ -43,7 +48,7 @@ func owner(m config.Mail) (uid, gid int, groups []int, err error) {
 			}
 		}
 	}
-	return uid, gid, groups, nil
+	return groups
 }
 
 // lostRights names what a server started as root can read only until it becomes

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -26,8 +27,9 @@ var (
 const replyBytes = 64 << 10
 
 // Ask asks the server at a socket, and calls each for every Reply before the last. It
-// returns what Done says. An error of each ends the answer, and is returned. owners are
-// the users who may listen there besides root and this process's own.
+// returns what Done says. An error of each ends the answer, and is returned. Who listens
+// there must be root, this process's own user, the owner of the directory where nobody
+// else can put anything there, or one of owners.
 func Ask(ctx context.Context, path string, q Request, each func(Reply) error, owners ...int) (done string, err error) {
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unix", path)
@@ -45,7 +47,7 @@ func Ask(ctx context.Context, path string, q Request, each func(Reply) error, ow
 	// Interrupts reads and writes.
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if uid, err := peer(c); err != nil || uid != 0 && uid != os.Geteuid() && !slices.Contains(owners, uid) {
+	if uid, err := peer(c); err != nil || uid != 0 && uid != os.Geteuid() && uid != keeper(path) && !slices.Contains(owners, uid) {
 		return "", fmt.Errorf("%s: %w", path, errors.Join(ErrForeign, err))
 	}
 	if err := json.NewEncoder(c).Encode(q); err != nil && ctx.Err() == nil && !errors.Is(err, syscall.EPIPE) {
@@ -83,4 +85,13 @@ func Ask(ctx context.Context, path string, q Request, each func(Reply) error, ow
 		return "", fmt.Errorf("%s: the server broke off: %w", path, err)
 	}
 	return "", fmt.Errorf("%s: %w", path, plain(err))
+}
+
+// keeper is the user who alone can put a socket at path, besides root; -1 for none.
+func keeper(path string) int {
+	fi, err := os.Stat(filepath.Dir(path))
+	if err != nil || fi.Mode().Perm()&0o022 != 0 {
+		return -1
+	}
+	return int(fi.Sys().(*syscall.Stat_t).Uid)
 }

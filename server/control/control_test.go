@@ -351,6 +351,12 @@ func TestOthersAreSentAway(t *testing.T) {
 	if _, err := Ask(t.Context(), path, Request{}, nil, 5001); err != nil {
 		t.Errorf("the mail's own user: %v", err)
 	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, 5001, 5001)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Ask(t.Context(), path, Request{}, nil); err != nil {
+		t.Errorf("the one who alone can have put it there: %v", err)
+	}
 	in.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)

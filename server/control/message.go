@@ -33,6 +33,7 @@ type Status struct {
 	Version string    `json:"version"`
 	PID     int       `json:"pid"`
 	UID     int       `json:"uid"`
+	GID     int       `json:"gid"`
 	Started time.Time `json:"started"`
 	Config  string    `json:"config"`            // its file
 	Read    time.Time `json:"read"`              // when the configuration in force was read
