@@ -381,3 +381,50 @@ func TestPrepare(t *testing.T) {
 		t.Error(fi, err)
 	}
 }
+
+// A server that ran as root leaves its directory to the one that becomes another user.
+func TestPrepareAfterRoot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: it gives a directory away")
+	}
+	dir := t.TempDir()
+	owner := func(name string) uint32 {
+		t.Helper()
+		fi, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fi.Sys().(*syscall.Stat_t).Uid
+	}
+	for name, tt := range map[string]struct {
+		mode os.FileMode
+		file string
+		want uint32
+	}{"empty": {0o700, "", 5001}, "dead": {0o700, "control", 5001}, "full": {0o700, "other", 0}, "open": {0o755, "", 0}} {
+		path := filepath.Join(dir, name)
+		err := errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, tt.mode))
+		if tt.file != "" {
+			err = errors.Join(err, os.WriteFile(filepath.Join(path, tt.file), nil, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket := filepath.Join(path, "control")
+		if name == "dead" {
+			os.Remove(socket)
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.SetUnlinkOnClose(false)
+			l.Close()
+		}
+		Prepare(socket, 5001, 5001)
+		if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the socket is still there: %v", name, err)
+		}
+		if got := owner(name); got != tt.want {
+			t.Errorf("%s belongs to %d", name, got)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -28,13 +29,26 @@ type Listener struct {
 }
 
 // Prepare makes the directory of a socket for uid and gid, readable by nobody else,
-// where it is missing and what it lies in is not. It is for root, before it becomes
-// another user; what went wrong shows in Listen.
+// where it is missing and what it lies in is not. One that was made for root, who alone
+// can use it, and in which nothing else is, is given to them: a server ran as root before.
+// It is for root, before it becomes another user; what went wrong shows in Listen.
 func Prepare(path string, uid, gid int) {
 	dir := filepath.Dir(path)
-	if os.Mkdir(dir, 0o700) == nil && uid >= 0 {
+	made := os.Mkdir(dir, 0o700) == nil
+	if uid >= 0 && (made || roots(dir, filepath.Base(path))) {
+		removeDead(path) // root's, at which nobody else could tell that it is dead
 		os.Lchown(dir, uid, gid)
 	}
+}
+
+// roots reports whether a directory is root's alone, with nothing but a socket in it.
+func roots(dir, socket string) bool {
+	fi, err := os.Lstat(dir)
+	if err != nil || fi.Mode() != fs.ModeDir|0o700 || fi.Sys().(*syscall.Stat_t).Uid != 0 {
+		return false
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != socket })
 }
 
 // Listen makes the socket, for root and this process's user alone. One that a server
