@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -94,15 +95,21 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if ready != nil {
 		ready()
 	}
+	stop := sync.OnceFunc(func() {
+		sv.notify(daemon.SdNotifyStopping)
+		sv.log.Info("stopping", "event", "stop")
+	})
 	for stopping := ctx.Done(); ; {
 		select {
 		case <-hup:
 			sv.reload()
 		case <-stopping:
-			sv.notify(daemon.SdNotifyStopping)
-			sv.log.Info("stopping", "event", "stop")
+			stop()
 			stopping = nil
 		case err := <-served:
+			if ctx.Err() != nil { // it may be over before it was told of
+				stop()
+			}
 			return err
 		}
 	}
