@@ -290,6 +290,30 @@ func TestTraceOfALogin(t *testing.T) {
 	}
 }
 
+// A trace goes on behind STARTTLS, and has what a sniffer could not see.
+func TestTraceThroughSTARTTLS(t *testing.T) {
+	s := startControlled(t)
+	r := s.trace(control.Request{User: "ben"})
+	c := s.dial(t, 1)
+	c.do("STARTTLS")
+	c.tls()
+	c.do("ID (\"name\" \"Mail\")")
+	c.do("LOGIN ben s3cretword")
+	if list, _, err := s.ask(control.Request{Do: "who"}); err != nil || len(list) != 1 || list[0].Session.TLS != "TLS 1.3" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	c.do("LOGOUT")
+	got := r.until("session ended")
+	for _, want := range []string{"C: x STARTTLS\n", "S: x OK Begin TLS now\n", "C: x ID (\"name\" \"Mail\")\n", "C: x LOGIN [hidden]\n", "S: x OK [CAPABILITY "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in it:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "s3cret") {
+		t.Errorf("%s", got)
+	}
+}
+
 // Logins that fail are in the trace of the user whom they name, and in no other's.
 func TestTraceOfALoginThatFails(t *testing.T) {
 	s := startControlled(t)
