@@ -45,8 +45,8 @@ func TestSort(t *testing.T) {
 	}{
 		{[]Criterion{{By: SortArrival}}, []imap.UID{5, 4, 3, 2, 1}},
 		{[]Criterion{{By: SortArrival, Reverse: true}}, []imap.UID{1, 2, 3, 4, 5}},
-		{[]Criterion{{By: SortDate}}, []imap.UID{5, 3, 1, 4, 2}}, // without a Date field: as it arrived
-		{[]Criterion{{By: SortSize}}, []imap.UID{5, 3, 1, 2, 4}}, // 19, 74, 98, 115 and 120 bytes
+		{[]Criterion{{By: SortDate}}, []imap.UID{5, 3, 1, 4, 2}},    // without a Date field: as it arrived
+		{[]Criterion{{By: SortSize}}, []imap.UID{5, 3, 1, 2, 4}},    // 19, 74, 98, 115 and 120 bytes
 		{[]Criterion{{By: SortSubject}}, []imap.UID{5, 1, 3, 4, 2}}, // "A\u0308RGER" is above "APPLE" and below "BANANA"
 		{[]Criterion{{By: SortSubject, Reverse: true}}, []imap.UID{2, 4, 1, 3, 5}},
 		{[]Criterion{{By: SortSubject}, {By: SortDate}}, []imap.UID{5, 3, 1, 4, 2}},

@@ -75,7 +75,7 @@ func commands() []command {
 		{"UNSELECT", selectedState, tellNothing, "UNSELECT", (*session).unselect},
 		{"EXPUNGE", selectedState, tellAll, "", (*session).expunge},
 		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
-		{"FETCH", selectedState, tellNoExpunge, "SAVEDATE", (*session).fetch},
+		{"FETCH", selectedState, tellNoExpunge, "SAVEDATE PREVIEW", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},

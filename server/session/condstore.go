@@ -79,18 +79,23 @@ type fetchModifiers struct {
 
 // fetchModifiers reads "(CHANGEDSINCE 12345 VANISHED)", or nothing, to the end of the
 // command. RFC 7162 section 3.1.4.1, RFC 7162 section 3.2.6. CHANGEDSINCE 0 is what iOS sends.
-func (s *session) fetchModifiers(c call) (m fetchModifiers, err error) {
+// Behind a PREVIEW that stands in no list "(LAZY)" may come first: RFC 8970 section 6.
+func (s *session) fetchModifiers(c call, items []fetchItem) (m fetchModifiers, err error) {
 	if s.lex.AtEnd() {
 		return m, s.end()
 	}
 	if err := s.lex.SP(); err != nil {
 		return m, err
 	}
-	err = s.lex.List(func() error {
+	alone := &items[0]
+	one := func() error {
 		name, err := s.lex.Keyword()
 		switch {
 		case err != nil:
 			return err
+		case name == "LAZY" && alone.kind == fetchPreview && !alone.listed && m == (fetchModifiers{}):
+			alone.lazy = true
+			return nil
 		case name == "CHANGEDSINCE" && !m.changedSince:
 			m.changedSince = true
 			m.since, err = modSeqArgument(s.lex)
@@ -103,7 +108,20 @@ func (s *session) fetchModifiers(c call) (m fetchModifiers, err error) {
 			return err
 		}
 		return bad("Unknown or repeated modifier %s", shown(name))
-	})
+	}
+	err = s.lex.List(one)
+	if err == nil && alone.lazy && !alone.listed {
+		if m != (fetchModifiers{}) {
+			return m, bad("LAZY is a modifier of PREVIEW")
+		}
+		if s.lex.AtEnd() {
+			return m, s.end()
+		}
+		alone.listed = true
+		if err = s.lex.SP(); err == nil {
+			err = s.lex.List(one)
+		}
+	}
 	if err == nil {
 		err = s.end()
 	}

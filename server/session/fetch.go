@@ -15,7 +15,8 @@ import (
 )
 
 // FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items),
-// RFC 3516, RFC 7162 section 3.1.4, RFC 9394 section 3.3 (PARTIAL).
+// RFC 3516, RFC 7162 section 3.1.4, RFC 9394 section 3.3 (PARTIAL),
+// RFC 8970 (PREVIEW), RFC 8514 (SAVEDATE).
 //
 // Items are answered in the order in which they were asked, for some clients read
 // them so. What the store keeps as notes is copied; a message is opened only
@@ -31,6 +32,7 @@ const (
 	fetchSaved
 	fetchSize
 	fetchModSeq
+	fetchPreview
 	fetchNote // ENVELOPE, BODYSTRUCTURE, BODY: bytes that are ready
 	fetchSection
 	fetchBinary
@@ -44,6 +46,8 @@ type fetchItem struct {
 	note    store.NoteKind
 	bare    bool // RFC822 and its kin: the section is not shown
 	peek    bool // does not set \Seen
+	lazy    bool // PREVIEW (LAZY): only what is there already
+	listed  bool // stands in a list of items
 	section section
 	partial partial
 }
@@ -56,6 +60,7 @@ var plainItems = map[string]fetchItem{
 	"SAVEDATE":      {kind: fetchSaved}, // RFC 8514 section 4.2
 	"RFC822.SIZE":   {kind: fetchSize},
 	"MODSEQ":        {kind: fetchModSeq},
+	"PREVIEW":       {kind: fetchPreview},
 	"ENVELOPE":      {kind: fetchNote, note: noteEnvelope},
 	"BODYSTRUCTURE": {kind: fetchNote, note: noteStructure},
 	"BODY":          {kind: fetchNote, note: noteBody},
@@ -85,29 +90,42 @@ const maxItems = 1000
 // parseItems reads the items of a FETCH: one, a macro, or a list.
 func parseItems(lex *wire.Lexer) ([]fetchItem, error) {
 	var items []fetchItem
+	list := false
 	one := func() error {
-		atom, err := lex.Atom()
-		if err != nil {
-			return err
-		}
-		names := []string{atom}
-		if macro, ok := fetchMacros[strings.ToUpper(atom)]; ok {
-			names = strings.Fields(macro)
-		}
-		for _, name := range names {
-			item, err := parseItem(lex, name)
+		for {
+			atom, err := lex.Atom()
 			if err != nil {
 				return err
 			}
-			items = append(items, item)
+			names := []string{atom}
+			if macro, ok := fetchMacros[strings.ToUpper(atom)]; ok {
+				names = strings.Fields(macro)
+			}
+			for _, name := range names {
+				item, err := parseItem(lex, name)
+				if err != nil {
+					return err
+				}
+				item.listed = list
+				items = append(items, item)
+			}
+			if len(items) > maxItems {
+				return bad("Too many data items")
+			}
+			last := &items[len(items)-1]
+			if !list || last.kind != fetchPreview || !lex.Accept(' ') {
+				return nil
+			}
+			if c, err := lex.Peek(); err == nil && c == '(' {
+				last.lazy = true
+				return lazyList(lex)
+			}
+			// The blank stood before the next item.
 		}
-		if len(items) > maxItems {
-			return bad("Too many data items")
-		}
-		return nil
 	}
 	c, err := lex.Peek()
 	if err == nil && c == '(' {
+		list = true
 		err = lex.List(one)
 	} else if err == nil {
 		err = one()
@@ -162,6 +180,8 @@ type fetchPlan struct {
 	flags bool             // FLAGS is among the items
 	uid   bool             // so is UID
 	mod   bool             // so is MODSEQ
+
+	preview bool // PREVIEW is, and not only what is there already
 }
 
 func planOf(items []fetchItem) *fetchPlan {
@@ -181,6 +201,12 @@ func planOf(items []fetchItem) *fetchPlan {
 			p.mod = true
 		case fetchSize:
 			p.size = true
+		case fetchPreview:
+			ask(notePreview)
+			if !item.lazy {
+				p.preview = true
+				ask(noteParts)
+			}
 		case fetchNote:
 			ask(item.note)
 		case fetchSection:
@@ -208,7 +234,9 @@ func (p *fetchPlan) has(kind store.NoteKind) bool { return slices.Contains(p.kin
 
 // missing tells whether a note that the items need is not there.
 func (p *fetchPlan) missing(notes *rowNotes) bool {
-	return slices.ContainsFunc(p.kinds, func(k store.NoteKind) bool { return k != noteParts && notes.of(k) == nil })
+	return slices.ContainsFunc(p.kinds, func(k store.NoteKind) bool {
+		return k != noteParts && (k != notePreview || p.preview) && notes.of(k) == nil
+	})
 }
 
 // header tells whether the header must be read from the message.
@@ -252,7 +280,7 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	mods, err := s.fetchModifiers(c)
+	mods, err := s.fetchModifiers(c, items)
 	if err != nil {
 		return "", err
 	}
@@ -440,6 +468,8 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
 		case fetchModSeq:
 			f.s.writeModSeq(row.ModSeq)
+		case fetchPreview:
+			f.writePreview(m, notes)
 		case fetchNote:
 			enc.Raw(item.name).SP().Write(ready(item.note, m, notes))
 		default:

@@ -30,7 +30,11 @@ func (f *fetcher) load(ctx context.Context, uid imap.UID, plan *fetchPlan, notes
 		return nil, err
 	}
 	m := &opened{Message: msg}
-	if err := f.fill(m, uid, plan, notes); err != nil {
+	err = f.fill(m, uid, plan, notes)
+	if err == nil && plan.preview && notes.of(notePreview) == nil {
+		err = f.preview(m, uid)
+	}
+	if err != nil {
 		msg.Close()
 		return nil, err
 	}
@@ -42,7 +46,7 @@ func (f *fetcher) fill(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 		return err
 	}
 	scan := false
-	if plan.parts {
+	if plan.parts || plan.preview && notes.of(notePreview) == nil {
 		m.parts, err = message.DecodeParts(notes.of(noteParts))
 		// A note that does not fit the message is none.
 		scan = err != nil || m.parts[0].Body.End() != m.size

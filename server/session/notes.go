@@ -21,10 +21,11 @@ const (
 	noteBody      store.NoteKind = 4<<8 | 1 // BODY, likewise; only once a client asked for it
 	noteFields    store.NoteKind = 5<<8 | 1 // the header fields of commonFields, as they were written
 	noteKeys      store.NoteKind = 6<<8 | 1 // what SORT and THREAD compare; only once a client asked for it
+	notePreview   store.NoteKind = 7<<8 | 1 // PREVIEW, likewise (previewNote)
 )
 
 // rowNotes are the notes of one message.
-type rowNotes [7][]byte
+type rowNotes [8][]byte
 
 // of is the note of this kind, nil where there is none.
 func (n *rowNotes) of(kind store.NoteKind) []byte { return n[kind>>8] }

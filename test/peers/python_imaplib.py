@@ -47,6 +47,7 @@ ok(m.select("INBOX"))
 data = ok(m.fetch("2", "(RFC822 INTERNALDATE UID)"))
 assert data[0][1] == body, data
 assert b"14-Nov-2023" in data[0][0] + data[1], data
+assert b'PREVIEW "line one line two"' in ok(m.fetch("2", "(PREVIEW)"))[0]
 ok(m.store("1:2", "+FLAGS", "(\\Deleted $Forwarded)"))
 ok(m.copy("3", "Lists"))
 assert len(ok(m.expunge())) == 2
