@@ -144,6 +144,8 @@ func TestEncoder(t *testing.T) {
 		{"or UTF-8", func(e *Encoder) { e.String("ü") }, true, `"ü"`},
 		{"which it must be", func(e *Encoder) { e.String("\xfc") }, true, "{1}\r\n\xfc"},
 		{"NUL is left out", func(e *Encoder) { e.String("a\x00b") }, false, `"ab"`},
+		{"what is long needs a literal", func(e *Encoder) { e.String(strings.Repeat("x", 4096)).String(strings.Repeat("x", 4097)) }, true,
+			`"` + strings.Repeat("x", 4096) + "\"{4097}\r\n" + strings.Repeat("x", 4097)},
 		{"NIL", func(e *Encoder) { e.NString("x", false).SP().NString("", true) }, false, `NIL ""`},
 		{"a mailbox called NIL", func(e *Encoder) { e.Mailbox("NIL") }, false, `"NIL"`},
 		{"a mailbox", func(e *Encoder) { e.Mailbox("a]b").SP().Mailbox("x y").SP().Mailbox("ü") }, false, `a]b "x y" &APw-`},
