@@ -182,7 +182,13 @@ func TestKick(t *testing.T) {
 		c.want("* BYE Closed by the administrator")
 		c.end()
 	}
-	list, _, _ := s.ask(control.Request{Do: "who"})
+	var list []control.Reply
+	for end := time.Now().Add(20 * time.Second); len(list) != 2; time.Sleep(time.Millisecond) { // until the two have gone
+		var err error
+		if list, _, err = s.ask(control.Request{Do: "who"}); err != nil || time.Now().After(end) {
+			t.Fatalf("%+v, %v", list, err)
+		}
+	}
 	for _, r := range list {
 		if r.Session.User == "" { // one that has not logged in goes too
 			if _, _, err := s.ask(control.Request{Do: "kick", Session: r.Session.ID}); err != nil {

@@ -371,12 +371,10 @@ func (p *searchParser) modSeq() error {
 	return p.add(search.Key{Op: search.ModSeq, N: n})
 }
 
-// date adds a key that asks for a day. INTERNALDATE has the zone in which FETCH
+// date adds a key that asks for a day. INTERNALDATE is compared in UTC, in which FETCH
 // shows it; Date is compared as it was written.
 func (p *searchParser) date(word string, day time.Time) error {
-	y, m, d := day.Date()
-	from := time.Date(y, m, d, 0, 0, 0, 0, time.Local).Unix()
-	to := time.Date(y, m, d+1, 0, 0, 0, 0, time.Local).Unix()
+	from, to := day.Unix(), day.AddDate(0, 0, 1).Unix()
 	switch word {
 	case "BEFORE":
 		return p.add(search.Key{Op: search.Before, N: from})
