@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -32,22 +33,21 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
-	for i, u := range use {
-		known := false
-		for _, k := range uses {
-			if strings.EqualFold(string(u), string(k)) {
-				use[i], known = k, true
-			}
-		}
-		if !known {
+	var kept []imap.MailboxAttr // each once, as the RFCs spell them
+	for _, u := range use {
+		k := slices.IndexFunc(uses, func(k imap.MailboxAttr) bool { return strings.EqualFold(string(u), string(k)) })
+		if k < 0 {
 			return "", no("USEATTR", "Special use %s is not supported", shown(string(u)))
+		}
+		if !slices.Contains(kept, uses[k]) {
+			kept = append(kept, uses[k])
 		}
 	}
 	n = n.withoutEnd(s.sep)
 	if err := checkNew(n.name); err != nil {
 		return "", err
 	}
-	if err := s.acct.Create(ctx, n.name, use); err != nil {
+	if err := s.acct.Create(ctx, n.name, kept); err != nil {
 		return "", err
 	}
 	s.writeOldName(n)

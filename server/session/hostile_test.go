@@ -157,8 +157,11 @@ func TestCommandOfAMegabyte(t *testing.T) {
 		{"SEARCH " + strings.Repeat("(", 1_000_000), "c BAD Syntax: "},
 		{"FETCH 1 (" + strings.Repeat("UID ", 200_000) + "UID)", "c BAD Too many data items"},
 		{"FETCH 1 BODY.PEEK[" + strings.Repeat("1.", 500_000) + "1]", "c BAD"},
-		{"LIST \"\" " + strings.Repeat("*", 1_000_000), "c OK"},
-		{"LIST \"\" (" + strings.Repeat("*% ", 300_000) + "a)", "c OK"},
+		{"LIST \"\" " + strings.Repeat("*", 1_000_000), "c NO [LIMIT]"},
+		{"LIST \"\" (" + strings.Repeat("*% ", 300_000) + "a)", "c NO [LIMIT]"},
+		{"LIST " + strings.Repeat("x", 500_000) + " (" + strings.Repeat("y ", 200_000) + "a)", "c NO [LIMIT]"},
+		{"LSUB " + strings.Repeat("x", 500_000) + " %", "c NO [LIMIT]"},
+		{"LIST \"\" (" + strings.Repeat("INBOX ", 2000) + "%)", "c OK"},
 	} {
 		s.say("c " + c.command + "\r\n")
 		got := s.until("c")

@@ -136,6 +136,10 @@ func (s *session) listSelection(q *listQuery) error {
 	return err
 }
 
+// maxPatterns bounds the patterns of one LIST, the reference in front of each: every name
+// is matched against every byte of them.
+const maxPatterns = 16 << 10
+
 // listPatterns reads the reference and one or more patterns.
 func (s *session) listPatterns(q *listQuery) error {
 	at := s.lex.Offset()
@@ -150,7 +154,7 @@ func (s *session) listPatterns(q *listQuery) error {
 	if err := s.lex.SP(); err != nil {
 		return err
 	}
-	given := 0
+	given, total := 0, 0
 	one := func() error {
 		at := s.lex.Offset()
 		raw, err := s.lex.ListMailbox()
@@ -162,7 +166,12 @@ func (s *session) listPatterns(q *listQuery) error {
 		if err != nil {
 			return nil // no name is like that, and that is no error (RFC 9051 section 6.3.9)
 		}
-		q.patterns = append(q.patterns, s.joined(reference, pattern)...)
+		for _, p := range s.joined(reference, pattern) {
+			if total += len(p); total > maxPatterns {
+				return no("LIMIT", "Patterns are longer than %d bytes", maxPatterns)
+			}
+			q.patterns = append(q.patterns, p)
+		}
 		return nil
 	}
 	if c, err := s.lex.Peek(); err != nil {
