@@ -202,6 +202,27 @@ func TestTwentyConnectionsOfAUser(t *testing.T) {
 	t.Error("the place of one that left is not free")
 }
 
+// Who has logged in does not count for the address, behind which a whole office may be;
+// who logs out does not count at all.
+func TestLoginFreesThePlaceOfTheAddress(t *testing.T) {
+	s := startServer(t, func(o *Options) { o.Limits.PerAddress = 1 }, Spec{"127.0.0.1:0", Plaintext})
+	for range 3 {
+		s.dial(t, 0).do("LOGIN ann secret")
+	}
+	guest := s.dial(t, 0)
+	nc, err := net.Dial("tcp", s.listeners[0].Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := &client{nc, t, bufio.NewReader(nc)}
+	if got := c.line(); !strings.HasPrefix(got, "* BYE [LIMIT] ") {
+		t.Errorf("a second guest is greeted with %q", got)
+	}
+	guest.do("LOGIN ann secret")
+	s.dial(t, 0)
+}
+
 // A client that says TLS where there is none, or the other way round, is sent away and
 // is no reason for alarm.
 func TestWrongProtocol(t *testing.T) {

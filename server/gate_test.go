@@ -53,7 +53,7 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 	mail := memstore.New(time.Now)
 	g := &testGate{arrival: arrival{id: "1", addr: netip.MustParseAddr("192.0.2.7"), secure: true}}
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
-	local := &Local{Store: mail, Options: session.Options{Log: quiet}}
+	local := &Local{Store: mail, Options: session.Options{Log: quiet, Keepalive: -1}} // pipes hold nothing that is not read
 	var mu sync.Mutex
 	g.gate = &gate{
 		hostname: "mail.example.org",

@@ -75,6 +75,25 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
+// What counts as one address: of IPv6 the network that one site has.
+func TestNetwork(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.1":            "192.0.2.1/32",
+		"::ffff:192.0.2.1":     "192.0.2.1/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+		"2001:db8:1:2:ffff::9": "2001:db8:1:2::/64",
+		"2001:db8:1:3::1":      "2001:db8:1:3::/64",
+		"fe80::1%eth0":         "fe80::/64",
+	} {
+		if got := network(netip.MustParseAddr(addr)); got.String() != want {
+			t.Errorf("%s counts as %s, want %s", addr, got, want)
+		}
+	}
+	if got := network(netip.Addr{}); got.IsValid() {
+		t.Errorf("no address counts as %s", got)
+	}
+}
+
 // However connections come and go, the counts end where they began.
 func TestPlacesRace(t *testing.T) {
 	p := newPlaces(placeLimits{Total: 20, PerAddress: 8, PerUserAddress: 2, PerUser: 4, MakeRoom: -1})

@@ -341,10 +341,15 @@ D> d2 NOOP
 ! close B
 ! settle
 D> d3 LOGIN ann secret`},
+		// Phones leave idle connections behind; who says something now and then stays.
 		{name: "room is made", talk: `
 A> a LOGIN ann secret
+A> a2 IDLE
+A< + ...
 B> b LOGIN ann secret
 C> c LOGIN ann secret
+C> c2 IDLE
+C< + ...
 ! sleep 29m
 B> b2 NOOP
 ! sleep 59s
@@ -352,12 +357,19 @@ D> d LOGIN ann secret
 D< d NO [LIMIT] ...
 ! sleep 1s
 E> e LOGIN ann secret
-A< * BYE ...
+A< ...
+A< * BYE Closed to make room for a new connection
 A< EOF
 B> b3 NOOP
 F> f LOGIN ann secret
-C< * BYE ...
-C< EOF`},
+C< ...
+C< * BYE Closed to make room for a new connection
+C< EOF
+D> d2 LOGIN ann secret
+D< d2 NO [LIMIT] ...
+E> e2 NOOP
+F> f2 NOOP
+`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
