@@ -22,6 +22,9 @@
 // Locks: pusher.mu and deadline.mu are leaves; neither is held while the store or
 // the stream is called, but for setting deadlines.
 //
+// The dialogues in testdata are the main tests. They are played on the model here, and
+// on a Maildir by TestDialoguesOnMaildir in package test: run that one too.
+//
 // What a newcomer gets wrong: a run function must have read its arguments to the
 // end (session.end) before it changes anything, or a syntax error would come after
 // the deed. And s.lex must not be touched between watched and its stop.
