@@ -279,7 +279,7 @@ func (s *session) answer(c call, ok string, err error) error {
 			// RFC 2180 section 3.1 leaves a server the choice; this one is always understood.
 			s.closing, s.reason = true, "selected mailbox was deleted or replaced"
 			s.enc.Line("BYE Selected mailbox was deleted or replaced; connect again")
-			s.tagged(c.tag, s.status(err))
+			s.tagged(c.tag, answer) // of what was done all the same: an APPEND would be sent again
 			return nil
 		} else if err != nil {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
