@@ -48,16 +48,11 @@ type batch struct {
 
 // batch begins to add messages to a mailbox; see store.Account.Batch.
 func (s *Store) batch(ctx context.Context, p place, a *account) (store.Batch, error) {
-	m, err := s.acquire(ctx, p)
+	m, err := s.toWrite(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{m: m, name: p.name, account: a, limits: a.who.Quota}
-	if !m.writable() {
-		b.Close()
-		return nil, fmt.Errorf("add to %q: %w", p.name, store.ErrNoPermission)
-	}
-	return b, nil
+	return &batch{m: m, name: p.name, account: a, limits: a.who.Quota}, nil
 }
 
 // Admit implements store.Batch.

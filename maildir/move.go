@@ -58,15 +58,7 @@ func (h *hold) target(ctx context.Context, to store.Name) (*mailbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst, err := h.m.st.acquire(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if !dst.writable() {
-		h.m.st.release(dst)
-		return nil, fmt.Errorf("%q: %w", to, store.ErrNoPermission)
-	}
-	return dst, nil
+	return h.m.st.toWrite(ctx, p)
 }
 
 // stage links or copies messages to dst's tmp/. Those that are gone are ErrGone, or

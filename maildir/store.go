@@ -336,6 +336,26 @@ func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox)
 	}
 }
 
+// toWrite opens a mailbox that messages go to: anew, where nothing could be written when
+// it was opened and now can.
+func (s *Store) toWrite(ctx context.Context, p place) (*mailbox, error) {
+	m, err := s.acquire(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if m.sealed && m.canWrite() {
+		s.release(m)
+		if err := s.fresh(ctx, p, true, func(now *mailbox) error { m = now; return nil }); err != nil {
+			return nil, err
+		}
+	}
+	if !m.writable() {
+		s.release(m)
+		return nil, fmt.Errorf("add to %q: %w", p.name, store.ErrNoPermission)
+	}
+	return m, nil
+}
+
 // hold opens a mailbox for one session; see store.Account.Hold.
 func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *account) (store.Mailbox, error) {
 	var h *hold
