@@ -815,3 +815,19 @@ func TestErrorsAreDecisions(t *testing.T) {
 		t.Errorf("when the cause is gone: %v", err)
 	}
 }
+
+// A mailbox whose UIDs could not be kept is shown under a UIDVALIDITY all the same: it is
+// not that of its UIDs when they are kept, nor anybody else's.
+func TestUIDValidityThatWasLentIsNotTaken(t *testing.T) {
+	a := newAccount(t, store.Root{})
+	tr := a.trees[0]
+	if err := os.WriteFile(filepath.Join(tr.root.Mail, uidvalidityName(1795499999)), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lent := tr.lendUIDValidity()
+	for range 2 {
+		if v, err := tr.freshUIDValidity(); err != nil || v <= lent {
+			t.Errorf("lent %d, took %d: %v", lent, v, err)
+		}
+	}
+}

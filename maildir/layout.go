@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
@@ -34,6 +35,7 @@ type tree struct {
 	log     *slog.Logger
 	hiding  func(path string) bool // true once a path
 	env     *uidlist.Env
+	lent    *atomic.Uint32 // nil: none
 	root    store.Root
 	spell   spelling
 	mail    fsys.Dir
@@ -50,7 +52,8 @@ type tree struct {
 
 // trees are those in use, by what they were opened with.
 type trees struct {
-	env *uidlist.Env
+	env  *uidlist.Env
+	lent atomic.Uint32 // the highest UIDVALIDITY that nobody keeps: uidvalidity.go
 
 	mu     sync.Mutex // guards open, the refs of each tree, and hidden
 	open   map[string]*tree
@@ -90,7 +93,7 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 	if err != nil {
 		return nil, err
 	}
-	made.key, made.hiding, made.env = key, ts.hiding, ts.env
+	made.key, made.hiding, made.env, made.lent = key, ts.hiding, ts.env, &ts.lent
 	t := ts.share(key, made)
 	if t != made {
 		made.close() // another session was faster

@@ -29,6 +29,7 @@ func newMailbox(s *Store, p place) *mailbox {
 		st: s, key: p.key, user: p.user, name: p.name, refs: 1,
 		log:            s.opt.Log.With(slog.String("user", p.user), slog.String("mailbox", string(p.name))),
 		newUIDValidity: p.uidvalidity,
+		lendValidity:   p.lend,
 		ready:          make(chan struct{}),
 		table:          newTable(),
 		versions:       newVersions(1),
@@ -238,7 +239,7 @@ func (m *mailbox) cannotRecord(noList bool) error {
 		return nil
 	}
 	m.list.volatile = true
-	m.list.validity = uint32(m.st.opt.Clock().Unix())
+	m.list.validity = m.lendValidity()
 	m.list.next = m.nextKnown()
 	return nil
 }

@@ -39,6 +39,9 @@ type place struct {
 
 	// uidvalidity takes the next UIDVALIDITY of the tree, for a mailbox without one.
 	uidvalidity func() (uint32, error)
+
+	// lend gives one for a mailbox whose UIDs cannot be kept.
+	lend func() uint32
 }
 
 // dirs are the directories of an open mailbox. control and index may be box itself.
@@ -99,6 +102,7 @@ type mailbox struct {
 	wg       sync.WaitGroup // the worker and its short helpers
 
 	newUIDValidity func() (uint32, error)
+	lendValidity   func() uint32
 
 	mu       sync.Mutex // guards everything below: no file call, no callback under it
 	name     store.Name // as the account that opened it last calls it

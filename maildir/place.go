@@ -32,6 +32,7 @@ func (s spot) place() place {
 		path:        s.path,
 		open:        s.openToRead,
 		uidvalidity: s.tree.freshUIDValidity,
+		lend:        s.tree.lendUIDValidity,
 	}
 }
 

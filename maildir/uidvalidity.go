@@ -35,6 +35,26 @@ func (t *tree) freshUIDValidity() (uint32, error) {
 	return v, nil
 }
 
+// lendUIDValidity gives a value for a mailbox whose UIDs cannot be kept: the time, which
+// is not taken for any other afterwards.
+func (t *tree) lendUIDValidity() uint32 {
+	v := uint32(t.clock().Unix())
+	for t.lent != nil {
+		if last := t.lent.Load(); last >= v || t.lent.CompareAndSwap(last, v) {
+			break
+		}
+	}
+	return v
+}
+
+// after is the next value behind last that was not lent.
+func (t *tree) after(last uint32) uint32 {
+	if t.lent != nil {
+		last = max(last, t.lent.Load())
+	}
+	return max(last+1, 1)
+}
+
 func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 	last, known := readUIDValidity(d)
 	for range 100 { // each turn is lost only to another program that took a value
@@ -45,7 +65,7 @@ func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 			}
 		}
 		if !known {
-			v := uint32(t.clock().Unix())
+			v := t.after(uint32(t.clock().Unix()) - 1)
 			f, err := d.Create(uidvalidityName(v), 0o444)
 			if errors.Is(err, fs.ErrExist) {
 				continue
@@ -56,10 +76,7 @@ func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 			f.Close()
 			return v, writeUIDValidity(d, v)
 		}
-		v := last + 1
-		if v == 0 {
-			v = 1
-		}
+		v := t.after(last)
 		err := d.Move(uidvalidityName(last), d, uidvalidityName(v))
 		switch {
 		case err == nil:
