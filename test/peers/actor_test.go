@@ -328,7 +328,7 @@ func (a *actor) copy() error {
 }
 
 func (a *actor) key(where at) witness.Key {
-	return witness.Key{Validity: a.valid[where.box], UID: uint32(where.uid)}
+	return witness.Key{Mailbox: where.box, Validity: a.valid[where.box], UID: uint32(where.uid)}
 }
 
 func (a *actor) doom(where at) {

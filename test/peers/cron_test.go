@@ -264,7 +264,7 @@ func TestMuttAndCronInTheSameMaildir(t *testing.T) {
 	uids := map[string][]witness.Key{}
 	for k, text := range ledger.Messages() {
 		if !strings.Contains(text, "Subject: save") {
-			uids[fmt.Sprint(k.Validity, text)] = append(uids[fmt.Sprint(k.Validity, text)], k)
+			uids[k.Mailbox+text] = append(uids[k.Mailbox+text], k)
 		}
 	}
 	for text, keys := range uids {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// A Key names one message for ever: UIDVALIDITY tells mailboxes apart.
+// A Key names one message of a mailbox for ever.
 type Key struct {
+	Mailbox  string
 	Validity uint32
 	UID      uint32
 }
@@ -70,6 +71,13 @@ func (l *Ledger) Opened(who, mailbox string, validity uint32) {
 		l.blameLocked(Key{}, "%s: UIDVALIDITY of %s was %d and is %d", who, mailbox, old, validity)
 	}
 	l.validity[mailbox] = validity
+}
+
+// Forget lets a mailbox have another UIDVALIDITY from now on.
+func (l *Ledger) Forget(mailbox string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.validity, mailbox)
 }
 
 // Saw notes that a UID was shown as the name of a message.

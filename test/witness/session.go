@@ -37,6 +37,7 @@ type Session struct {
 	uids     []uint32            // by sequence number; 0: not asked for yet
 	flags    map[uint32][]string // sorted, without \Recent
 	exists   int                 // as last told
+	Bye      string              // the server ended the session
 	Lines    []string            // untagged responses of the last command that are not FETCH, EXISTS, EXPUNGE
 }
 
@@ -130,7 +131,7 @@ func (s *Session) Messages() map[uint32][]string {
 }
 
 // Key is the name of one of its messages in the ledger.
-func (s *Session) Key(uid uint32) Key { return Key{s.validity, uid} }
+func (s *Session) Key(uid uint32) Key { return Key{s.Mailbox, s.validity, uid} }
 
 // Validity is the UIDVALIDITY of the selected mailbox.
 func (s *Session) Validity() uint32 { return s.validity }
@@ -238,7 +239,9 @@ func (s *Session) read(f func(line string, literals []string) (end bool, err err
 		var literals []string
 		for {
 			part, err := s.r.ReadString('\n')
-			if err != nil {
+			if err != nil && s.Bye != "" {
+				return fmt.Errorf("the server said %q", s.Bye)
+			} else if err != nil {
 				return err
 			}
 			part = strings.TrimSuffix(strings.TrimSuffix(part, "\n"), "\r")
@@ -286,7 +289,7 @@ func (s *Session) take(tag, line string, literals []string) (end bool, err error
 			s.validity = uint32(n)
 		}
 		if strings.HasPrefix(line, "* BYE") {
-			return false, fmt.Errorf("the server said %q", line)
+			s.Bye = line // the command may be answered yet
 		}
 		return false, nil
 	}
