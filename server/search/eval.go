@@ -51,6 +51,9 @@ type Found struct {
 	ModSeq  store.ModSeq
 	modSeqs []store.ModSeq // of each, likewise
 
+	// Scores are 1 to 100, of each message, where the query is Scored (RFC 6203 section 4).
+	Scores []uint8
+
 	// Unread counts messages that could not be read, and so do not match what only
 	// reading decides; Err is why, for the first of them.
 	Unread int
@@ -176,6 +179,9 @@ func (r *run) add(row store.Row) {
 	i, _ := r.src.View.UIDs.Find(row.UID)
 	r.found.UIDs = append(r.found.UIDs, row.UID)
 	r.found.Nums = append(r.found.Nums, uint32(i)+1)
+	if r.plan.scored {
+		r.found.Scores = append(r.found.Scores, r.score())
+	}
 	if r.plan.modSeq {
 		r.found.ModSeq = max(r.found.ModSeq, row.ModSeq)
 		r.found.modSeqs = append(r.found.modSeqs, row.ModSeq)
@@ -207,13 +213,13 @@ func (r *run) message(row store.Row) (bool, error) {
 	r.pending = append(r.pending[:0], r.plan.pieces...)
 	r.depth = byRow
 	t := r.hold(r.pending)
-	if t == maybe && r.common {
+	if !r.decided(t) && r.common {
 		for _, note := range r.notes(r.src.Fields) {
 			r.header(note)
 			t = r.hold(r.pending)
 		}
 	}
-	if t != maybe {
+	if r.decided(t) {
 		return t == yes, nil
 	}
 	t, err := r.read()
@@ -374,7 +380,7 @@ func (r *run) read() (truth, error) {
 		if r.size, err = m.Size(); err != nil {
 			return no, err
 		}
-		if t := r.hold(r.pending); t != maybe {
+		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
 		}
 	}
@@ -384,7 +390,7 @@ func (r *run) read() (truth, error) {
 			return no, err
 		}
 		r.header(header)
-		if t := r.hold(r.pending); t != maybe {
+		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
 		}
 	}

@@ -43,6 +43,10 @@ type Plan struct {
 	dates   bool             // the Date field is asked for
 	modSeq  bool             // MODSEQs are asked for, and so answered
 	content []int            // the Body and Text keys
+
+	scored   bool
+	fuzzies  []fuzzy // whose scores are wanted
+	scoredAt level   // how deep they must be looked for
 }
 
 // piece is a part of the query that stands for itself: keys[from:to].
@@ -55,6 +59,10 @@ type piece struct {
 // hold.
 func NewPlan(q Query) (*Plan, error) {
 	p := &Plan{keys: q.keys, folded: make([][]byte, len(q.keys)), fields: map[string][]int{}}
+	p.scored, p.fuzzies = q.Scored, q.fuzzies
+	for _, g := range p.fuzzies {
+		p.scoredAt = max(p.scoredAt, p.keys[g.stems[0]].level())
+	}
 	var open []piece // the values that would be on the stack
 	for i := range p.keys {
 		k := &p.keys[i]

@@ -77,8 +77,11 @@ func (e *LimitError) Error() string {
 // A Query is a search being put together, in postfix order: the operands of And,
 // Or and Not are added before it. The zero value is empty.
 type Query struct {
-	keys  []Key
-	texts int
+	Scored bool // Found shall have scores; to be set before the first key
+
+	keys    []Key
+	texts   int
+	fuzzies []fuzzy
 }
 
 // Add appends a key. It fails with a *LimitError.

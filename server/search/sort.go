@@ -22,6 +22,7 @@ const (
 	SortCc
 	SortDisplayFrom // its name, else its address
 	SortDisplayTo
+	SortRelevancy // the highest score first (RFC 6203 section 6); the query must be Scored
 )
 
 // Criterion is one step of an order.
@@ -64,6 +65,7 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 				col.numbers[i] = row.Internal
 			case SortDate:
 				col.numbers[i] = k.sent
+			case SortRelevancy: // below
 			case SortSize:
 				col.numbers[i] = row.Size
 			default:
@@ -73,6 +75,13 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 	}
 	if err := l.load(); err != nil {
 		return nil, err
+	}
+	for c := range columns {
+		if columns[c].By == SortRelevancy {
+			for i, score := range found.Scores {
+				columns[c].numbers[i] = -int64(score)
+			}
+		}
 	}
 	order := make([]int, n)
 	for i := range order {

@@ -12,7 +12,7 @@ import (
 
 // SEARCH and UID SEARCH: RFC 9051 section 6.4.4, RFC 3501 section 6.4.4, RFC 4731
 // (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER), RFC 7162 section 3.1.5
-// (MODSEQ), RFC 9394 (PARTIAL), RFC 5255 section 4.3 (I18NLEVEL=1: strings are compared by
+// (MODSEQ), RFC 9394 (PARTIAL), RFC 6203 (FUZZY, RELEVANCY), RFC 5255 section 4.3 (I18NLEVEL=1: strings are compared by
 // i;unicode-casemap). The arguments are read in searchkeys.go. SORT and THREAD (sort.go,
 // thread.go) go the same way.
 
@@ -116,7 +116,7 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 		}
 	case p.onlyPartial():
 		r.Found, err = plan.SearchPartial(ctx, src, p.partial.Range)
-	case p.partial.text != "":
+	case p.partial.text != "" || p.relevancy:
 		r.Found, err = plan.Search(ctx, src, imap.SearchOptions{})
 	default:
 		r.Found, err = plan.Search(ctx, src, p.opt)
@@ -141,7 +141,7 @@ func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums
 				s.sel.saved = append(s.sel.saved, found.UIDs[i])
 			}
 		}
-		if !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount && p.partial.text == "" {
+		if !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount && p.partial.text == "" && !p.relevancy {
 			return
 		}
 	}
@@ -163,6 +163,12 @@ func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums
 	if p.partial.text != "" {
 		p.partial.write(s.enc, nums[from:to])
 	}
+	if p.relevancy {
+		if p.partial.text == "" {
+			from, to = 0, len(nums)
+		}
+		s.writeScores(found, from, to)
+	}
 	if opt.ReturnCount {
 		s.enc.Raw(" COUNT ").Number(uint64(len(nums)))
 	}
@@ -171,6 +177,22 @@ func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums
 		s.sel.shown = max(s.sel.shown, m)
 	}
 	s.enc.CRLF()
+}
+
+// writeScores writes the scores of the results from from to to, in their order.
+func (s *session) writeScores(found searchResult, from, to int) {
+	s.enc.Raw(" RELEVANCY (")
+	for place := from; place < to; place++ {
+		at := place
+		if found.order != nil {
+			at = found.order[place]
+		}
+		if place > from {
+			s.enc.SP()
+		}
+		s.enc.Number(uint64(found.Scores[at]))
+	}
+	s.enc.Raw(")")
 }
 
 // told gives the indexes of the messages that the answer names, ascending, each once; nil

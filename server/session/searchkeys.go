@@ -26,7 +26,11 @@ type searchParser struct {
 
 	asksModSeq bool
 
-	partial resultRange
+	partial   resultRange
+	relevancy bool // RETURN (RELEVANCY)
+	fuzzy     int  // how many FUZZY the key being read stands in
+	fuzzied   bool // there was one
+
 	sortBy  []search.Criterion // of SORT
 	threads threadAlgorithm    // of THREAD
 }
@@ -34,13 +38,14 @@ type searchParser struct {
 // onlyPartial tells that nothing but a range of the results was asked for.
 func (p *searchParser) onlyPartial() bool {
 	o := p.opt
-	return p.partial.text != "" && !o.ReturnMin && !o.ReturnMax && !o.ReturnAll && !o.ReturnCount
+	return p.partial.text != "" && !p.relevancy && !o.ReturnMin && !o.ReturnMax && !o.ReturnAll && !o.ReturnCount
 }
 
 // joint is a key whose operands are being read.
 type joint struct {
 	op    search.Op // And: a list in parentheses, or the command itself as the first
 	count int64     // operands so far
+	fuzzy bool      // FUZZY: And of one, which is no key of its own
 }
 
 // parse reads to the end of the command.
@@ -116,6 +121,8 @@ func (p *searchParser) options() error {
 			p.opt.ReturnCount = true
 		case name == "SAVE":
 			p.opt.ReturnSave = true
+		case name == "RELEVANCY":
+			p.relevancy, p.query.Scored = true, true
 		case name == "PARTIAL" && p.partial.text == "":
 			p.partial, err = p.s.resultRange()
 			return err
@@ -124,7 +131,7 @@ func (p *searchParser) options() error {
 		}
 		return nil
 	})
-	if p.partial.text == "" && p.opt == (imap.SearchOptions{}) {
+	if p.partial.text == "" && !p.relevancy && p.opt == (imap.SearchOptions{}) {
 		p.opt.ReturnAll = true
 	}
 	if err == nil && p.partial.text != "" && p.opt.ReturnAll {
@@ -168,8 +175,11 @@ func (p *searchParser) keys(word string) error {
 		done := false
 		if err == nil && !opened {
 			done, err = p.close()
-		} else if err == nil && p.open[len(p.open)-1].op != search.And {
-			err = p.s.lex.SP() // behind NOT and OR, not behind "("
+		} else if top := p.open[len(p.open)-1]; err == nil && (top.op != search.And || top.fuzzy) {
+			err = p.s.lex.SP() // behind NOT, OR and FUZZY, not behind "("
+		}
+		if err == nil && done && p.query.Scored && !p.fuzzied {
+			err = bad("RELEVANCY needs a FUZZY key") // RFC 6203 section 4
 		}
 		if err != nil || done {
 			return err
@@ -188,7 +198,7 @@ func (p *searchParser) close() (bool, error) {
 		top := &p.open[len(p.open)-1]
 		top.count++
 		switch {
-		case top.op == search.Not:
+		case top.fuzzy, top.op == search.Not:
 		case top.op == search.Or:
 			if top.count < 2 {
 				return false, lex.SP()
@@ -206,7 +216,9 @@ func (p *searchParser) close() (bool, error) {
 			}
 			return false, lex.SP()
 		}
-		if err := p.add(search.Key{Op: top.op, N: top.count}); err != nil {
+		if top.fuzzy {
+			p.fuzzy--
+		} else if err := p.add(search.Key{Op: top.op, N: top.count}); err != nil {
 			return false, err
 		}
 		p.open = p.open[:len(p.open)-1]
@@ -243,6 +255,11 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 		return true, nil
 	case "OR":
 		p.open = append(p.open, joint{op: search.Or})
+		return true, nil
+	case "FUZZY": // RFC 6203 section 3
+		p.open = append(p.open, joint{op: search.And, fuzzy: true})
+		p.fuzzy++
+		p.fuzzied = true
 		return true, nil
 	case "ALL", "SAVEDATESUPPORTED": // RFC 8514 section 4.3: all, where SAVEDATE is known
 		return false, p.add(search.Key{Op: search.All})
@@ -411,6 +428,9 @@ func (p *searchParser) text(k search.Key) error {
 		return bad("String %s is not UTF-8; name its CHARSET", shown(text))
 	}
 	k.Text = text
+	if p.fuzzy > 0 {
+		return limited(p.query.AddFuzzy(k))
+	}
 	return p.add(k)
 }
 
@@ -477,14 +497,18 @@ func uidsKey(uids []imap.UID) search.Key {
 // add appends keys to the query.
 func (p *searchParser) add(keys ...search.Key) error {
 	for _, k := range keys {
-		err := p.query.Add(k)
-		var limit *search.LimitError
-		if errors.As(err, &limit) {
-			return no("LIMIT", "Search asks too much: %v", err)
-		}
-		if err != nil {
+		if err := limited(p.query.Add(k)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// limited makes an answer of what a query refuses.
+func limited(err error) error {
+	var limit *search.LimitError
+	if errors.As(err, &limit) {
+		return no("LIMIT", "Search asks too much: %v", err)
+	}
+	return err
 }

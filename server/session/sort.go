@@ -7,14 +7,14 @@ import (
 )
 
 // SORT and UID SORT: RFC 5256 section 3, RFC 5957 (DISPLAYFROM, DISPLAYTO), RFC 5267 section 3
-// (RETURN), RFC 7162 section 3.1.9 (MODSEQ). Search keys and result options are those of
+// (RETURN), RFC 7162 section 3.1.9 (MODSEQ), RFC 6203 section 6 (RELEVANCY). Search keys and result options are those of
 // SEARCH.
 
 // sortKeys are the words of a sort program.
 var sortKeys = map[string]search.SortKey{
 	"ARRIVAL": search.SortArrival, "DATE": search.SortDate, "SIZE": search.SortSize,
 	"SUBJECT": search.SortSubject, "FROM": search.SortFrom, "TO": search.SortTo, "CC": search.SortCc,
-	"DISPLAYFROM": search.SortDisplayFrom, "DISPLAYTO": search.SortDisplayTo,
+	"RELEVANCY": search.SortRelevancy, "DISPLAYFROM": search.SortDisplayFrom, "DISPLAYTO": search.SortDisplayTo,
 }
 
 // maxCriteria bounds a sort program: each is a column in memory.
@@ -74,6 +74,7 @@ func (p *searchParser) criteria() error {
 		if len(p.sortBy) == maxCriteria {
 			return bad("More than %d sort criteria", maxCriteria)
 		}
+		p.query.Scored = p.query.Scored || by == search.SortRelevancy
 		p.sortBy = append(p.sortBy, search.Criterion{By: by, Reverse: reverse})
 		reverse = false
 		return nil
