@@ -121,6 +121,11 @@ func TestPreviewReadsLittle(t *testing.T) {
 	if utf8.RuneCountInString(s) != PreviewRunes || read > 2*previewText {
 		t.Errorf("%d characters of %d bytes", utf8.RuneCountInString(s), read)
 	}
+	for _, head := range []string{"Content-Type: text/html; charset=koi8-r\nContent-Transfer-Encoding: base64", "Content-Type: text/plain; charset=utf-16\nContent-Transfer-Encoding: quoted-printable"} {
+		if _, read := preview(t, head+"\n\n"+strings.Repeat("c29tZSB3b3Jkcwpz\n", 1<<18)); read > 3*previewHTML {
+			t.Errorf("%q: %d bytes", head, read)
+		}
+	}
 	many := "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\n \n", 1000)
 	if s, read := preview(t, many); s != "" || read > 1000 {
 		t.Errorf("%q, %d bytes", s, read)

@@ -11,6 +11,11 @@
 // no, yes and maybe, which is what a key gives that was not looked at so far; a
 // message is looked at no deeper than is needed to be rid of its maybes.
 //
+// What was found can be put in order (sort.go) or into threads (thread.go, links.go). Both
+// compare keys that are made of a header once (keys.go) and kept as a note of their own
+// kind, so that the next sort opens nothing (load.go). FUZZY (fuzzy.go) is made of the
+// other keys, so it costs and scales as they do.
+//
 // imap.SearchCriteria is not the form of a query here: it cannot tell LARGER 0
 // from no size at all, has no OLDER and YOUNGER, and is a tree that must be
 // walked by recursion, at 400 bytes a key.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"roost/store"
 	"roost/store/memstore"
 
 	"github.com/emersion/go-imap/v2"
@@ -135,6 +136,39 @@ func TestKeysAreBounded(t *testing.T) {
 	}
 	if len(k.strings[keySubject]) != maxKeyBytes {
 		t.Errorf("%d bytes of subject", len(k.strings[keySubject]))
+	}
+}
+
+// A second sort of a big mailbox, of the keys that were kept.
+func BenchmarkSort100k(b *testing.B) {
+	st := memstore.New(nil)
+	var seeds []memstore.Seed
+	for i := range 100_000 {
+		seeds = append(seeds, memstore.Seed{Message: fmt.Sprintf("From: Writer %d <w%d@example.org>\nSubject: Re: [list] subject %d\nDate: 1 Jan 2001 %02d:%02d:00 +0000\n\n", i%97, i%97, i*7919%50_000, i%24, i%60)})
+	}
+	st.Seed("ann", store.Inbox, seeds...)
+	a, err := st.Account(b.Context(), store.Identity{User: "ann"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	box, err := a.Hold(b.Context(), store.Inbox, true, func() {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	defer box.Close()
+	src := Source{Box: box, View: box.View(), Keys: 7}
+	found := foundAll(b, src)
+	by := []Criterion{{By: SortSubject}, {By: SortDate, Reverse: true}}
+	if _, err := Sort(b.Context(), src, found, by); err != nil {
+		b.Fatal(err)
+	}
+	src.Opened = func() error { return errors.New("a message was opened") }
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Sort(b.Context(), src, found, by); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
