@@ -407,19 +407,24 @@ func (a *account) rename(ctx context.Context, from, to store.Name) error {
 		return a.renameInbox(ctx, t, to)
 	}
 	defer t.uses.forget()
-	moved, err := t.rename(from, to)
+	was := map[store.Name]store.Name{} // subscriptions by their new names
+	moved, err := t.rename(from, to, func(back bool) error {
+		return t.editSubscriptions(ctx, func(n store.Name) store.Name {
+			if old, ok := was[n]; ok && back {
+				return old
+			}
+			if back || n != from && !strings.HasPrefix(string(n), string(from)+string(a.sep)) {
+				return n
+			}
+			now := to + n[len(from):]
+			was[now] = n
+			return now
+		})
+	})
 	for _, m := range moved {
 		a.s.moved(m.key, m.path)
 	}
-	if err != nil {
-		return err
-	}
-	return t.editSubscriptions(ctx, func(n store.Name) store.Name {
-		if n == from || strings.HasPrefix(string(n), string(from)+string(a.sep)) {
-			return to + n[len(from):]
-		}
-		return n
-	})
+	return err
 }
 
 // renameInbox moves the messages of INBOX to a new mailbox; INBOX stays, and what is

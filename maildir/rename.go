@@ -21,12 +21,14 @@ type relocated struct {
 }
 
 // rename gives a mailbox and all below it other names; durable. Each mailbox moves
-// whole, by one rename of its directory, parents first: a crash leaves some under the
-// old name and the rest under the new, each readable and none in both. What was moved
-// is told in failure too. t.mu is held.
+// whole, by one rename of its directory, what is below it first: a crash leaves some
+// under the old name and the rest under the new, each readable and none in both, and the
+// same RENAME, given again, does what is left. follow is called before the last step, so
+// that it is done again too, and with back when that step fails. What was moved is told in
+// failure too. t.mu is held.
 //
 // ErrNotFound, ErrExists, ErrCannot.
-func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
+func (t *tree) rename(from, to store.Name, follow func(back bool) error) (moved []relocated, err error) {
 	if to == store.Inbox {
 		return nil, store.ErrExists
 	}
@@ -48,7 +50,7 @@ func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
 	if len(steps) == 0 {
 		return nil, store.ErrNotFound
 	}
-	slices.SortFunc(steps, func(a, b renaming) int { return strings.Compare(string(a.old.name), string(b.old.name)) })
+	slices.SortFunc(steps, func(a, b renaming) int { return strings.Compare(string(b.old.name), string(a.old.name)) })
 	steps = slices.CompactFunc(steps, func(a, b renaming) bool { return a.old.name == b.old.name })
 	if taken[to] {
 		return nil, store.ErrExists
@@ -73,24 +75,43 @@ func (t *tree) rename(from, to store.Name) (moved []relocated, err error) {
 			spots[i] = s.old
 		}
 		defer t.lockLists(spots...)()
-		if err := t.renameFS(from, to); err != nil {
+		if err := followed(follow, func() error { return t.renameFS(from, to) }); err != nil {
 			return nil, err
 		}
-	} else {
-		for i, s := range steps {
+		return t.relocations(steps), t.syncRoots()
+	}
+	for i, s := range steps {
+		step := func() error {
 			comps, err := t.components(s.to)
-			if err == nil {
-				unlock := t.lockLists(s.old)
-				err = t.renameDirectory(s.old.rel[0], comps[0])
-				unlock()
-			}
 			if err != nil {
-				t.syncRoots()
-				return t.relocations(steps[:i]), err
+				return err
 			}
+			defer t.lockLists(s.old)()
+			return t.renameDirectory(s.old.rel[0], comps[0])
+		}
+		if i < len(steps)-1 {
+			err = step()
+		} else if err = t.syncRoots(); err == nil {
+			err = followed(follow, step)
+		}
+		if err != nil {
+			t.syncRoots()
+			return t.relocations(steps[:i]), err
 		}
 	}
 	return t.relocations(steps), t.syncRoots()
+}
+
+// followed is the last step of a rename, and what must be done before it.
+func followed(follow func(back bool) error, step func() error) error {
+	if err := follow(false); err != nil {
+		return err
+	}
+	err := step()
+	if err != nil {
+		follow(true) // best effort: what is subscribed and not there can be seen and mended
+	}
+	return err
 }
 
 // lockLists takes the uidlists' locks of mailboxes that are about to get another name,
