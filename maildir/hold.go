@@ -448,7 +448,7 @@ func (m *mailbox) refresh() error {
 		if err != nil {
 			return err
 		}
-		if s != m.seen || timeSince(s.newest()) < int64(remoteTick) {
+		if !m.unchanged(s) {
 			if err := m.lookAll(); err != nil {
 				m.warn("new mail cannot be shown; it is tried again", err)
 			}

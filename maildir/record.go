@@ -200,7 +200,7 @@ func (m *mailbox) settle() {
 		return
 	}
 	s, at, ok := m.standing()
-	if now := dirsIn(s); now != m.seen {
+	if now := dirsIn(s); !m.unchanged(now) {
 		ok = ok && now == x.candidate && !m.watch.polled.Load()
 		x.candidate = now
 	}
@@ -214,7 +214,7 @@ func (m *mailbox) settle() {
 	h := m.head(false, s, at)
 	b.Head(h)
 	if m.append(b) == nil {
-		x.last, m.seen = h, dirsIn(s)
+		x.last, m.seen, m.seenAt = h, dirsIn(s), at
 		x.log.Release() // an idle mailbox keeps no descriptor for it
 	}
 }
@@ -243,7 +243,7 @@ func (m *mailbox) standing() (s index.Stamps, at int64, ok bool) {
 // none.
 func (m *mailbox) seenStamps() (s index.Stamps, at int64) {
 	s, at, ok := m.standing()
-	if !ok || dirsIn(s) != m.seen {
+	if !ok || !m.unchanged(dirsIn(s)) {
 		return index.Stamps{}, at
 	}
 	return s, at
@@ -334,7 +334,7 @@ func (m *mailbox) saveIndex() error {
 	if err != nil {
 		return err
 	}
-	if now != m.seen || m.doubt {
+	if !m.unchanged(now) || m.doubt {
 		// Our own changes moved the mtimes too. A last look tells whether others' are
 		// among them, and costs less than a scan at the next open.
 		if err := m.lookAll(); err != nil {

@@ -48,6 +48,12 @@ func (s dirStamps) newest() int64 {
 	return max(s.cur.mtime, s.cur.ctime, s.new.mtime, s.new.ctime)
 }
 
+// unchanged reports whether nobody changed the directories since the last look. One that
+// began soon after a change proves nothing, for the next may have had the same mtime.
+func (m *mailbox) unchanged(s dirStamps) bool {
+	return s == m.seen && m.seenAt-s.newest() >= int64(remoteTick)
+}
+
 func (m *mailbox) stamps() (s dirStamps, err error) {
 	cur, err := m.dirs.cur.Self()
 	if err != nil {
@@ -166,6 +172,7 @@ func (m *mailbox) look() error {
 		proven   bool
 		arrivals []newcomer
 		before   dirStamps
+		began    int64
 	)
 	for n := 1; ; n++ {
 		var err error
@@ -177,7 +184,7 @@ func (m *mailbox) look() error {
 		if n > 1 && age < m.tick() {
 			time.Sleep(m.tick() - max(age, 0))
 		}
-		began := time.Now().UnixNano()
+		began = time.Now().UnixNano()
 		if err = v.once(); err != nil {
 			m.doubt = true
 			return err
@@ -227,7 +234,7 @@ func (m *mailbox) look() error {
 	m.apply(s)
 	m.seen = dirStamps{}
 	if !m.doubt {
-		m.seen = before
+		m.seen, m.seenAt = before, began
 	}
 	if len(arrivals) == 0 {
 		return nil

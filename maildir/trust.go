@@ -153,7 +153,7 @@ func (m *mailbox) resume(snap *index.Snapshot, now index.Stamps, list fsys.Stat)
 		m.keywords.used |= letters
 	}
 	m.fromSnapshot(snap)
-	m.seen = dirsIn(now)
+	m.seen, m.seenAt = dirsIn(now), snap.Head.At
 	return true
 }
 
