@@ -69,7 +69,7 @@ func (d *diary) start(boot string) error {
 	if err := d.open(boot); err != nil {
 		return err
 	}
-	d.s.wall = d.wall.now
+	d.s.wall, d.s.pause = d.wall.now, func(tick time.Duration) { d.wall.pass(tick + 1) }
 	box, err := d.a.Hold(context.Background(), store.Inbox, true, d.watch)
 	if err != nil {
 		return err
@@ -301,6 +301,7 @@ func (d *diary) rest() {
 	m := d.box.(*hold).m
 	m.files.Lock()
 	defer m.files.Unlock()
+	m.lookAll() // a poll, for no look before could be sure; it fails where all calls do
 	m.tend()
 	m.index.tries = settleTries // no timer
 	m.settle()

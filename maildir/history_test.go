@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -67,7 +68,7 @@ type chamber struct {
 	kernel *watchtest.Kernel
 	lossy  *watchtest.Lossy
 	skew   time.Duration // of the store's clock
-	tick   time.Duration
+	paused atomic.Int64  // how long they waited for the next tick of the files' clock
 	pid    int
 	stores [2]*Store // open now
 	inside bool      // a store is in the middle of a command
@@ -114,9 +115,7 @@ func (r room) open(t *testing.T) storetest.World {
 // enter makes a tree the one that is worked on.
 func (c *chamber) enter(mem *faultfs.Mem) {
 	c.mem, c.fs, c.kernel = mem, faultfs.New(mem), &watchtest.Kernel{}
-	// Each change has its own time, and none is too young to be believed: who holds a
-	// mutex must not sleep in a bubble.
-	mem.Now = func() time.Time { c.tick++; return time.Now().Add(c.tick - time.Hour) }
+	mem.Now = c.now
 	mem.Changed = c.kernel.Changed
 	c.lossy = &watchtest.Lossy{Inner: c.kernel}
 	if c.room.lossy {
@@ -139,13 +138,18 @@ func (c *chamber) start(which int) *Store {
 		c.t.Fatal(err)
 	}
 	s.env.Booted = time.Time{} // the bubble's clock began long before
+	// Who holds a mutex must not sleep in a bubble: others may wait for it.
 	s.env.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	s.wall, s.pause = c.now, func(d time.Duration) { c.paused.Add(int64(d) + 1) }
 	s.env.Alive = func(pid int) bool {
 		return slices.ContainsFunc(c.stores[:], func(s *Store) bool { return s != nil && s.opt.PID == pid })
 	}
 	c.stores[which] = s
 	return s
 }
+
+// now is the clock that stamps files. It stands still while a store works.
+func (c *chamber) now() time.Time { return time.Now().Add(time.Duration(c.paused.Load())) }
 
 // settle lets all that waits for a while come to its end.
 func (c *chamber) settle() {

@@ -180,11 +180,11 @@ func (m *mailbox) look() error {
 			m.doubt = true
 			return err
 		}
-		age := time.Duration(time.Now().UnixNano() - before.newest())
+		age := time.Duration(m.st.wall().UnixNano() - before.newest())
 		if n > 1 && age < m.tick() {
-			time.Sleep(m.tick() - max(age, 0))
+			m.st.pause(m.tick() - max(age, 0))
 		}
-		began = time.Now().UnixNano()
+		began = m.st.wall().UnixNano()
 		if err = v.once(); err != nil {
 			m.doubt = true
 			return err
@@ -291,7 +291,7 @@ func (m *mailbox) oneOf(names []sighting, known sighting) (kept sighting, again 
 				kept, drop = s, kept
 			}
 			// A program that links and then unlinks is given time to do so.
-			if time.Since(time.Unix(0, st.Ctime)) > 30*time.Second && m.writable() {
+			if m.st.wall().Sub(time.Unix(0, st.Ctime)) > 30*time.Second && m.writable() {
 				if err := m.dirs.of(drop.inNew).Remove(drop.name); err == nil {
 					m.log.Warn("a message had two names, one was removed", "event", "second_name", "path", m.dirs.of(drop.inNew).Path()+"/"+drop.name)
 				}

@@ -58,8 +58,9 @@ type Store struct {
 	graves []*mailbox // replaced while nobody held them: to be closed
 	closed bool
 
-	settleAfter time.Duration    // immutable
-	wall        func() time.Time // the clock that stamps files; immutable
+	settleAfter time.Duration       // immutable
+	wall        func() time.Time    // the clock that stamps files; immutable
+	pause       func(time.Duration) // until its next tick; immutable
 
 	stop chan struct{} // ends housekeep
 	wg   sync.WaitGroup
@@ -106,7 +107,7 @@ func New(opt Options) (*Store, error) {
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = lingerBound()
 	}
-	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now}
+	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now, pause: time.Sleep}
 	s.env = uidlist.System()
 	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
 	s.trees.env = s.env

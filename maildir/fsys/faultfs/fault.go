@@ -81,7 +81,7 @@ func (f *FS) Transcript() string {
 }
 
 // reads are the calls that the transcript leaves out.
-var reads = map[string]bool{"root": true, "under": true, "open": true, "stat": true, "names": true, "readlink": true, "sub": true, "read": true, "close": true}
+var reads = map[string]bool{"root": true, "under": true, "open": true, "stat": true, "names": true, "readlink": true, "sub": true, "readdir": true, "read": true, "close": true}
 
 // do runs one call, or its fault.
 func (f *FS) do(op, args string, call func() error) error {
@@ -238,8 +238,23 @@ func (d *dir) Readlink(name string) (s string, err error) {
 	return s, err
 }
 
+// Names is a call of its own for each few names, so that something can happen between.
 func (d *dir) Names(yield func(string, fs.FileMode) bool) error {
-	return d.f.do("names", d.name(""), func() error { return d.inner.Names(yield) })
+	const few = 4
+	var err error
+	if err = d.f.do("names", d.name(""), func() error { return nil }); err != nil {
+		return err
+	}
+	n := 0
+	ierr := d.inner.Names(func(name string, kind fs.FileMode) bool {
+		if n++; n%few == 0 {
+			if err = d.f.do("readdir", d.name(""), func() error { return nil }); err != nil {
+				return false
+			}
+		}
+		return yield(name, kind)
+	})
+	return errors.Join(err, ierr)
 }
 
 func (d *dir) SetTime(name string, t time.Time) error {

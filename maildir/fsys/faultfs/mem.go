@@ -58,6 +58,7 @@ type inode struct {
 
 	names, durable map[string]*inode // of a directory: as seen, as synced
 	settled        times             // without the changes in the journal
+	version        uint64            // counts the changes of names
 
 	locked *memFile // who has the flock
 }
@@ -126,6 +127,7 @@ func (m *Mem) edit(c change) {
 		} else {
 			delete(e.dir.names, e.name)
 		}
+		e.dir.version++
 		e.touch(func(n *inode, dir bool) {
 			n.ctime = e.at
 			if dir {

@@ -1,6 +1,8 @@
 package faultfs
 
 import (
+	"cmp"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -234,28 +236,50 @@ func (d *memDir) Readlink(name string) (string, error) {
 	return "", d.with("readlink", name, func() error { return syscall.EINVAL })
 }
 
+// Names goes through the names as they are at each step, in the order of their hashes: as
+// on disk, one that is renamed meanwhile may come under either name, both, or none.
 func (d *memDir) Names(yield func(string, fs.FileMode) bool) error {
-	d.m.mu.Lock()
-	if d.closed {
-		d.m.mu.Unlock()
-		return &fs.PathError{Op: "readdir", Path: d.path, Err: fs.ErrClosed}
-	}
 	type entry struct {
+		hash uint64
 		name string
 		kind fs.FileMode
 	}
+	compare := func(a, b entry) int { return cmp.Or(cmp.Compare(a.hash, b.hash), strings.Compare(a.name, b.name)) }
 	var all []entry
-	for name, n := range d.n.names {
-		all = append(all, entry{name, n.mode.Type()})
-	}
-	d.m.mu.Unlock()
-	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.name, b.name) }) // the same in each run
-	for _, e := range all {
-		if !yield(e.name, e.kind) {
-			break
+	var last entry
+	at, version := 0, uint64(0)
+	for first := true; ; first = false {
+		d.m.mu.Lock()
+		if d.closed {
+			d.m.mu.Unlock()
+			return &fs.PathError{Op: "readdir", Path: d.path, Err: fs.ErrClosed}
+		}
+		if first || version != d.n.version {
+			all, at, version = all[:0], 0, d.n.version
+			for name, n := range d.n.names {
+				if e := (entry{hashOf(name), name, n.mode.Type()}); first || compare(e, last) > 0 {
+					all = append(all, e)
+				}
+			}
+			slices.SortFunc(all, compare)
+		}
+		d.m.mu.Unlock()
+		if at == len(all) {
+			return nil
+		}
+		last = all[at]
+		at++
+		if !yield(last.name, last.kind) {
+			return nil
 		}
 	}
-	return nil
+}
+
+// hashOf is the same in each run.
+func hashOf(name string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	return h.Sum64()
 }
 
 func (d *memDir) SetTime(name string, t time.Time) error {

@@ -1,0 +1,175 @@
+package maildir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"roost/maildir/fsys"
+	"roost/maildir/fsys/faultfs"
+	"roost/maildir/watch/watchtest"
+	"roost/store"
+)
+
+// Another program changes the directories before any one of the calls that a look makes,
+// so also between two names that it reads. Whatever readdir then gives, no message
+// vanishes that is there, none gets a second UID, and the look after that knows all.
+// Under a clock that stands still mtimes tell nothing; under one that runs they do.
+func TestLookBesideOtherPrograms(t *testing.T) {
+	base := func(i int) string { return fmt.Sprintf("17%08d.M%dP1.host", i, i) }
+	join := errors.Join
+	for _, c := range []struct {
+		name string
+		do   func(d dirs) error
+		gone bool // UID 5 is
+		more int
+	}{
+		{"mark", func(d dirs) error { return d.cur.Rename(base(5)+":2,", d.cur, base(5)+":2,S") }, false, 0},
+		{"mark and unmark", func(d dirs) error {
+			return join(d.cur.Rename(base(5)+":2,", d.cur, base(5)+":2,FS"), d.cur.Rename(base(5)+":2,FS", d.cur, base(5)+":2,"))
+		}, false, 0},
+		{"mark all", func(d dirs) (err error) {
+			for i := 1; i <= 8; i++ {
+				err = join(err, d.cur.Rename(base(i)+":2,", d.cur, base(i)+":2,S"))
+			}
+			return err
+		}, false, 0},
+		{"mark by a link", func(d dirs) error {
+			return join(d.cur.Link(base(5)+":2,", d.cur, base(5)+":2,S"), d.cur.Remove(base(5)+":2,"))
+		}, false, 0},
+		{"back to new", func(d dirs) error { return d.cur.Rename(base(5)+":2,", d.new, base(5)) }, false, 0},
+		{"from new", func(d dirs) error { return d.new.Rename(base(10), d.cur, base(10)+":2,S") }, false, 0},
+		{"delete", func(d dirs) error { return d.cur.Remove(base(5) + ":2,") }, true, 0},
+		{"deliver", func(d dirs) error { return makeFile(d.new, base(90)) }, false, 1},
+		{"deliver to cur", func(d dirs) error { return makeFile(d.cur, base(90)+":2,F") }, false, 1},
+	} {
+		for _, frozen := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/clock stands still %v", c.name, frozen), func(t *testing.T) {
+				for n, met := 1, true; met && !t.Failed(); n++ {
+					met = false
+					func() {
+						var clock atomic.Int64
+						clock.Store(1795500000e9)
+						mem := faultfs.NewMem()
+						mem.Now = func() time.Time {
+							if !frozen {
+								clock.Add(int64(time.Minute))
+							}
+							return time.Unix(0, clock.Load())
+						}
+						d := makeMaildir(t, mem)
+						for i := 1; i <= 12; i++ {
+							dir, name := d.cur, base(i)+":2,"
+							if i > 8 {
+								dir, name = d.new, base(i)
+							}
+							if err := makeFile(dir, name); err != nil {
+								t.Fatal(err)
+							}
+						}
+						fs := faultfs.New(mem)
+						s, err := New(Options{FS: fs, Host: "test.example", PID: 7, Boot: "boot", Watch: &watchtest.Fake{Polled: true}})
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer s.Close(context.Background())
+						s.wall = mem.Now
+						s.pause = func(d time.Duration) { clock.Add(int64(d) + 1) }
+						a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir"}}})
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer a.Close()
+						box, err := a.Hold(t.Context(), store.Inbox, false, nil)
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer box.Close()
+						v, _, err := box.Advance(store.View{}, true)
+						if err != nil || v.UIDs.Len() != 12 {
+							t.Fatalf("%d messages, %v", v.UIDs.Len(), err)
+						}
+						if err := makeFile(d.new, base(80)); err != nil { // what the look is for
+							t.Fatal(err)
+						}
+						fs.Reset()
+						fs.FailWhere(func(k int, _ string) error {
+							if k == n {
+								met = true
+								if err := c.do(d); err != nil {
+									t.Error(err)
+								}
+							}
+							return nil
+						})
+						look := func(what string, want []imap.UID) {
+							t.Helper()
+							if err := box.Look(t.Context()); err != nil {
+								t.Fatal(err)
+							}
+							var delta store.Delta
+							v, delta, err = box.Advance(v, true)
+							if err != nil {
+								t.Fatal(err)
+							}
+							if len(delta.Vanished) > 0 && !(c.gone && slices.Equal(delta.Vanished, []imap.UID{5})) {
+								t.Errorf("call %d, %s: vanished %v", n, what, delta.Vanished)
+							}
+							if got := v.UIDs.Slice(0, 99); want != nil && !slices.Equal(got, want) {
+								t.Errorf("call %d, %s: UIDs %v, want %v", n, what, got, want)
+							}
+						}
+						look("the look that was disturbed", nil)
+						fs.FailWhere(nil)
+						if !met {
+							return
+						}
+						var want []imap.UID
+						for uid := imap.UID(1); int(uid) <= 13+c.more; uid++ {
+							if uid != 5 || !c.gone {
+								want = append(want, uid)
+							}
+						}
+						look("the next look", want)
+						for rows, err := range box.Rows(t.Context(), want, 0) {
+							if err != nil || len(rows) != len(want) {
+								t.Errorf("call %d: rows %v, %v", n, rows, err)
+							}
+						}
+					}()
+				}
+			})
+		}
+	}
+}
+
+// makeMaildir makes the directories of INBOX.
+func makeMaildir(t *testing.T, f fsys.FS) (d dirs) {
+	t.Helper()
+	for _, x := range []struct {
+		to  *fsys.Dir
+		sub string
+	}{{&d.box, ""}, {&d.cur, "/cur"}, {&d.new, "/new"}, {&d.tmp, "/tmp"}} {
+		var err error
+		if *x.to, err = f.Make("/Maildir"+x.sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// makeFile makes a message.
+func makeFile(d fsys.Dir, name string) error {
+	f, err := d.Create(name, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte("Subject: " + name + "\n\n"))
+	return errors.Join(err, f.Close())
+}
