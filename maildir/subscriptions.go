@@ -292,18 +292,23 @@ func (t *tree) lockSubscriptions(ctx context.Context, d fsys.Dir) (fsys.File, er
 	}
 	_, mode := st.Modes()
 	pause := time.Millisecond
-	for waited := time.Duration(0); ; waited += pause {
+	var seen fsys.Stat      // the lock, and how long it has been that by our own count:
+	var still time.Duration // the clock may have been set back since it was made
+	for waited := time.Duration(0); ; waited, still = waited+pause, still+pause {
 		f, err := d.Create(name, mode)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}
 		st, err := d.Stat(name)
+		if st != seen {
+			seen, still = st, 0
+		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
 			return nil, err
-		case t.clock().Sub(st.ModTime()) > stale:
+		case still >= stale, t.clock().Sub(st.ModTime()) > stale:
 			if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
 			}
