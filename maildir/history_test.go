@@ -3,11 +3,14 @@ package maildir
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -51,41 +54,78 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// The same with real files, real events and real time.
+func TestHistoryOnDisk(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		room room
+	}{
+		{"events", room{disk: true}},
+		{"events lost", room{disk: true, lossy: true}},
+		{"polled", room{disk: true, polled: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, seed := range storetest.Seeds(t, 3) {
+				room := c.room
+				room.seed = seed
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					t.Parallel() // they wait for the kernel's clock
+					storetest.History(t, seed, 60, room.open)
+				})
+			}
+		})
+	}
+}
+
 // room is what a history may have.
 type room struct {
 	seed   uint64
+	disk   bool // the tree is on disk, and time is real
 	polled bool // no events come
 	lossy  bool // some get lost
 	beside bool // another process works on the tree
 }
 
-// chamber is a tree in memory with its stores, in a bubble.
+// chamber is a tree with its stores: in memory and in a bubble, or on disk.
 type chamber struct {
 	t      *testing.T
 	room   room
-	mem    *faultfs.Mem
+	root   string
+	raw    fsys.FS // as others see it
 	fs     *faultfs.FS
 	kernel *watchtest.Kernel
-	lossy  *watchtest.Lossy
+	lossy  [2]*watchtest.Lossy // of each store
+	bell   chan string         // sentinels that passed
+	rung   int
 	skew   time.Duration // of the store's clock
 	paused atomic.Int64  // how long they waited for the next tick of the files' clock
 	pid    int
 	stores [2]*Store // open now
 	inside bool      // a store is in the middle of a command
-	r      *rand.Rand
+
+	mu sync.Mutex // guards r
+	r  *rand.Rand
 }
 
 func (r room) open(t *testing.T) storetest.World {
-	c := &chamber{t: t, room: r, mem: faultfs.NewMem(), r: rand.New(rand.NewPCG(r.seed, 99))}
-	c.enter(c.mem)
-	who := store.Identity{User: "ann", Login: "ann", Roots: []store.Root{{Mail: "/Maildir", Layout: store.LayoutMaildirPP, Create: true}}}
+	c := &chamber{t: t, room: r, root: "/Maildir", r: rand.New(rand.NewPCG(r.seed, 99))}
+	settle := c.settle
+	if r.disk {
+		dir := t.TempDir()
+		c.root = filepath.Join(dir, "Maildir")
+		c.raw, c.fs, c.bell = fsys.OS, faultfs.New(fsys.OS), make(chan string, 100)
+		settle = c.settleDisk
+	} else {
+		c.enter(faultfs.NewMem())
+	}
+	who := store.Identity{User: "ann", Login: "ann", Roots: []store.Root{{Mail: c.root, Layout: store.LayoutMaildirPP, Create: true}}}
 	open := func(which int) func(*testing.T) store.Store {
 		return func(*testing.T) store.Store { return c.start(which) }
 	}
-	out := newStranger(func() fsys.FS { return c.mem }, "/Maildir")
+	out := newStranger(func() fsys.FS { return c.raw }, c.root)
 	out.aside = c.aside
-	if r.lossy {
-		out.between = c.settle // some are seen at once, some after a look
+	if r.lossy || r.disk {
+		out.between = settle // some are seen at once, some later
 	}
 	w := storetest.World{
 		Real: storetest.Backend{Store: c.start(0), Who: who, Reopen: open(0)},
@@ -97,14 +137,16 @@ func (r room) open(t *testing.T) storetest.World {
 			}
 		},
 		Outside: out,
-		Settle:  c.settle,
+		Settle:  settle,
 		Closed: []storetest.Mishap{
 			{Name: "roost.index is deleted", Do: func() error { return c.lose("roost.index") }, Forgets: true},
 			{Name: "all that is a cache is deleted", Do: func() error { return c.lose("roost.") }, Forgets: true},
 			{Name: "the clock is set back by an hour", Do: func() error { c.skew -= time.Hour; return nil }},
-			{Name: "an hour passes", Do: func() error { time.Sleep(time.Hour); return nil }},
 		},
 		Faults: c,
+	}
+	if !r.disk {
+		w.Closed = append(w.Closed, storetest.Mishap{Name: "an hour passes", Do: func() error { time.Sleep(time.Hour); return nil }})
 	}
 	if r.beside {
 		w.Beside = &storetest.Backend{Store: c.start(1), Reopen: open(1)}
@@ -112,35 +154,60 @@ func (r room) open(t *testing.T) storetest.World {
 	return w
 }
 
-// enter makes a tree the one that is worked on.
+// enter makes a tree in memory the one that is worked on.
 func (c *chamber) enter(mem *faultfs.Mem) {
-	c.mem, c.fs, c.kernel = mem, faultfs.New(mem), &watchtest.Kernel{}
 	mem.Now = c.now
+	c.raw, c.fs, c.kernel = mem, faultfs.New(mem), &watchtest.Kernel{}
 	mem.Changed = c.kernel.Changed
-	c.lossy = &watchtest.Lossy{Inner: c.kernel}
-	if c.room.lossy {
-		c.lossy.Lose = func() bool { return c.r.IntN(8) == 0 }
-		c.lossy.Overflow = func() (lost, later bool) { return c.r.IntN(3) == 0, c.r.IntN(2) == 0 }
+}
+
+// listen is how a store hears of changes.
+func (c *chamber) listen() *watchtest.Lossy {
+	l := &watchtest.Lossy{Inner: c.kernel}
+	if c.room.disk || c.room.polled {
+		l.Inner = watch.NewSystem(watch.Options{Poll: c.room.polled})
 	}
+	if c.room.lossy {
+		l.Lose = func() bool { return c.chance(8) }
+		l.Overflow = func() (lost, later bool) { return c.chance(3), c.chance(2) }
+	}
+	if c.room.disk && !c.room.polled {
+		l.Passed = func(_, name string) { c.bell <- name }
+		d, err := c.raw.Make(c.root+".sentinels", 0o700)
+		if err == nil {
+			_, err = l.Add(d, "ann", func() {})
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// chance is true once in n times. Watches ask from their own goroutines.
+func (c *chamber) chance(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.r.IntN(n) == 0
 }
 
 // start opens a store on the tree, as a process of its own.
 func (c *chamber) start(which int) *Store {
 	c.pid++
-	var w watch.Watcher = c.lossy
-	if c.room.polled {
-		w = watch.NewSystem(watch.Options{Poll: true})
-	}
+	c.lossy[which] = c.listen()
 	s, err := New(Options{
-		FS: c.fs, Clock: func() time.Time { return time.Now().Add(c.skew) }, Host: "test.example", PID: c.pid, Boot: "boot", Watch: w,
+		FS: c.fs, Clock: func() time.Time { return time.Now().Add(c.skew) }, Host: "test.example", PID: c.pid, Boot: "boot",
+		Watch: c.lossy[which],
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	s.env.Booted = time.Time{} // the bubble's clock began long before
-	// Who holds a mutex must not sleep in a bubble: others may wait for it.
-	s.env.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
-	s.wall, s.pause = c.now, func(d time.Duration) { c.paused.Add(int64(d) + 1) }
+	if !c.room.disk {
+		// Who holds a mutex must not sleep in a bubble: others may wait for it.
+		s.env.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+		s.wall, s.pause = c.now, func(d time.Duration) { c.paused.Add(int64(d) + 1) }
+	}
 	s.env.Alive = func(pid int) bool {
 		return slices.ContainsFunc(c.stores[:], func(s *Store) bool { return s != nil && s.opt.PID == pid })
 	}
@@ -154,9 +221,64 @@ func (c *chamber) now() time.Time { return time.Now().Add(time.Duration(c.paused
 // settle lets all that waits for a while come to its end.
 func (c *chamber) settle() {
 	synctest.Wait()
-	c.lossy.Flush()
+	for _, l := range c.lossy {
+		if l != nil {
+			l.Flush()
+		}
+	}
 	time.Sleep(pick(c.room.polled, 11*time.Second, 3*time.Second)) // two polls; or all timers of a mailbox
 	synctest.Wait()
+}
+
+// settleDisk waits until the kernel has told of all that happened so far, and lets the
+// mailboxes that are open come to the end of it.
+func (c *chamber) settleDisk() {
+	if s := c.stores[0]; s == nil || hasEnded(s) {
+		return
+	}
+	if !c.room.polled {
+		c.rung++
+		name := fmt.Sprint(watchtest.Sentinel, c.rung)
+		d, err := c.raw.Root(c.root + ".sentinels")
+		if err == nil {
+			err = makeFile(d, name)
+			d.Close()
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for <-c.bell != name { // one inotify queue: what was before it has come
+		}
+	}
+	for _, s := range c.stores {
+		if s == nil {
+			continue
+		}
+		s.mu.Lock()
+		var open []*mailbox
+		for _, m := range s.open {
+			open = append(open, m)
+		}
+		s.mu.Unlock()
+		for _, m := range open {
+			<-m.ready
+			m.files.Lock()
+			for range 100 {
+				if m.pull(); len(m.watch.suspects) > 0 {
+					m.convict()
+				} else if !m.doubt || m.closed {
+					break
+				}
+			}
+			m.files.Unlock()
+		}
+	}
+}
+
+func hasEnded(s *Store) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 func pick[T any](cond bool, yes, no T) T {
@@ -192,20 +314,26 @@ func (c *chamber) aside(box fsys.Dir, do func() error) error {
 
 // lose deletes the files in all mailboxes whose names begin with prefix.
 func (c *chamber) lose(prefix string) error {
-	for p := range c.mem.Tree() {
-		dir, name := p[:strings.LastIndexByte(p, '/')], p[strings.LastIndexByte(p, '/')+1:]
-		if !strings.HasPrefix(name, prefix) {
-			continue
-		}
-		d, err := c.mem.Root(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(d.Remove(name), d.Close()); err != nil {
-			return err
-		}
+	root, err := c.raw.Root(c.root)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer root.Close()
+	boxes := []string{c.root}
+	err = root.Names(func(name string, kind fs.FileMode) bool {
+		if kind.IsDir() && name[0] == '.' {
+			boxes = append(boxes, c.root+"/"+name)
+		}
+		return true
+	})
+	for _, box := range boxes {
+		d, derr := c.raw.Root(box)
+		if derr != nil {
+			return derr
+		}
+		err = errors.Join(err, removeFiles(d, func(name string) bool { return strings.HasPrefix(name, prefix) }), d.Close())
+	}
+	return err
 }
 
 // Before implements storetest.Faults.
@@ -232,7 +360,7 @@ func (c *chamber) Fail(n int) func() bool {
 			return nil
 		}
 		met = true
-		return []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE, fs.ErrPermission}[c.r.IntN(4)]
+		return []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE, fs.ErrPermission}[n%4]
 	})
 	return func() bool { c.fs.FailWhere(nil); return met }
 }
@@ -246,7 +374,11 @@ func (c *chamber) Kill(n int) func() bool {
 			c.fs.FailWhere(nil)
 			return false
 		}
-		c.enter(c.mem.Clone())
+		if mem, ok := c.raw.(*faultfs.Mem); ok {
+			c.enter(mem.Clone())
+		} else {
+			c.fs = faultfs.New(c.raw) // the old one stays stopped
+		}
 		return true
 	}
 }

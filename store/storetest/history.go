@@ -222,7 +222,7 @@ func (h *history) compare(what string, do func(s *side) string, between func()) 
 
 // settle lets the store learn of what others did.
 func (h *history) settle() {
-	if h.world.Settle != nil {
+	if h.world.Settle != nil && !h.closed {
 		h.world.Settle()
 	}
 }
