@@ -78,6 +78,13 @@ func randomMessage(r *rand.Rand, n int) []byte {
 
 func checkMessage(t *testing.T, m *content, want []byte, r *rand.Rand) {
 	t.Helper()
+	checkRanges(t, m, want, r, 50)
+}
+
+// checkRanges compares a message with what it should be: its size, all of it, and some
+// ranges of it.
+func checkRanges(t *testing.T, m *content, want []byte, r *rand.Rand, some int) {
+	t.Helper()
 	if n, err := m.Size(); err != nil || n != int64(len(want)) {
 		t.Fatalf("size %d, want %d: %v", n, len(want), err)
 	}
@@ -85,7 +92,7 @@ func checkMessage(t *testing.T, m *content, want []byte, r *rand.Rand) {
 	if n, err := m.WriteRange(&all, 0, int64(len(want))+1); err != nil || n != int64(len(want)) || !bytes.Equal(all.Bytes(), want) {
 		t.Fatalf("%d bytes written of %d: %v", n, len(want), err)
 	}
-	for range 50 {
+	for range some {
 		off, n := r.IntN(len(want)+2), r.IntN(200)
 		if r.IntN(4) == 0 {
 			n = r.IntN(len(want) + 2)
