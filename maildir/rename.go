@@ -121,7 +121,7 @@ func followed(follow func(back bool) error, step func() error) error {
 // taken in the order of MOVE, and go with their directories.
 func (t *tree) lockLists(spots ...spot) (unlock func()) {
 	const (
-		patience = 3 * time.Second
+		patience = 7 * time.Second // an empty lock, which names nobody, is respected for 5
 		most     = 200 // each costs a descriptor
 	)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

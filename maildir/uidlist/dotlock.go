@@ -25,6 +25,7 @@ var ErrBusy = errors.New("locked by another program")
 const (
 	lockTimeout = 122 * time.Second // Dovecot's: the stale age and 2 s
 	lockStale   = 120 * time.Second
+	lockReborn  = 5 * time.Second        // how far the two clocks that tell a process's age may differ
 	lockNobody  = 5 * time.Second        // an empty lock: who made it died before it said who it was
 	lockSettle  = 100 * time.Millisecond // after removing a stale lock: another may have judged it stale too
 	lockBytes   = 1 << 10
@@ -198,8 +199,13 @@ func (l *Lock) stale(content string, still time.Duration, lock, guarded fsys.Sta
 	}
 	digits, host, ok := strings.Cut(content, ":")
 	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
-		// A living process is respected for ever, as Dovecot does.
-		return pid == env.PID || !env.Alive(pid)
+		if pid == env.PID || !env.Alive(pid) {
+			return true
+		}
+		// A living process is respected for ever, as Dovecot does, unless it was given the
+		// number of the one that made the lock: in a container they come again soon.
+		t, ok := env.began(pid)
+		return ok && local && t.UnixNano()-newest > int64(lockReborn)
 	}
 	if content == "" && local && still >= lockNobody {
 		return true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -53,6 +54,7 @@ func TestStaleLocks(t *testing.T) {
 		{"dead pid", "9999:mail.example.org", 0, time.Hour, time.Second},
 		{"our pid, from another life", "4242:mail.example.org", 0, time.Hour, time.Second},
 		{"living pid", "7:mail.example.org", time.Hour, 2 * time.Hour, forever},
+		{"pid that another process has by now", "8:mail.example.org", 0, time.Hour, time.Second},
 		{"living pid, lock from before the boot", "7:mail.example.org", time.Hour, time.Minute, time.Second},
 		{"other host", "9999:other.example.org", 0, time.Hour, 2 * lockStale},
 		{"other host, old", "9999:other.example.org", lockStale, time.Hour, time.Second},
@@ -165,4 +167,29 @@ func TestLockExcludesGoroutines(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// The system tells when a process was started, to about a second.
+func TestBegan(t *testing.T) {
+	before := time.Now()
+	c := exec.Command("cat")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer c.Wait()
+	defer in.Close()
+	got, ok := System().Began(c.Process.Pid)
+	if !ok {
+		t.Skip("this /proc does not tell")
+	}
+	if d := got.Sub(before); d < -lockReborn/2 || d > lockReborn/2+time.Since(before) {
+		t.Errorf("a process that was just started is said to have begun %v later", d)
+	}
+	if _, ok := System().Began(1 << 30); ok {
+		t.Error("a process that is not there has begun")
+	}
 }

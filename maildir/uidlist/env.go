@@ -24,6 +24,7 @@ type Env struct {
 
 	Now   func() time.Time
 	Alive func(pid int) bool                               // whether a process is there
+	Began func(pid int) (t time.Time, ok bool)             // when it was started; false: not known
 	Sleep func(ctx context.Context, d time.Duration) error // or until ctx ends
 	Rand  io.Reader                                        // for GUIDs
 
@@ -38,6 +39,7 @@ func System() *Env {
 		PID:   os.Getpid(),
 		Now:   time.Now,
 		Alive: alive,
+		Began: began,
 		Sleep: sleep,
 		Rand:  rand.Reader,
 	}
@@ -55,9 +57,47 @@ func System() *Env {
 	return e
 }
 
+// began is Began, where it is there.
+func (e *Env) began(pid int) (time.Time, bool) {
+	if e.Began == nil {
+		return time.Time{}, false
+	}
+	return e.Began(pid)
+}
+
 func alive(pid int) bool {
 	// EPERM means that it is there, and another's.
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+// began reads /proc, where that is this process's own: in a container's pid namespace
+// with the machine's /proc a number names another process there.
+func began(pid int) (t time.Time, ok bool) {
+	const ticks = 100 // a second, whatever the kernel's own: proc_pid_stat(5), USER_HZ
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+		return t, false
+	}
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return t, false
+	}
+	// The name, in parentheses, may hold anything.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const start = 22 - 3 // of what follows the name
+	up, err := os.ReadFile("/proc/uptime")
+	if err != nil || len(fields) <= start {
+		return t, false
+	}
+	since, err := strconv.ParseFloat(string(fields[start]), 64)
+	if err != nil {
+		return t, false
+	}
+	word, _, _ := bytes.Cut(up, []byte(" "))
+	uptime, err := strconv.ParseFloat(string(word), 64)
+	if err != nil {
+		return t, false
+	}
+	return time.Now().Add(-time.Duration((uptime - since/ticks) * float64(time.Second))), true
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

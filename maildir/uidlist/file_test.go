@@ -36,7 +36,9 @@ func newDesk(t *testing.T) *desk {
 		Host:  "mail.example.org",
 		PID:   4242,
 		Now:   func() time.Time { return d.now },
-		Alive: func(pid int) bool { return pid == 4242 || pid == 7 },
+		Alive: func(pid int) bool { return pid == 4242 || pid == 7 || pid == 8 },
+		// Process 8 began long after all locks were made: another had its number.
+		Began: func(pid int) (time.Time, bool) { return time.Now().Add(24 * time.Hour), pid == 8 },
 		Sleep: func(ctx context.Context, wait time.Duration) error { d.now = d.now.Add(wait); return ctx.Err() },
 		Rand:  strings.NewReader(strings.Repeat("guid of sixteen.", 10)),
 	}

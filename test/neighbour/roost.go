@@ -50,6 +50,9 @@ type RoostOptions struct {
 	Location string // mail.location
 	Users    map[string]string
 	Extra    string // further lines: they follow those of [mail]
+
+	// FirstProcess makes it pid 1 of a pid namespace, as in a container. Only for root.
+	FirstProcess bool
 }
 
 // Roost is a private instance. As root it runs as the mail user.
@@ -126,6 +129,9 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 			return nil, err
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: MailUID, Gid: MailGID}}
+		if o.FirstProcess {
+			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+		}
 	}
 	proc, err := start(cmd)
 	if err != nil {
