@@ -122,7 +122,7 @@ func followed(follow func(back bool) error, step func() error) error {
 func (t *tree) lockLists(spots ...spot) (unlock func()) {
 	const (
 		patience = 7 * time.Second // an empty lock, which names nobody, is respected for 5
-		most     = 200 // each costs a descriptor
+		most     = 200             // each costs a descriptor
 	)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
