@@ -107,6 +107,9 @@ func TestMbsync(t *testing.T) {
 	}
 	appendMessage(t, c, "INBOX", sample(51))
 	sync()
+	if asked := r.said(`(SEARCH|FETCH) .*TUID`); len(asked) > 0 {
+		t.Errorf("mbsync was told no UID that it can use: %q", asked)
+	}
 	quiet("after changes on both sides")
 
 	if err := c.Noop().Wait(); err != nil { // what mbsync did is told here

@@ -66,7 +66,7 @@ unset confirmappend
 	r.await(` OK .*EXPUNGE`)
 	same(t, "after deleting", letters(t, h.maildir("ann")), []string{"message 0 FS", "message 1 ", "message 3 "})
 
-	r.await(`IDLE$`)
+	r.idling("INBOX")
 	h.deliver(t, "ann", sample(9))
 	s.see(`N .*message 9`, `Msgs:4`)
 	s.keys("q")

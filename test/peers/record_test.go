@@ -96,6 +96,38 @@ func (r *record) said(pattern string) (lines []string) {
 	return lines
 }
 
+var selecting = regexp.MustCompile(`(?i)^\S+ (?:SELECT|EXAMINE) "?([^"]*?)"?(?: \(.*)?$`)
+
+// idling waits until the client idles on a mailbox, so that it has to be told what comes.
+func (r *record) idling(mailbox string) {
+	r.t.Helper()
+	for deadline := time.After(patience); ; {
+		more := r.More()
+		selected, asked := map[int]string{}, map[int]bool{}
+		idles := map[int]bool{}
+		for _, l := range r.Lines(0) {
+			if !l.Client {
+				idles[l.Conn] = idles[l.Conn] || asked[l.Conn] && strings.HasPrefix(l.Text, "+")
+				continue
+			}
+			asked[l.Conn], idles[l.Conn] = strings.HasSuffix(strings.ToUpper(l.Text), " IDLE"), false
+			if m := selecting.FindStringSubmatch(l.Text); m != nil {
+				selected[l.Conn] = m[1]
+			}
+		}
+		for conn, box := range selected {
+			if box == mailbox && idles[conn] {
+				return
+			}
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			r.t.Fatalf("the client does not idle on %s", mailbox)
+		}
+	}
+}
+
 // await waits until this stretch of the dialogue has a line that matches, of either
 // side, and begins the next stretch behind it.
 func (r *record) await(pattern string) {

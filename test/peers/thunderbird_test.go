@@ -194,8 +194,12 @@ await update(neu);`, nil)
 
 	// What others do shows by itself.
 	m.run(thunderbirdTools+`await update(inbox);`, nil)
-	h.deliver(t, "ann", sample(9))
-	m.run(thunderbirdTools+`await until(() => message(inbox, "message 9"));`, nil)
+	for n := 7; n < 10; n++ {
+		r.idling("INBOX")
+		h.deliver(t, "ann", sample(n))
+		m.run(thunderbirdTools+fmt.Sprintf(`await until(() => message(inbox, "message %d"));`, n), nil)
+	}
+	r.idling("INBOX")
 	if _, err := c.Select("INBOX", nil).Wait(); err != nil {
 		t.Fatal(err)
 	}
