@@ -219,6 +219,9 @@ func (m *mailbox) adopt(list []newcomer) error {
 	}
 	shown := false
 	err := m.withListLock(func() (err error) {
+		if m.list.foreign {
+			list = m.present(list)
+		}
 		found, lost := m.claimed(list)
 		if lost && !m.list.sought {
 			m.list.sought = true
@@ -252,6 +255,16 @@ func (m *mailbox) adopt(list []newcomer) error {
 		return fmt.Errorf("give UIDs to %d new messages: %w", len(list), err)
 	}
 	return nil
+}
+
+// present leaves out the files that went, or got another name, while the lock was waited
+// for. Who works beside us moves messages under that lock.
+func (m *mailbox) present(list []newcomer) []newcomer {
+	return slices.DeleteFunc(list, func(n newcomer) bool {
+		_, err := m.dirs.of(n.inNew()).Stat(n.baseName + n.info)
+		m.doubt = m.doubt || err != nil // under another name it is found by a look
+		return err != nil
+	})
 }
 
 // assign gives UIDs to those that have none, in the order of the list, and writes their

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
+	"roost/maildir/watch"
 	"roost/maildir/watch/watchtest"
 	"roost/store"
 )
@@ -130,5 +132,55 @@ func TestFlagsWaitForADovecotThatReads(t *testing.T) {
 			t.Error("the lock was left")
 		}
 		o.s.env.Sleep = sleep
+	}
+}
+
+// A message is seen, and while its UID waits for a Dovecot's lock that Dovecot moves it
+// elsewhere: no UID is given to what is not there, and no client told of it.
+func TestNoUIDForAMessageThatLeftMeanwhile(t *testing.T) {
+	fake := &watchtest.Fake{}
+	o := openOutside(t, 3, Options{Watch: fake})
+	// A Dovecot is at work here: it gave a UID.
+	o.deliver("1800000000.M0P9.host")
+	f, err := os.OpenFile(o.path(uidlist.Name), os.O_WRONLY|os.O_APPEND, 0)
+	o.must(err)
+	_, err = f.WriteString("4 :1800000000.M0P9.host\n")
+	o.must(err)
+	o.must(f.Close())
+	fake.Note(o.root, watch.Report{Names: []string{uidlist.Name}})
+	fake.Note(o.path("new"), watch.Report{Names: []string{"1800000000.M0P9.host"}})
+	o.must(o.box.Look(o.Context()))
+
+	const base = "1800000001.M1P9.host"
+	lock := o.path(uidlist.LockName)
+	o.must(os.WriteFile(lock, fmt.Appendf(nil, "%d:test.example", os.Getppid()), 0o600))
+	o.deliver(base)
+	var once sync.Once
+	waited := make(chan struct{})
+	sleep := o.s.env.Sleep
+	o.s.env.Sleep = func(ctx context.Context, d time.Duration) error {
+		once.Do(func() {
+			for _, name := range []string{"new/" + base, "cur/" + base + ":2,"} {
+				os.Remove(o.path(name))
+			}
+			os.Remove(lock)
+			close(waited)
+		})
+		return sleep(ctx, d)
+	}
+	fake.Note(o.path("new"), watch.Report{Names: []string{base}})
+	<-waited
+	m := o.box.(*hold).m
+	m.files.Lock() // whoever waited for the lock is done with it
+	v, d, err := o.box.Advance(o.v, true)
+	m.files.Unlock()
+	o.must(err)
+	if v.UIDs.Len() != 4 || v.UIDNext != 5 || len(d.Vanished) > 0 {
+		t.Errorf("%d messages, UIDNEXT %d, vanished %v", v.UIDs.Len(), v.UIDNext, d.Vanished)
+	}
+	b, err := os.ReadFile(o.path(uidlist.Name))
+	o.must(err)
+	if strings.Contains(string(b), base) {
+		t.Errorf("it has a line:\n%s", b)
 	}
 }

@@ -158,7 +158,12 @@ func TestDovecotAndRoostTogether(t *testing.T) {
 		Location: "maildir:" + h.mail + "/%d/%n/Maildir",
 	})
 	started(t, err)
-	defer d.Close()
+	defer func() {
+		d.Close()
+		if t.Failed() {
+			t.Logf("Dovecot's log:\n%s", d.Log())
+		}
+	}()
 	r := h.serve(t)
 	servers := []struct{ name, addr string }{{"Roost", r.PlainAddr}, {"Dovecot", d.Addr}}
 	const user = "ann@example.org"
@@ -318,8 +323,5 @@ func TestDovecotAndRoostTogether(t *testing.T) {
 		if strings.Contains(line, "Error:") || strings.Contains(line, "Warning:") || strings.Contains(line, "Panic:") {
 			t.Errorf("Dovecot complains: %s", line)
 		}
-	}
-	if t.Failed() {
-		t.Logf("Dovecot's log:\n%s", d.Log())
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // patience is how long a response may take before the session is called stuck: a
 // watchdog, no measure.
-const patience = 60 * time.Second
+const patience = 5 * time.Minute
 
 // ByMessageID tells messages apart by a header field; ByBytes by all that they are.
 const (
@@ -216,6 +216,7 @@ func (s *Session) next() string {
 }
 
 func (s *Session) send(line string) error {
+	s.conn.SetDeadline(time.Now().Add(patience))
 	_, err := io.WriteString(s.conn, line+"\r\n")
 	return err
 }
