@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -55,6 +56,25 @@ func (m *mailbox) claimed(list []newcomer) (all []newcomer, lost bool) {
 		return 1
 	})
 	return list, lost
+}
+
+// claimMissing reports whether a file that another program gave a UID is not among those
+// that were found: it is gone, or readdir missed it while it was renamed.
+func (m *mailbox) claimMissing(found []newcomer) bool {
+	if len(m.list.claims) == 0 {
+		return false
+	}
+	missing := maps.Clone(m.list.claims)
+	for i := range found {
+		delete(missing, found[i].baseName)
+	}
+	floor := m.nextKnown()
+	for _, uid := range missing {
+		if uid >= floor {
+			return true
+		}
+	}
+	return false
 }
 
 // guess finds a file where a delivery or a mail reader has most likely put it.

@@ -2,8 +2,10 @@ package maildir
 
 import (
 	"context"
+	iofs "io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,4 +142,84 @@ func copyTo(a store.Account, to store.Name) error {
 	defer m.Close()
 	_, err = m.Copy(context.Background(), []imap.UID{1}, to)
 	return err
+}
+
+// The same while a mail reader renames the file, before any one of the calls that we make
+// to find it: readdir may give neither of its names.
+func TestUIDToldByAnotherProcessIsKeptBesideAReader(t *testing.T) {
+	for n, met := 1, true; met && !t.Failed(); n++ {
+		met = false
+		func() {
+			var clock atomic.Int64
+			clock.Store(1795500000e9)
+			mem := faultfs.NewMem()
+			mem.Now = func() time.Time { return time.Unix(0, clock.Add(int64(time.Minute))) }
+			d := makeMaildir(t, mem)
+			fs := faultfs.New(mem)
+			var accounts [2]store.Account
+			fake := &watchtest.Fake{}
+			for i, opt := range []Options{{FS: fs, Watch: fake}, {FS: mem, Watch: &watchtest.Fake{}}} {
+				opt.Host, opt.PID, opt.Boot = "test.example", 7+i, "boot"
+				// Names follow from the clock: in this second readdir comes to theirs after others.
+				opt.Clock = func() time.Time { return time.Unix(1795500008, 0) }
+				s, err := New(opt)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close(context.Background())
+				s.env.Alive = func(int) bool { return true }
+				s.wall, s.pause = mem.Now, func(time.Duration) {}
+				a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir"}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer a.Close()
+				accounts[i] = a
+			}
+			ours, theirs := accounts[0], accounts[1]
+			for range 4 { // among which it is to be found
+				appendOne(t, ours, []imap.Flag{imap.FlagSeen})
+			}
+			m, err := ours.Hold(t.Context(), store.Inbox, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			told := appendOne(t, theirs, []imap.Flag{imap.FlagDeleted})
+			fs.Reset()
+			fs.FailWhere(func(k int, _ string) error {
+				if k != n {
+					return nil
+				}
+				met = true
+				return d.cur.Names(func(name string, _ iofs.FileMode) bool {
+					if base, isTheirs := strings.CutSuffix(name, ":2,T"); isTheirs {
+						if err := d.cur.Rename(name, d.cur, earliest(base)); err != nil {
+							t.Error(err)
+						}
+					}
+					return true
+				})
+			})
+			mine := appendOne(t, ours, nil)
+			fs.FailWhere(nil)
+			if err := m.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.View().UIDs.Slice(4, 9); told != 5 || mine != 6 || !slices.Equal(got, []imap.UID{5, 6}) {
+				t.Errorf("call %d: the other process told %d, we told %d, and the mailbox has %v", n, told, mine, got)
+			}
+		}()
+	}
+}
+
+// earliest is the name with the flags T and some others to which readdir comes first.
+func earliest(base string) string {
+	best := base + ":2,ST"
+	for c := 'A'; c <= 'Z'; c++ {
+		if name := base + ":2,T" + string(c); faultfs.Order(name, best) < 0 {
+			best = name
+		}
+	}
+	return best
 }

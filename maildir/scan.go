@@ -207,7 +207,7 @@ func (m *mailbox) look() error {
 			}
 		}
 		proven = quiet && !again
-		if proven || len(unseen) == 0 && !again {
+		if proven || len(unseen) == 0 && !again && !m.claimMissing(arrivals) {
 			break
 		}
 		if n == lookPasses {

@@ -238,21 +238,18 @@ func (d *dir) Readlink(name string) (s string, err error) {
 	return s, err
 }
 
-// Names is a call of its own for each few names, so that something can happen between.
+// Names is a call more behind each name, so that something can happen between two.
 func (d *dir) Names(yield func(string, fs.FileMode) bool) error {
-	const few = 4
 	var err error
 	if err = d.f.do("names", d.name(""), func() error { return nil }); err != nil {
 		return err
 	}
-	n := 0
 	ierr := d.inner.Names(func(name string, kind fs.FileMode) bool {
-		if n++; n%few == 0 {
-			if err = d.f.do("readdir", d.name(""), func() error { return nil }); err != nil {
-				return false
-			}
+		if !yield(name, kind) {
+			return false
 		}
-		return yield(name, kind)
+		err = d.f.do("readdir", d.name(""), func() error { return nil })
+		return err == nil
 	})
 	return errors.Join(err, ierr)
 }
