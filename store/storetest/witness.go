@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"slices"
+	"sync"
 
 	"roost/store"
 
@@ -18,7 +19,8 @@ import (
 //     what is gone does not come back: each was once the mailbox's own;
 //   - \Recent is claimed once.
 type witness struct {
-	epoch int // counts restarts: \Recent is not kept
+	mu    sync.Mutex // guards all below, where sessions work at the same time
+	epoch int        // counts restarts: \Recent is not kept
 
 	texts  map[message]string
 	modSeq map[message]store.ModSeq
@@ -82,6 +84,8 @@ func (w *witness) process(c *client) process {
 
 // text is what a UID names.
 func (w *witness) text(c *client, uid imap.UID, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	key := message{c.info.UIDValidity, uid}
 	if was, ok := w.texts[key]; ok && was != text {
 		fail("UID %d of %s was %q and is %q", uid, c.info.Name, was, text)
@@ -93,6 +97,8 @@ func (w *witness) text(c *client, uid imap.UID, text string) {
 func (w *witness) rows(c *client, asked []imap.UID, newer store.ModSeq, rows []store.Row) {
 	p := w.process(c)
 	newest := c.box.View().ModSeq
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var last imap.UID
 	for _, r := range rows {
 		if r.UID <= last || !slices.Contains(asked, r.UID) {
@@ -145,9 +151,12 @@ func (w *witness) delta(c *client, old store.View, shown []imap.UID, v store.Vie
 	if len(d.Changed) > 0 {
 		w.rows(c, shown, old.ModSeq, d.Changed)
 	}
+	newest := c.box.View()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.recent(c, fresh, d.Recent)
 	w.view(c, seen{v.ModSeq, v.UIDNext, now})
-	w.view(c, seen{c.box.View().ModSeq, c.box.View().UIDNext, slice(c.box.View())})
+	w.view(c, seen{newest.ModSeq, newest.UIDNext, slice(newest)})
 }
 
 func (w *witness) recent(c *client, fresh, recent []imap.UID) {
