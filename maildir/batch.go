@@ -258,12 +258,13 @@ func (m *mailbox) adopt(list []newcomer) error {
 }
 
 // present leaves out the files that went, or got another name, while the lock was waited
-// for. Who works beside us moves messages under that lock.
+// for. Who works beside us moves messages under that lock. One that has a UID already
+// stays: left out, and found under its other name, it would get a second.
 func (m *mailbox) present(list []newcomer) []newcomer {
 	return slices.DeleteFunc(list, func(n newcomer) bool {
 		_, err := m.dirs.of(n.inNew()).Stat(n.baseName + n.info)
 		m.doubt = m.doubt || err != nil // under another name it is found by a look
-		return err != nil
+		return err != nil && m.list.claims[n.baseName] == 0
 	})
 }
 
