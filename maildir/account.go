@@ -102,8 +102,33 @@ func (a *account) Close() error {
 	return nil
 }
 
+// renew opens the trees again that were replaced since: what is done by a directory that
+// nobody finds any more would be lost.
+func (a *account) renew() error {
+	for i, t := range a.trees {
+		if t.current() {
+			continue
+		}
+		now, err := a.s.trees.get(a.s.opt, a.who.User, a.who.Roots[i], a.sep)
+		if err != nil {
+			return fmt.Errorf("account of %s: %w", a.who.User, err)
+		}
+		a.s.trees.put(t)
+		a.trees[i] = now
+	}
+	return nil
+}
+
 // tree is the one that a name lies in: that of the longest prefix.
 func (a *account) tree(n store.Name) (*tree, error) {
+	if err := a.renew(); err != nil {
+		return nil, err
+	}
+	return a.treeOf(n)
+}
+
+// treeOf is tree, of those that are open.
+func (a *account) treeOf(n store.Name) (*tree, error) {
 	if n == store.Inbox {
 		return a.trees[0], nil
 	}
@@ -243,10 +268,13 @@ func walkDepth(q store.ListQuery, sep byte) int {
 
 // gather finds all names down to a depth, with their parents and the subscriptions.
 func (a *account) gather(depth int) (map[store.Name]*listed, error) {
+	if err := a.renew(); err != nil {
+		return nil, err
+	}
 	names := map[store.Name]*listed{store.Inbox: {tree: a.trees[0], exists: true, selectable: true, canonical: true}}
 	for _, t := range a.trees {
 		err := t.walk(depth, func(f found) bool {
-			if own, err := a.tree(f.name); err != nil || own != t {
+			if own, err := a.treeOf(f.name); err != nil || own != t {
 				return true // behind the prefix of another root
 			}
 			l := at(names, f.name)
@@ -394,7 +422,7 @@ func (a *account) rename(ctx context.Context, from, to store.Name) error {
 	if err != nil {
 		return err
 	}
-	other, err := a.tree(to)
+	other, err := a.treeOf(to)
 	switch {
 	case err != nil, other != t:
 		return fmt.Errorf("the new name is in another namespace: %w", store.ErrCannot)

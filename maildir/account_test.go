@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -830,4 +831,50 @@ func TestUIDValidityThatWasLentIsNotTaken(t *testing.T) {
 			t.Errorf("lent %d, took %d: %v", lent, v, err)
 		}
 	}
+}
+
+// The tree is put back from a backup while a session is there: what it does from then on,
+// and whoever comes, is in the tree that is there now.
+func TestTreeThatIsPutBackUnderASession(t *testing.T) {
+	eachLayout(t, func(t *testing.T, a *account) {
+		ctx := t.Context()
+		if err := a.Create(ctx, "old", nil); err != nil {
+			t.Fatal(err)
+		}
+		mail := a.who.Roots[0].Mail
+		if out, err := exec.Command("cp", "-a", mail, mail+".backup").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err := a.Create(ctx, "since", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(mail, mail+".gone"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(mail+".backup", mail); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(list(t, a, store.ListQuery{})); got != "INBOX old" {
+			t.Errorf("after it was put back there is %s", got)
+		}
+		if err := a.Create(ctx, "neu", nil); err != nil {
+			t.Error(err)
+		}
+		b, err := a.s.Account(ctx, a.who)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		if got := names(list(t, b, store.ListQuery{})); got != "INBOX neu old" {
+			t.Errorf("another session sees %s", got)
+		}
+		if err := os.RemoveAll(mail); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range a.List(ctx, store.ListQuery{Patterns: []string{"*"}}) {
+			if err != nil && !errors.Is(err, store.ErrUnavailable) {
+				t.Errorf("without a tree: %v", err)
+			}
+		}
+	})
 }

@@ -179,7 +179,7 @@ func (m *mailbox) work() {
 // syncLines makes lines durable that only announced deliveries.
 func (m *mailbox) syncLines() {
 	m.files.Lock()
-	due := m.list.unsynced
+	due := m.list.unsynced && m.alive() == nil // of a mailbox that was replaced nobody asks
 	m.list.unsynced = false
 	m.files.Unlock()
 	if !due {

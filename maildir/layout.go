@@ -87,7 +87,15 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 	}
 	key := string(id)
 	if t := ts.share(key, nil); t != nil {
-		return t, nil
+		if t.current() {
+			return t, nil
+		}
+		ts.mu.Lock()
+		if ts.open[key] == t {
+			delete(ts.open, key) // who has it keeps it until he asks again
+		}
+		ts.mu.Unlock()
+		ts.put(t)
 	}
 	made, err := openTree(opt, user, root, sep)
 	if err != nil {
@@ -123,9 +131,24 @@ func (ts *trees) put(t *tree) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if t.refs--; t.refs == 0 {
-		delete(ts.open, t.key)
+		if ts.open[t.key] == t {
+			delete(ts.open, t.key)
+		}
 		t.close()
 	}
+}
+
+// current reports whether the tree's path still leads to the directory that is open: a
+// backup that is put back is another.
+func (t *tree) current() bool {
+	d, err := t.fs.Root(t.root.Mail)
+	if err != nil {
+		return false
+	}
+	defer d.Close()
+	now, err := d.Self()
+	have, herr := t.mail.Self()
+	return err == nil && herr == nil && now.SameFile(have)
 }
 
 func openTree(opt Options, user string, root store.Root, sep byte) (_ *tree, err error) {
