@@ -42,6 +42,7 @@ type uidState struct {
 
 	claims   map[string]imap.UID // bases that others gave UIDs, and that were not found yet
 	sought   bool                // a look is on its way that finds all of them
+	floor    imap.UID            // no UID below it is given: restored.go
 	locked   bool                // we hold the dotlock
 	beside   bool                // a Dovecot may be reading the directories: beside.go
 	left     bool                // it could not be removed: to be taken and released again
@@ -188,7 +189,7 @@ func (m *mailbox) restoreList() error {
 
 // nextKnown is UIDNEXT by what was shown or given here.
 func (m *mailbox) nextKnown() imap.UID {
-	next := m.newest().UIDNext
+	next := max(m.newest().UIDNext, m.list.floor)
 	if n := len(m.table.rows); n > 0 {
 		next = max(next, m.table.rows[n-1].uid+1)
 	}

@@ -134,6 +134,14 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	if snap != nil && h.Validity != 0 && h.Validity != snap.Head.Validity {
 		snap, b = nil, beliefNone
 	}
+	if given := m.givenSince(snap); given > 0 {
+		next := imap.UID(m.list.file.Next())
+		if snap != nil {
+			next = max(next, imap.UID(snap.Head.Next))
+		}
+		m.list.floor = min(next, uidlist.MaxUID-given) + given
+		m.log.Warn("the uidlist was put back from a backup; UIDs that may have been given since are not given again", "event", "put_back", "path", m.dirs.control.Path(), "uidnext", m.list.floor)
+	}
 	m.begin(snap, b, store.ModSeq(h.ModSeq))
 	m.merge(snap, b, c)
 	if err := m.identify(snap, c, lock != nil); err != nil {
@@ -164,7 +172,7 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 	h := m.list.file.Header()
 	l := &m.list
 	l.validity, l.guid, l.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
-	next := imap.UID(m.list.file.Next())
+	next := max(imap.UID(m.list.file.Next()), l.floor)
 	if snap != nil {
 		l.validity = snap.Head.Validity
 		next = max(next, imap.UID(snap.Head.Next))

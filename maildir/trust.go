@@ -57,6 +57,8 @@ import (
 // A reboot that was no power cut looks the same. It costs clients one FETCH of all flags;
 // to know better, the first change after each open would have to wait for a sync.
 //
+// A backup that was put back (restored.go): as after a power cut.
+//
 // A clock that was set back: MODSEQs go on from the highest that is known, never from the
 // clock alone. An index from the future proves nothing by ctimes: as after a power cut.
 type belief int
@@ -78,6 +80,8 @@ func (m *mailbox) judge(snap *index.Snapshot, now index.Stamps) belief {
 		return beliefHints
 	case h.Trusted(now):
 		return beliefLast
+	case wasPutBack(now.UIDList) && now.UIDList != h.Stamps.UIDList:
+		return beliefHints // more was told since than the backup knows
 	case h.Clean && !snap.Torn:
 		return beliefWhole
 	case snap.At > m.st.wall().UnixNano(), m.dirs.cur.Remote():
