@@ -184,3 +184,26 @@ func TestNoUIDForAMessageThatLeftMeanwhile(t *testing.T) {
 		t.Errorf("it has a line:\n%s", b)
 	}
 }
+
+// A mailbox that is deleted goes to one place, ours and Dovecot's, and is removed there:
+// two programs that delete at once meet in it.
+func TestTwoProgramsDeleteAtOnce(t *testing.T) {
+	eachLayout(t, func(t *testing.T, a *account) {
+		b := openAccount(t, '/', a.who.Roots[0])
+		var both sync.WaitGroup
+		for i, one := range []*account{a, b} {
+			both.Go(func() {
+				for n := range 100 {
+					name := store.Name(fmt.Sprintf("m%d-%d", i, n))
+					if err := one.Create(t.Context(), name, nil); err != nil {
+						t.Error(err)
+					}
+					if err := one.Delete(t.Context(), name); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		both.Wait()
+	})
+}

@@ -318,22 +318,18 @@ func (t *tree) remove(s spot, gone func()) error {
 
 // trash takes a directory out of sight in one step.
 func (t *tree) trash(d fsys.Dir, name string) error {
-	err := d.Rename(name, t.mail, trashName)
-	for range 10 {
-		if err == nil || isGone(err) {
+	// Another deletion may lie there, ours or another program's, and go or come meanwhile.
+	full := func(err error) bool { return errors.Is(err, fs.ErrExist) } // ENOTEMPTY too
+	const tries = 100
+	for try := 1; ; try++ {
+		err := d.Rename(name, t.mail, trashName)
+		if err == nil || !full(err) || try == tries {
 			return err
 		}
-		if _, statErr := t.mail.Stat(trashName); statErr != nil && !isGone(statErr) {
-			return err
-		} else if statErr != nil {
+		if err := fsys.RemoveTree(t.mail, trashName, 2*maxLevels); err != nil && !full(err) {
 			return err
 		}
-		if err := fsys.RemoveTree(t.mail, trashName, 2*maxLevels); err != nil {
-			return err
-		}
-		err = d.Rename(name, t.mail, trashName)
 	}
-	return err
 }
 
 // removeFS deletes the mail of the mailbox parent/name, and the directory unless

@@ -108,6 +108,9 @@ func removeAllIn(d Dir, depth int) error {
 		all = append(all, entry{name, kind})
 		return true
 	}); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // somebody else removed it
+		}
 		return err
 	}
 	for _, e := range all {
