@@ -39,7 +39,7 @@ release: ## static binaries for each processor and the changes since the last on
 	awk 'FNR == 1 && NR > 1 {print ""} {print}' docs/changes/*.md >dist/CHANGES.md
 
 compat: ## docs/compatibility.md, from the tests that run other programs; all of them must be installed
-	go test -json ./test/peers ./maildir/... | go run ./test/report -compat docs/compatibility.md
+	go test -json ./test ./test/peers ./maildir/... | go run ./test/report -compat docs/compatibility.md
 
 docs: ## what is made from the code: docs/config.md and docs/roost.md
 	go generate ./...

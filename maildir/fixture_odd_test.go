@@ -163,6 +163,8 @@ func roostSays(t *testing.T, a *account, listed map[string][]string, name string
 // The whole tree is opened three times: as it was found, with Roost's caches, and
 // after these were deleted. Each time it must be the same.
 func TestOddTree(t *testing.T) {
+	// A row of docs/compatibility.md, in the form of test/neighbour.Compat, which storage may not import.
+	t.Log("compat: tree|fixture dovecot23-odd|as found|57 damaged or strange folders: each at least as Dovecot has it, every UID kept that the files prove")
 	root := filepath.Join(unpack(t, "dovecot23-odd/Maildir.tar.gz"), "Maildir")
 	before := contentsOf(t, root)
 	want := readExpected(t, "dovecot23-odd")

@@ -236,6 +236,7 @@ func TestCourierFixture(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts a server: run without -short")
 	}
+	neighbour.Compat(t, "tree", "fixture courier", "as found", "UIDs, UIDVALIDITY, keywords and subscriptions taken over; every answer as Courier's")
 	want := readCourierExpected(t)
 	dir, remove, err := neighbour.TempDir()
 	if err != nil {

@@ -187,6 +187,7 @@ func TestTreesThroughTheServer(t *testing.T) {
 	bin := buildOnce(t)
 	for _, c := range trees {
 		t.Run(c.name, func(t *testing.T) {
+			neighbour.Compat(t, "tree", "fixture "+filepath.Dir(c.archive), "as found", "opened through the server: every name, subscription, UID, flag, date and byte as Dovecot answers")
 			want := readDovecotExpected(t, c.archive, c.at)
 			dir, r := treeServer(t, bin, c.archive, c.mail, c.keys)
 			tree := filepath.Join(dir, c.mail)
@@ -360,6 +361,7 @@ func TestCompressedTreeThroughTheServer(t *testing.T) {
 		t.Skip("builds and starts a server: run without -short")
 	}
 	const fixture = "dovecot23-zlib"
+	neighbour.Compat(t, "tree", "fixture "+fixture, "as found", "gzip, bzip2, zstd and lz4 read as if plain, ranges and search included")
 	var want struct {
 		Mailbox map[string][]struct {
 			UID     imap.UID

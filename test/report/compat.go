@@ -67,8 +67,8 @@ func (c compat) page() []byte {
 	var b strings.Builder
 	b.WriteString(`# What has Roost been tried with?
 
-Each line is a test that ran the real program, and that passed: this page is made from the
-tests by ` + "`make compat`" + `. What a client must be told is in [clients](clients.md).
+Each line is a test that passed, and that ran the real program or opened a tree that it had
+made: this page is made from the tests by ` + "`make compat`" + `. What a client must be told is in [clients](clients.md).
 `)
 	for _, k := range kinds {
 		var rows []*row
