@@ -393,7 +393,7 @@ func (a *account) Delete(ctx context.Context, n store.Name) error {
 	switch {
 	case err == nil:
 		err = t.remove(s, func() { a.s.replaced(placeKey{s.box.Dev, s.box.Ino}) })
-	case t.hasChildren(n):
+	case (errors.Is(err, store.ErrNoSelect) || errors.Is(err, store.ErrNotFound)) && t.hasChildren(n):
 		err = store.ErrHasChildren
 	case errors.Is(err, store.ErrNoSelect):
 		err = t.removeLevel(n)

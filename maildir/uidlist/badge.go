@@ -1,10 +1,14 @@
 package uidlist
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"roost/maildir/fsys"
 )
@@ -31,6 +35,7 @@ func (f *File) UseBadge(dir fsys.Dir, name string, file fsys.File) error {
 		return err
 	}
 	left, err := f.dir.Stat(LockName)
+	dead := err == nil && !left.SameFile(st) && f.heldByDead()
 	if err == nil && left.SameFile(st) {
 		err = f.dir.Remove(LockName)
 	}
@@ -53,7 +58,26 @@ func (f *File) UseBadge(dir fsys.Dir, name string, file fsys.File) error {
 		}
 	}
 	f.badge = &badge{dir, name, st}
-	return nil
+	if !dead {
+		return nil
+	}
+	// A mailbox that opens from its index needs no lock, and would keep what is left.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	l, err := f.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Unlock()
+}
+
+// heldByDead reports whether the lock says that a process of this host has it which is
+// no more. It is only a hint: Lock decides.
+func (f *File) heldByDead() bool {
+	b, err := fsys.ReadFile(f.dir, LockName, lockBytes)
+	digits, host, ok := strings.Cut(string(b), ":")
+	pid, perr := strconv.Atoi(digits)
+	return err == nil && ok && perr == nil && pid > 0 && pid != f.env.PID && host == f.env.Host && !f.env.Alive(pid)
 }
 
 // link takes the lock by its badge: fs.ErrExist when another has it. ok is false where

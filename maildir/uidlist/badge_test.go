@@ -119,6 +119,17 @@ func TestLockLeftByAKilledOwnerDelaysNobody(t *testing.T) {
 	}
 }
 
+func TestLockOfADeadProcessGoesWhenTheMailboxIsOpened(t *testing.T) {
+	for content, stays := range map[string]bool{"9999:mail.example.org": false, "7:mail.example.org": true, "9999:other.example.org": true, "": true} {
+		d := newDesk(t)
+		d.put(LockName, content)
+		d.badged(d.dir)
+		if got := d.text(LockName); (got == content) != stays {
+			t.Errorf("of %q is left %q", content, got)
+		}
+	}
+}
+
 func TestWithoutLinksEachLockIsAFile(t *testing.T) {
 	for _, refusal := range []error{syscall.EPERM, syscall.EMLINK, syscall.EXDEV, syscall.EOPNOTSUPP, syscall.ENOENT} {
 		d := newDesk(t)

@@ -67,11 +67,14 @@ func (g *gardener) made(name string, f folder) {
 
 // moved renames in the model.
 func (g *gardener) moved(from, to string) {
+	top := g.folders[from]
 	for _, n := range g.below(from) {
+		// A level without mail stays one: only what stands above the new name is made.
 		f := g.folders[n]
 		delete(g.folders, n)
-		g.made(to+n[len(from):], f)
+		g.folders[to+n[len(from):]] = f
 	}
+	g.made(to, top)
 	for n := range maps.Clone(g.subscribed) {
 		if n == from || strings.HasPrefix(n, from+"/") {
 			delete(g.subscribed, n)
