@@ -153,7 +153,7 @@ func TestUIDToldByAnotherProcessIsKeptBesideAReader(t *testing.T) {
 			var clock atomic.Int64
 			clock.Store(1795500000e9)
 			mem := faultfs.NewMem()
-			mem.Now = func() time.Time { return time.Unix(0, clock.Add(int64(time.Minute))) }
+			mem.Now = func() time.Time { return time.Unix(0, clock.Add(int64(time.Second))) }
 			d := makeMaildir(t, mem)
 			fs := faultfs.New(mem)
 			var accounts [2]store.Account
