@@ -264,7 +264,7 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 				return err
 			}
 			for i, uid := range from {
-				ok, rerr := m.renameOne(dst, uid, arrivals[i])
+				ok, rerr := m.renameOne(dst, uid, &arrivals[i])
 				if rerr != nil {
 					err = fmt.Errorf("UID %d: %w", uid, rerr)
 					break
@@ -323,8 +323,9 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 	return c, err
 }
 
-// renameOne moves one file; false when the message is gone.
-func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n newcomer) (bool, error) {
+// renameOne moves one file; false when the message is gone. Where another program gave it
+// other flags meanwhile, n has them then.
+func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n *newcomer) (bool, error) {
 	for range renameTries {
 		at, ok := m.whereIs(uid)
 		if !ok {
@@ -335,6 +336,15 @@ func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n newcomer) (bool, error
 			return err == nil, err
 		}
 		m.locate(uid)
+		if i, ok := m.table.find(uid); ok {
+			s, _ := m.stagedLocked(i)
+			s.base = n.baseName
+			now, err := dst.describe([]staged{s})
+			if err != nil {
+				return false, err
+			}
+			*n = now[0]
+		}
 	}
 	return false, fmt.Errorf("%w: another program renames it all the time", store.ErrInUse)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,4 +174,75 @@ func makeFile(d fsys.Dir, name string) error {
 	}
 	_, err = f.Write([]byte("Subject: " + name + "\n\n"))
 	return errors.Join(err, f.Close())
+}
+
+// Another program marks a message before any one of the calls of a MOVE or a COPY. Where
+// its rename succeeded, the mark is on the message, wherever that is then.
+func TestMarkDuringMoveIsKept(t *testing.T) {
+	for _, move := range []bool{true, false} {
+		t.Run(fmt.Sprintf("move %v", move), func(t *testing.T) {
+			for n, met := 1, true; met && !t.Failed(); n++ {
+				met = false
+				func() {
+					mem := faultfs.NewMem()
+					mem.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+					fs := faultfs.New(mem)
+					s, err := New(Options{FS: fs, Host: "test.example", PID: 7, Boot: "boot", Watch: &watchtest.Fake{}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer s.Close(context.Background())
+					a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir", Create: true, Folders: []store.Folder{{Name: "b", Create: true}}}}})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer a.Close()
+					appendOne(t, a, []imap.Flag{imap.FlagSeen})
+					box, err := a.Hold(t.Context(), store.Inbox, true, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer box.Close()
+					cur, err := mem.Root("/Maildir/cur")
+					if err != nil {
+						t.Fatal(err)
+					}
+					marked := false
+					fs.Reset()
+					fs.FailWhere(func(k int, _ string) error {
+						if k == n {
+							met = true
+							cur.Names(func(name string, _ iofs.FileMode) bool {
+								marked = cur.Rename(name, cur, strings.Replace(name, ":2,", ":2,F", 1)) == nil
+								return false
+							})
+						}
+						return nil
+					})
+					do := box.Copy
+					if move {
+						do = box.Move
+					}
+					c, err := do(t.Context(), []imap.UID{1}, "b")
+					fs.FailWhere(nil)
+					if err != nil || len(c.To) != 1 {
+						t.Fatalf("call %d: %+v, %v", n, c, err)
+					}
+					if !move {
+						return // it has the mark, or was made before
+					}
+					b, err := a.Hold(t.Context(), "b", false, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer b.Close()
+					for rows, err := range b.Rows(t.Context(), c.To, 0) {
+						if want := store.FlagSeen; err != nil || marked && rows[0].Flags != want|store.FlagFlagged || !marked && rows[0].Flags != want {
+							t.Errorf("call %d: marked %v, and it is %v, %v", n, marked, rows[0].Flags.Names(), err)
+						}
+					}
+				}()
+			}
+		})
+	}
 }

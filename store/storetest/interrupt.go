@@ -31,6 +31,9 @@ type command struct {
 	// part does the first k of size things that the command consists of.
 	part func(s *side, k int) string
 	size int
+
+	in   store.Name // the mailbox that it is about, and the messages
+	uids []imap.UID
 }
 
 // interrupted lets a command of session i run while something goes wrong, or another
@@ -59,7 +62,7 @@ func (h *history) interrupted(i int) {
 	defer cancel()
 	switch manner {
 	case 0:
-		if other = h.intruder(); other == nil {
+		if other = h.intruder(c); other == nil {
 			return
 		}
 		how = "another program " + other.what + " before file call"
@@ -229,7 +232,7 @@ func (h *history) command(i int) (c command, ok bool) {
 		c.what = fmt.Sprintf("%d copy %v to %s, move=%v", i, uids, to, move)
 		c.part = func(s *side, k int) string { return s.sessions[i].transfer(uids[:k], to, move) }
 	}
-	c.size = len(uids)
+	c.size, c.in, c.uids = len(uids), me.box.Info().Name, uids
 	c.do = func(s *side) string { return c.part(s, c.size) }
 	return c, len(uids) > 0
 }
@@ -279,8 +282,16 @@ type intruder struct {
 	done  bool // it could do it
 }
 
-func (h *history) intruder() *intruder {
+// intruder chooses what is done while c runs: mostly to what c is about.
+func (h *history) intruder(c command) *intruder {
 	n, rows, ok := h.target()
+	if c.in != "" && h.r.IntN(4) > 0 {
+		var mine []store.Row
+		h.sides[1].visitReading(c.in, func(v *client) { mine, _ = v.rows(c.uids, 0) })
+		if len(mine) > 0 && h.world.Outside != nil {
+			n, rows, ok = c.in, mine, true
+		}
+	}
 	if !ok {
 		return nil
 	}
