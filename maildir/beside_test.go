@@ -157,6 +157,8 @@ func TestNoUIDForAMessageThatLeftMeanwhile(t *testing.T) {
 	o.deliver(base)
 	var once sync.Once
 	waited := make(chan struct{})
+	m := o.box.(*hold).m
+	m.files.Lock() // under which the worker sleeps
 	sleep := o.s.env.Sleep
 	o.s.env.Sleep = func(ctx context.Context, d time.Duration) error {
 		once.Do(func() {
@@ -168,9 +170,9 @@ func TestNoUIDForAMessageThatLeftMeanwhile(t *testing.T) {
 		})
 		return sleep(ctx, d)
 	}
+	m.files.Unlock()
 	fake.Note(o.path("new"), watch.Report{Names: []string{base}})
 	<-waited
-	m := o.box.(*hold).m
 	m.files.Lock() // whoever waited for the lock is done with it
 	v, d, err := o.box.Advance(o.v, true)
 	m.files.Unlock()
