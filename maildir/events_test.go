@@ -11,10 +11,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/fsys/faultfs"
+	"roost/maildir/watch/watchtest"
 	"roost/store"
 )
 
@@ -299,13 +302,58 @@ func TestFlagsOfTwoPrograms(t *testing.T) {
 // A file that was deleted and comes back while the server is stopped is another message
 // to clients: they were told that its UID is gone.
 func TestRestoredFileDoesNotGetItsOldUID(t *testing.T) {
-	o := openOutside(t, 3, Options{})
-	o.must(os.Remove(o.path("cur/" + o.base(1) + ":2,")))
-	o.until("an expunge", func() bool { return len(o.all.Vanished) > 0 })
-	o.close()
-	o.must(os.WriteFile(o.path("cur/"+o.base(1)+":2,"), []byte("Subject: x\n\nx\n"), 0o600))
-	o.open(Options{})
-	if got := o.v.UIDs.Slice(0, o.v.UIDs.Len()); !slices.Equal(got, []imap.UID{1, 3, 4}) {
-		t.Errorf("UIDs %v", got)
+	for i, want := range [][]imap.UID{{2, 3, 4}, {1, 3, 4}, {1, 2, 4}} {
+		o := openOutside(t, 3, Options{})
+		o.must(os.Remove(o.path("cur/" + o.base(i) + ":2,")))
+		o.until("an expunge", func() bool { return len(o.all.Vanished) > 0 })
+		o.close()
+		o.must(os.WriteFile(o.path("cur/"+o.base(i)+":2,"), []byte("Subject: x\n\nx\n"), 0o600))
+		o.open(Options{})
+		if got := o.v.UIDs.Slice(0, o.v.UIDs.Len()); !slices.Equal(got, want) {
+			t.Errorf("UIDs %v, want %v", got, want)
+		}
+		o.close()
 	}
+}
+
+// A mailbox that a client renames goes on, for those who hold it, under its new name: long
+// after, they hear of mail there.
+func TestRenamedMailboxHearsOfMail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem, kernel := faultfs.NewMem(), &watchtest.Kernel{}
+		mem.Changed = kernel.Changed
+		s, err := New(Options{FS: mem, Host: "test.example", PID: 7, Boot: "boot", Watch: kernel})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(context.Background())
+		s.env.Booted = time.Time{}
+		a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir", Create: true, Folders: []store.Folder{{Name: "x", Create: true}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		box, err := a.Hold(t.Context(), "x", false, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer box.Close()
+		for i, to := range []store.Name{"y", "z", "x"} {
+			if err := a.Rename(t.Context(), []store.Name{"x", "y", "z"}[i], to); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			cur, err := mem.Root("/Maildir/." + string(to) + "/cur")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := makeFile(cur, fmt.Sprintf("180000000%d.M0P2.host:2,", i)); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if _, _, err := box.Advance(store.View{}, true); err != nil || box.View().UIDs.Len() != i+1 {
+				t.Fatalf("renamed to %s: %d messages, %v", to, box.View().UIDs.Len(), err)
+			}
+		}
+	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"roost/maildir/fsys"
 	"roost/maildir/fsys/faultfs"
+	"roost/maildir/watch"
 	"roost/maildir/watch/watchtest"
 	"roost/store"
 )
@@ -176,11 +177,31 @@ func makeFile(d fsys.Dir, name string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Another program marks a message before any one of the calls of a MOVE or a COPY. Where
-// its rename succeeded, the mark is on the message, wherever that is then.
-func TestMarkDuringMoveIsKept(t *testing.T) {
-	for _, move := range []bool{true, false} {
-		t.Run(fmt.Sprintf("move %v", move), func(t *testing.T) {
+// Another program marks a message before any one of the calls of a command. Where its
+// rename succeeded, the mark is on the message, wherever that is then, and what the
+// command did too.
+func TestMarkDuringCommandIsKept(t *testing.T) {
+	for name, do := range map[string]func(box store.Mailbox) (in store.Name, err error){
+		"move": func(box store.Mailbox) (store.Name, error) {
+			_, err := box.Move(context.Background(), []imap.UID{1}, "b")
+			return "b", err
+		},
+		"store": func(box store.Mailbox) (store.Name, error) {
+			rows, _, err := box.SetFlags(context.Background(), []imap.UID{1}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagAnswered}})
+			if err == nil && (len(rows) != 1 || rows[0].Flags&store.FlagAnswered == 0) {
+				err = fmt.Errorf("the rows are %v", rows)
+			}
+			return store.Inbox, err
+		},
+		"expunge": func(box store.Mailbox) (store.Name, error) { // of nothing: it is not \Deleted
+			gone, _, err := box.Expunge(context.Background(), []imap.UID{1})
+			if len(gone) > 0 {
+				err = fmt.Errorf("gone are %v", gone)
+			}
+			return store.Inbox, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			for n, met := 1, true; met && !t.Failed(); n++ {
 				met = false
 				func() {
@@ -207,42 +228,129 @@ func TestMarkDuringMoveIsKept(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					marked := false
+					want := store.FlagSeen
+					if name == "store" {
+						want |= store.FlagAnswered
+					}
 					fs.Reset()
 					fs.FailWhere(func(k int, _ string) error {
-						if k == n {
-							met = true
-							cur.Names(func(name string, _ iofs.FileMode) bool {
-								marked = cur.Rename(name, cur, strings.Replace(name, ":2,", ":2,F", 1)) == nil
-								return false
-							})
+						if k != n {
+							return nil
 						}
-						return nil
+						met = true
+						return cur.Names(func(name string, _ iofs.FileMode) bool {
+							if cur.Rename(name, cur, strings.Replace(name, ":2,", ":2,F", 1)) == nil {
+								want |= store.FlagFlagged
+							}
+							return false
+						})
 					})
-					do := box.Copy
-					if move {
-						do = box.Move
-					}
-					c, err := do(t.Context(), []imap.UID{1}, "b")
+					in, err := do(box)
 					fs.FailWhere(nil)
-					if err != nil || len(c.To) != 1 {
-						t.Fatalf("call %d: %+v, %v", n, c, err)
+					if err != nil {
+						t.Fatalf("call %d: %v", n, err)
 					}
-					if !move {
-						return // it has the mark, or was made before
-					}
-					b, err := a.Hold(t.Context(), "b", false, nil)
+					s.watch.(*watchtest.Fake).Note("", watch.Report{Look: true})
+					b, err := a.Hold(t.Context(), in, false, nil)
 					if err != nil {
 						t.Fatal(err)
 					}
 					defer b.Close()
-					for rows, err := range b.Rows(t.Context(), c.To, 0) {
-						if want := store.FlagSeen; err != nil || marked && rows[0].Flags != want|store.FlagFlagged || !marked && rows[0].Flags != want {
-							t.Errorf("call %d: marked %v, and it is %v, %v", n, marked, rows[0].Flags.Names(), err)
+					for rows, err := range b.Rows(t.Context(), []imap.UID{1}, 0) {
+						if err != nil || rows[0].Flags != want {
+							t.Errorf("call %d: it is %v, want %v; %v", n, rows[0].Flags.Names(), want.Names(), err)
 						}
 					}
 				}()
 			}
 		})
+	}
+}
+
+// syncFS calls during before each sync of a directory.
+type syncFS struct {
+	fsys.FS
+	during func()
+}
+
+func (f syncFS) Root(path string) (fsys.Dir, error) { return f.wrap(f.FS.Root(path)) }
+func (f syncFS) Make(path string, mode iofs.FileMode) (fsys.Dir, error) {
+	return f.wrap(f.FS.Make(path, mode))
+}
+
+func (f syncFS) wrap(d fsys.Dir, err error) (fsys.Dir, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &syncDir{d, f}, nil
+}
+
+type syncDir struct {
+	fsys.Dir
+	fs syncFS
+}
+
+func (d *syncDir) Sub(name string) (fsys.Dir, error) { return d.fs.wrap(d.Dir.Sub(name)) }
+func (d *syncDir) Sync() error                       { d.fs.during(); return d.Dir.Sync() }
+func (d *syncDir) Link(old string, to fsys.Dir, name string) error {
+	return d.Dir.Link(old, to.(*syncDir).Dir, name)
+}
+func (d *syncDir) Move(old string, to fsys.Dir, name string) error {
+	return d.Dir.Move(old, to.(*syncDir).Dir, name)
+}
+func (d *syncDir) Rename(old string, to fsys.Dir, name string) error {
+	return d.Dir.Rename(old, to.(*syncDir).Dir, name)
+}
+
+// A message that is on its way, for its UID is not durable yet, is there for nobody who
+// asks for its UID.
+func TestMessageIsHiddenUntilItIsDurable(t *testing.T) {
+	ctx := context.Background()
+	during := func() {}
+	s, err := New(Options{FS: syncFS{faultfs.NewMem(), func() { during() }}, Host: "test.example", PID: 7, Boot: "boot", Watch: &watchtest.Fake{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(ctx)
+	a, err := s.Account(ctx, store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir", Create: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	appendOne(t, a, []imap.Flag{imap.FlagSeen})
+	box, err := a.Hold(ctx, store.Inbox, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	before, asked, hidden := box.View(), 0, []imap.UID{2}
+	during = func() {
+		during = func() {}
+		asked++
+		if v := box.View(); v.ModSeq != before.ModSeq || v.UIDs.Len() != 1 || box.FirstUnseen() != 0 {
+			t.Errorf("View %+v, first unseen %d", v, box.FirstUnseen())
+		}
+		rows, _, err := box.SetFlags(ctx, hidden, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}})
+		if err != nil || len(rows) > 0 {
+			t.Errorf("set flags: %v, %v", rows, err)
+		}
+		if gone, _, err := box.Expunge(ctx, hidden); err != nil || len(gone) > 0 {
+			t.Errorf("expunge: %v, %v", gone, err)
+		}
+		if m, err := box.Message(ctx, 2); !errors.Is(err, store.ErrGone) {
+			t.Errorf("message: %v, %v", m, err)
+		}
+		if c, err := box.Copy(ctx, hidden, store.Inbox); !errors.Is(err, store.ErrGone) {
+			t.Errorf("copy: %v, %v", c, err)
+		}
+	}
+	appendOne(t, a, nil)
+	if v := box.View(); asked != 1 || v.UIDs.Len() != 2 {
+		t.Errorf("asked %d times; then there are %d messages", asked, v.UIDs.Len())
+	}
+	for rows, err := range box.Rows(ctx, hidden, 0) {
+		if err != nil || rows[0].Flags != 0 {
+			t.Errorf("row %+v, %v", rows, err)
+		}
 	}
 }

@@ -108,8 +108,22 @@ func (h *history) names() []store.Name {
 	return []store.Name{store.Inbox, store.Inbox, store.Inbox, "a", store.Name("a" + sep + "c"), "b"}
 }
 
+// mailboxName is some mailbox, mostly one that is there.
+func (h *history) mailboxName() store.Name {
+	if h.r.IntN(4) == 0 {
+		return pick(h.r, h.names())
+	}
+	var there []store.Name
+	for e, err := range h.model(0).account.List(h.ctx, store.ListQuery{Patterns: []string{"*"}}) {
+		if err == nil && !slices.Contains(e.Attrs, imap.MailboxAttrNonExistent) {
+			there = append(there, e.Name)
+		}
+	}
+	return pick(h.r, append(there, store.Inbox))
+}
+
 func (h *history) hold(i int) {
-	n, write := pick(h.r, h.names()), h.r.IntN(6) > 0
+	n, write := h.mailboxName(), h.r.IntN(6) > 0
 	h.both(fmt.Sprintf("%d hold %s write=%v", i, n, write), func(s *side) string {
 		return word(s.sessions[i].hold(n, write))
 	})
@@ -305,7 +319,7 @@ func (c *client) expunge(uids []imap.UID) string {
 }
 
 func (h *history) transfer(i int) {
-	uids, to, move := h.some(i), pick(h.r, h.names()), h.r.IntN(2) == 0
+	uids, to, move := h.some(i), h.mailboxName(), h.r.IntN(2) == 0
 	if move && h.model(i).box.Info().Name == to {
 		return // one change or two: the seam leaves it open
 	}
@@ -364,6 +378,9 @@ func (h *history) read(i int) {
 func (h *history) mailbox(i int) {
 	n := pick(h.r, h.names())
 	kind := h.r.IntN(8)
+	if kind == 3 || kind == 4 {
+		n = h.mailboxName()
+	}
 	if h.world.Beside != nil && 2 <= kind && kind <= 4 {
 		// To another process a mailbox that is moved is as good as deleted.
 		for j := range sessions {

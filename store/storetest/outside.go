@@ -94,7 +94,7 @@ func (h *history) target() (n store.Name, rows []store.Row, ok bool) {
 	if h.world.Outside == nil {
 		return "", nil, false
 	}
-	n = pick(h.r, h.names())
+	n = h.mailboxName()
 	h.sides[1].visitReading(n, func(c *client) {
 		var err error
 		rows, err = c.rows(c.shows, 0)
