@@ -156,6 +156,7 @@ func TestUIDToldByAnotherProcessIsKeptBesideAReader(t *testing.T) {
 			mem.Now = func() time.Time { return time.Unix(0, clock.Add(int64(time.Second))) }
 			d := makeMaildir(t, mem)
 			fs := faultfs.New(mem)
+			fs.EachName = true
 			var accounts [2]store.Account
 			fake := &watchtest.Fake{}
 			for i, opt := range []Options{{FS: fs, Watch: fake}, {FS: mem, Watch: &watchtest.Fake{}}} {

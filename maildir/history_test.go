@@ -158,6 +158,7 @@ func (r room) open(t *testing.T) storetest.World {
 func (c *chamber) enter(mem *faultfs.Mem) {
 	mem.Now = c.now
 	c.raw, c.fs, c.kernel = mem, faultfs.New(mem), &watchtest.Kernel{}
+	c.fs.EachName = true
 	mem.Changed = c.kernel.Changed
 }
 

@@ -77,6 +77,7 @@ func TestLookBesideOtherPrograms(t *testing.T) {
 							}
 						}
 						fs := faultfs.New(mem)
+						fs.EachName = true
 						s, err := New(Options{FS: fs, Host: "test.example", PID: 7, Boot: "boot", Watch: &watchtest.Fake{Polled: true}})
 						if err != nil {
 							t.Fatal(err)

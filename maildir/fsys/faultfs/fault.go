@@ -17,6 +17,10 @@ var ErrStopped = errors.New("the world has stopped")
 
 // FS is an fsys.FS whose calls can fail. Safe for concurrent use.
 type FS struct {
+	// EachName makes a call more behind each name that a directory gives, so that
+	// something can happen between two. Set before use.
+	EachName bool
+
 	inner fsys.FS
 
 	mu    sync.Mutex // guards what follows
@@ -238,7 +242,6 @@ func (d *dir) Readlink(name string) (s string, err error) {
 	return s, err
 }
 
-// Names is a call more behind each name, so that something can happen between two.
 func (d *dir) Names(yield func(string, fs.FileMode) bool) error {
 	var err error
 	if err = d.f.do("names", d.name(""), func() error { return nil }); err != nil {
@@ -248,7 +251,9 @@ func (d *dir) Names(yield func(string, fs.FileMode) bool) error {
 		if !yield(name, kind) {
 			return false
 		}
-		err = d.f.do("readdir", d.name(""), func() error { return nil })
+		if d.f.EachName {
+			err = d.f.do("readdir", d.name(""), func() error { return nil })
+		}
 		return err == nil
 	})
 	return errors.Join(err, ierr)
