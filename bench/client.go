@@ -12,7 +12,8 @@ import (
 type client struct {
 	conn net.Conn
 	r    *bufio.Reader
-	n    int
+	n    int // commands so far
+	read int // bytes so far
 }
 
 // dial connects, over TLS where secure, and logs in.
@@ -39,6 +40,7 @@ func dial(addr string, secure bool) (*client, error) {
 // line reads one line; this client asks for no literals.
 func (c *client) line() (string, error) {
 	l, err := c.r.ReadString('\n')
+	c.read += len(l)
 	return strings.TrimSuffix(l, "\r\n"), err
 }
 
@@ -49,6 +51,28 @@ func (c *client) do(command string) ([]string, error) {
 	if _, err := fmt.Fprintf(c.conn, "%s %s\r\n", tag, command); err != nil {
 		return nil, err
 	}
+	return c.answer(tag, command)
+}
+
+// append adds a message.
+func (c *client) append(mailbox, text string) error {
+	c.n++
+	tag := fmt.Sprintf("a%d", c.n)
+	if _, err := fmt.Fprintf(c.conn, "%s APPEND %s {%d}\r\n", tag, mailbox, len(text)); err != nil {
+		return err
+	}
+	if l, err := c.line(); err != nil || !strings.HasPrefix(l, "+") {
+		return fmt.Errorf("APPEND: %q, %w", l, err)
+	}
+	if _, err := fmt.Fprintf(c.conn, "%s\r\n", text); err != nil {
+		return err
+	}
+	_, err := c.answer(tag, "APPEND")
+	return err
+}
+
+// answer reads up to the OK of tag.
+func (c *client) answer(tag, command string) ([]string, error) {
 	var lines []string
 	for {
 		l, err := c.line()

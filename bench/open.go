@@ -7,6 +7,11 @@ import (
 	"time"
 )
 
+// settle is how long a server lives before it is stopped. What was written within two
+// seconds of a snapshot is not believed, for a second change could hide in the same tick
+// of the clock; servers live longer than that.
+const settle = 2500 * time.Millisecond
+
 // open measures SELECT of a large mailbox by a server that was just started: with
 // nothing but the mail, then with what the server kept, then while it is open.
 func (r *run) open() error {
@@ -45,9 +50,7 @@ func (r *run) open() error {
 					perMessage = int(after-before) / r.messages
 				}
 			}
-			// What was written within two seconds of a snapshot is not believed: a second
-			// change could hide in the same tick of the clock. Servers live longer than that.
-			time.Sleep(2500 * time.Millisecond)
+			time.Sleep(settle)
 			stop()
 		}
 		times[server] = t
