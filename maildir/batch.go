@@ -59,12 +59,7 @@ type uidState struct {
 }
 
 // id is the MAILBOXID (RFC 8474).
-func (l *uidState) id() string {
-	if l.guid == "" {
-		return ""
-	}
-	return "F" + l.guid
-}
+func (l *uidState) id() string { return "F" + l.guid }
 
 // nextUID is UIDNEXT.
 func (l *uidState) nextUID() imap.UID {

@@ -48,6 +48,8 @@ type tree struct {
 	mu sync.Mutex
 
 	uses useCache
+
+	guids guids
 }
 
 // trees are those in use, by what they were opened with.

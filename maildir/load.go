@@ -30,6 +30,7 @@ func newMailbox(s *Store, p place) *mailbox {
 		log:            s.opt.Log.With(slog.String("user", p.user), slog.String("mailbox", string(p.name))),
 		newUIDValidity: p.uidvalidity,
 		lendValidity:   p.lend,
+		hasTwin:        p.hasTwin,
 		ready:          make(chan struct{}),
 		table:          newTable(),
 		versions:       newVersions(1),
@@ -192,7 +193,19 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 		wantMark = upcoming + store.ModSeq(markAhead/time.Microsecond)
 	}
 	fresh := l.validity == 0
-	if !fresh && !c.Missing && c.Damage == nil && l.guid != "" && uint32(next) <= m.list.file.Next() && wantMark == l.mark {
+	switch {
+	case fresh: // a new list gets one
+	case h.GUID == "":
+		l.guid = m.madeGUID()
+	case m.isCopied(snap, h.GUID):
+		if l.guid = m.madeGUID(); locked {
+			if l.guid, err = m.st.env.NewGUID(); err != nil {
+				return err
+			}
+		}
+		m.log.Info("the mailbox is a copy of another and gets an id of its own", "event", "guid", "path", m.dirs.control.Path(), "from", h.GUID, "to", l.guid)
+	}
+	if !fresh && !c.Missing && c.Damage == nil && (l.guid == h.GUID || !locked) && uint32(next) <= m.list.file.Next() && wantMark == l.mark {
 		return nil
 	}
 	if !locked {
@@ -222,6 +235,9 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 	if err := write(); err != nil {
 		m.warn("the uidlist cannot be written", err)
 		l.mark = old
+		if l.guid != h.GUID {
+			l.guid = ""
+		}
 		// What was there is known again, or nothing is.
 		if _, rerr := l.file.Refresh(); rerr != nil {
 			return errors.Join(err, rerr)
@@ -243,12 +259,14 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 // under a UIDVALIDITY that nobody uses again: the second at which this began.
 func (m *mailbox) cannotRecord(noList bool) error {
 	m.noModSeq = true
-	if !noList {
-		return nil
+	if noList {
+		m.list.volatile = true
+		m.list.validity = m.lendValidity()
+		m.list.next = m.nextKnown()
 	}
-	m.list.volatile = true
-	m.list.validity = m.lendValidity()
-	m.list.next = m.nextKnown()
+	if m.list.guid == "" {
+		m.list.guid = m.madeGUID()
+	}
 	return nil
 }
 

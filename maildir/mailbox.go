@@ -42,6 +42,9 @@ type place struct {
 
 	// lend gives one for a mailbox whose UIDs cannot be kept.
 	lend func() uint32
+
+	// hasTwin reports whether a mailbox with another key had this GUID first: guid.go.
+	hasTwin func(guid string, key placeKey, oldest func() int64) bool
 }
 
 // dirs are the directories of an open mailbox. control and index may be box itself.
@@ -104,6 +107,7 @@ type mailbox struct {
 
 	newUIDValidity func() (uint32, error)
 	lendValidity   func() uint32
+	hasTwin        func(guid string, key placeKey, oldest func() int64) bool
 
 	mu       sync.Mutex // guards everything below: no file call, no callback under it
 	name     store.Name // as the account that opened it last calls it

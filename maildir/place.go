@@ -33,6 +33,7 @@ func (s spot) place() place {
 		open:        s.openToRead,
 		uidvalidity: s.tree.freshUIDValidity,
 		lend:        s.tree.lendUIDValidity,
+		hasTwin:     s.tree.twin,
 	}
 }
 

@@ -24,7 +24,7 @@ type Account interface {
 	// deleted (ErrCannot). Those who hold it get ErrReplaced.
 	Delete(ctx context.Context, n Name) error
 
-	// Rename moves a mailbox with its children; UIDs and UIDVALIDITY go along, and so do
+	// Rename moves a mailbox with its children; UIDs, UIDVALIDITY and ID go along, and so do
 	// subscriptions; durable. Of INBOX it moves the messages, not the mailbox
 	// (RFC 9051 section 6.3.6). ErrNotFound, ErrExists, ErrCannot.
 	Rename(ctx context.Context, from, to Name) error
@@ -66,7 +66,6 @@ type Entry struct {
 	// ChildSubscribed: under RECURSIVEMATCH, a child is subscribed though this name need
 	// not be (CHILDINFO, RFC 9051 section 6.3.9.6).
 	ChildSubscribed bool
-	ID              string // MAILBOXID, the GUID of the uidlist; "" when not known without opening
 }
 
 // Status is what STATUS asks (RFC 9051 section 6.3.11).
@@ -76,5 +75,5 @@ type Status struct {
 	UIDNext                           imap.UID
 	HighestModSeq                     ModSeq // 0 where MODSEQs are not one history (Info.NoModSeq)
 	Size                              int64  // of all messages, with CRLF; only when exact
-	ID                                string
+	ID                                string // as Info.ID
 }

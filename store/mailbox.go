@@ -113,7 +113,7 @@ type Mailbox interface {
 // Info is what a hold knows of its mailbox now.
 type Info struct {
 	Name        Name
-	ID          string // MAILBOXID
+	ID          string // MAILBOXID (RFC 8474 section 4): no other mailbox of the account has it at that time; never ""
 	UIDValidity uint32
 	ReadOnly    bool
 	NoModSeq    bool     // MODSEQs of this hold are not one history (RFC 7162 section 3.1.2.2)

@@ -2,6 +2,7 @@ package search
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -65,6 +66,32 @@ func (r *run) body(m store.Message, p *message.Part) error {
 	// Other errors are the matcher's: all was found, or ctx ended, which end tells.
 	w.Close()
 	return r.match.end()
+}
+
+// Digested reads a message through for its message.Digest, as long as ctx lasts.
+func Digested(ctx context.Context, m store.Message) ([]byte, error) {
+	size, err := m.Size()
+	if err != nil {
+		return nil, err
+	}
+	d := message.NewDigest()
+	if _, err := m.WriteRange(while{ctx, d}, 0, size); err != nil {
+		return nil, err
+	}
+	return d.Sum(), nil
+}
+
+// while writes as long as ctx lasts.
+type while struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w while) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.w.Write(p)
 }
 
 // parts gives the parts of a message, from its note where it has a good one.

@@ -35,6 +35,9 @@ type Source struct {
 	// Keys is the kind of the notes in which what Sort and the threads compare is kept.
 	Keys store.NoteKind
 
+	// Digest is the kind of the notes that are a message.Digest.
+	Digest store.NoteKind
+
 	Limits message.Limits // of what is taken apart
 
 	// Opened, when not nil, is called before each message that must be opened; its
@@ -90,6 +93,7 @@ type run struct {
 	depth level
 	match matcher // found is of headers and content alike
 	day   int64   // of the Date field; 0 for none
+	sum   []byte  // its digest; nil: not known so far
 }
 
 // scope is which of the messages that match are wanted.
@@ -133,6 +137,7 @@ func (r *run) slice(from, to int) error {
 		return err
 	}
 	clear(r.match.found)
+	r.sum = nil
 	var uids []imap.UID
 	for _, u := range r.src.View.UIDs.Slice(from, to) {
 		r.uid, r.depth = u, byUID
@@ -208,11 +213,19 @@ func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
 
 // message decides about one message.
 func (r *run) message(row store.Row) (bool, error) {
-	r.uid, r.row, r.size, r.day = row.UID, row, row.Size, 0
+	r.uid, r.row, r.size, r.day, r.sum = row.UID, row, row.Size, 0, nil
 	clear(r.match.found)
 	r.pending = append(r.pending[:0], r.plan.pieces...)
 	r.depth = byRow
 	t := r.hold(r.pending)
+	if !r.decided(t) && r.plan.digests {
+		for _, note := range r.notes(r.src.Digest) {
+			if len(note) == message.DigestLen { // else it is none of ours
+				r.sum = bytes.Clone(note)
+				t = r.hold(r.pending)
+			}
+		}
+	}
 	if !r.decided(t) && r.common {
 		for _, note := range r.notes(r.src.Fields) {
 			r.header(note)
@@ -289,6 +302,12 @@ func (r *run) eval(p piece) truth {
 
 // leaf gives the value of a key that joins nothing.
 func (r *run) leaf(k *Key, i int) truth {
+	if k.Op == Digest { // whatever else was looked at
+		if r.sum == nil {
+			return maybe
+		}
+		return is(k.Text == string(r.sum))
+	}
 	if k.level() > r.depth {
 		// A text that was found stays found; that it is not there is known in the end.
 		if r.match.found[i] {
@@ -390,6 +409,17 @@ func (r *run) read() (truth, error) {
 			return no, err
 		}
 		r.header(header)
+		if t := r.hold(r.pending); r.decided(t) {
+			return t, nil
+		}
+	}
+	if r.plan.digests && r.sum == nil {
+		if r.sum, err = Digested(r.ctx, m); err != nil {
+			return no, err
+		}
+		if r.src.Digest != 0 {
+			r.src.Box.Note(r.uid, r.src.Digest, r.sum)
+		}
 		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
 		}

@@ -24,7 +24,7 @@ func (k *Key) level() level {
 		return byRow
 	case SentBefore, SentOn, SentSince, Header:
 		return byHeader
-	case Body, Text:
+	case Body, Text, Digest:
 		return byContent
 	}
 	return byUID
@@ -41,6 +41,7 @@ type Plan struct {
 
 	fields  map[string][]int // the Header keys of each field, whose name is in small letters
 	dates   bool             // the Date field is asked for
+	digests bool             // digests are asked for
 	modSeq  bool             // MODSEQs are asked for, and so answered
 	content []int            // the Body and Text keys
 
@@ -103,6 +104,8 @@ func (p *Plan) note(i int) {
 		p.dates = true
 	case ModSeq:
 		p.modSeq = true
+	case Digest:
+		p.digests = true
 	}
 }
 

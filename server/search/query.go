@@ -36,6 +36,7 @@ const (
 	SentBefore // Date field before the day N, as DayOf counts
 	SentOn     // on that day
 	SentSince  // on it or later
+	Digest     // the message.Digest is Text
 	Header     // field Field holds Text; empty Text: there is such a field
 
 	Body // the text of the body, and all of messages inside it, hold Text

@@ -66,7 +66,7 @@ func commands() []command {
 		{"LIST", anyState, tellAll, "LIST-EXTENDED LIST-STATUS SPECIAL-USE CHILDREN", (*session).list},
 		{"XLIST", anyState, tellAll, "", (*session).xlist},
 		{"LSUB", anyState, tellAll, "", (*session).lsub},
-		{"STATUS", anyState, tellAll, "STATUS=SIZE", (*session).statusOf},
+		{"STATUS", anyState, tellAll, "STATUS=SIZE OBJECTID", (*session).statusOf},
 		{"APPEND", anyState, tellAll, "MULTIAPPEND UIDPLUS APPENDLIMIT", (*session).append},
 		{"IDLE", anyState, tellAll, "IDLE", (*session).idle},
 

@@ -15,7 +15,8 @@ var uses = []imap.MailboxAttr{
 	imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash,
 }
 
-// create makes a mailbox. RFC 9051 section 6.3.4; with USE, RFC 6154 section 3.
+// create makes a mailbox. RFC 9051 section 6.3.4; with USE, RFC 6154 section 3; it tells the
+// MAILBOXID, RFC 8474 section 4.1.
 func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
@@ -51,6 +52,9 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	s.writeOldName(n)
+	if code := s.createdCode(ctx, n.name); code != "" {
+		return okCode(code, "Mailbox created"), nil
+	}
 	return "", nil
 }
 

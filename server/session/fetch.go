@@ -16,7 +16,7 @@ import (
 
 // FETCH and UID FETCH: RFC 9051 section 6.4.5, RFC 3501 section 6.4.5 (the RFC822 items),
 // RFC 3516, RFC 7162 section 3.1.4, RFC 9394 section 3.3 (PARTIAL),
-// RFC 8970 (PREVIEW), RFC 8514 (SAVEDATE).
+// RFC 8970 (PREVIEW), RFC 8514 (SAVEDATE), RFC 8474 (EMAILID, THREADID).
 //
 // Items are answered in the order in which they were asked, for some clients read
 // them so. What the store keeps as notes is copied; a message is opened only
@@ -33,6 +33,8 @@ const (
 	fetchSize
 	fetchModSeq
 	fetchPreview
+	fetchEmail
+	fetchThread
 	fetchNote // ENVELOPE, BODYSTRUCTURE, BODY: bytes that are ready
 	fetchSection
 	fetchBinary
@@ -61,6 +63,8 @@ var plainItems = map[string]fetchItem{
 	"RFC822.SIZE":   {kind: fetchSize},
 	"MODSEQ":        {kind: fetchModSeq},
 	"PREVIEW":       {kind: fetchPreview},
+	"EMAILID":       {kind: fetchEmail}, // RFC 8474 section 5.3
+	"THREADID":      {kind: fetchThread},
 	"ENVELOPE":      {kind: fetchNote, note: noteEnvelope},
 	"BODYSTRUCTURE": {kind: fetchNote, note: noteStructure},
 	"BODY":          {kind: fetchNote, note: noteBody},
@@ -207,6 +211,8 @@ func planOf(items []fetchItem) *fetchPlan {
 				p.preview = true
 				ask(noteParts)
 			}
+		case fetchEmail:
+			ask(noteDigest)
 		case fetchNote:
 			ask(item.note)
 		case fetchSection:
@@ -470,6 +476,10 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			f.s.writeModSeq(row.ModSeq)
 		case fetchPreview:
 			f.writePreview(m, notes)
+		case fetchEmail:
+			enc.Raw("EMAILID (").Raw(emailID(ready(noteDigest, m, notes))).Raw(")")
+		case fetchThread:
+			enc.Raw("THREADID NIL")
 		case fetchNote:
 			enc.Raw(item.name).SP().Write(ready(item.note, m, notes))
 		default:

@@ -3,10 +3,12 @@ package session
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/emersion/go-imap/v2"
 
 	"roost/message"
+	"roost/server/search"
 	"roost/store"
 )
 
@@ -30,7 +32,7 @@ func (f *fetcher) load(ctx context.Context, uid imap.UID, plan *fetchPlan, notes
 		return nil, err
 	}
 	m := &opened{Message: msg}
-	err = f.fill(m, uid, plan, notes)
+	err = f.fill(ctx, m, uid, plan, notes)
 	if err == nil && plan.preview && notes.of(notePreview) == nil {
 		err = f.preview(m, uid)
 	}
@@ -41,7 +43,7 @@ func (f *fetcher) load(ctx context.Context, uid imap.UID, plan *fetchPlan, notes
 	return m, nil
 }
 
-func (f *fetcher) fill(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes) (err error) {
+func (f *fetcher) fill(ctx context.Context, m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes) (err error) {
 	if m.size, err = m.Size(); err != nil {
 		return err
 	}
@@ -63,7 +65,14 @@ func (f *fetcher) fill(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 		}
 	}
 	if scan {
-		return f.scan(m, uid, plan)
+		return f.scan(m, uid, plan, notes)
+	}
+	if plan.has(noteDigest) && notes.of(noteDigest) == nil {
+		digest, err := search.Digested(ctx, m)
+		if err != nil {
+			return err
+		}
+		m.keep(f.box, uid, noteDigest, digest)
 	}
 	if m.header != nil && plan.missing(notes) {
 		m.keep(f.box, uid, noteEnvelope, envelopeBytes(message.ParseEnvelope(m.header)))
@@ -73,10 +82,19 @@ func (f *fetcher) fill(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 }
 
 // scan reads the whole message once.
-func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan) error {
+func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes) error {
 	s := message.NewScanner(f.s.opt.Limits.MIME)
-	if _, err := m.WriteRange(s, 0, m.size); err != nil {
+	var w io.Writer = s
+	var digest *message.Digest
+	if plan.has(noteDigest) && notes.of(noteDigest) == nil {
+		digest = message.NewDigest()
+		w = io.MultiWriter(s, digest)
+	}
+	if _, err := m.WriteRange(w, 0, m.size); err != nil {
 		return err
+	}
+	if digest != nil {
+		m.keep(f.box, uid, noteDigest, digest.Sum())
 	}
 	m.parts = s.Finish()
 	m.size = s.Size() // the literal must be as long as what is read

@@ -22,10 +22,11 @@ const (
 	noteFields    store.NoteKind = 5<<8 | 1 // the header fields of commonFields, as they were written
 	noteKeys      store.NoteKind = 6<<8 | 1 // what SORT and THREAD compare; only once a client asked for it
 	notePreview   store.NoteKind = 7<<8 | 1 // PREVIEW, likewise (previewNote)
+	noteDigest    store.NoteKind = 8<<8 | 1 // message.Digest, of which EMAILID is made
 )
 
 // rowNotes are the notes of one message.
-type rowNotes [8][]byte
+type rowNotes [9][]byte
 
 // of is the note of this kind, nil where there is none.
 func (n *rowNotes) of(kind store.NoteKind) []byte { return n[kind>>8] }
@@ -57,9 +58,9 @@ var commonFields = func() map[string]bool {
 // newDeriver gives a writer through which a message passes while it is stored,
 // and what makes its notes once it has passed.
 func newDeriver(l message.Limits) (io.Writer, func() map[store.NoteKind][]byte) {
-	s := message.NewScanner(l)
-	return s, func() map[store.NoteKind][]byte {
-		notes := map[store.NoteKind][]byte{}
+	s, digest := message.NewScanner(l), message.NewDigest()
+	return io.MultiWriter(s, digest), func() map[store.NoteKind][]byte {
+		notes := map[store.NoteKind][]byte{noteDigest: digest.Sum()}
 		for kind, b := range deriveAll(s) {
 			if len(b) <= noteLimit {
 				notes[kind] = b
@@ -69,7 +70,7 @@ func newDeriver(l message.Limits) (io.Writer, func() map[store.NoteKind][]byte) 
 	}
 }
 
-// deriveAll makes every note but noteBody of what was scanned.
+// deriveAll makes every note but noteBody and noteDigest of what was scanned.
 func deriveAll(s *message.Scanner) map[store.NoteKind][]byte {
 	parts := s.Finish()
 	notes := map[store.NoteKind][]byte{

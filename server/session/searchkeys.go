@@ -283,8 +283,8 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 // known tells whether argument knows the key.
 func (p *searchParser) known(word string) bool {
 	switch word {
-	case "BCC", "BEFORE", "BODY", "CC", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
-		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "TO", "UID", "UNKEYWORD", "YOUNGER":
+	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
+		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UNKEYWORD", "YOUNGER":
 		return true
 	}
 	return false
@@ -318,6 +318,8 @@ func (p *searchParser) argument(word string) error {
 		return p.add(search.Key{Op: op, N: n})
 	case "MODSEQ":
 		return p.modSeq()
+	case "EMAILID", "THREADID":
+		return p.objectKey(word)
 	case "OLDER", "YOUNGER":
 		n, err := lex.NZNumber()
 		if err != nil {

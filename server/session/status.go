@@ -15,7 +15,7 @@ type statusItems struct {
 }
 
 // statusOf counts a mailbox without selecting it. RFC 9051 section 6.3.11,
-// RFC 8438, RFC 7889 section 5. Many clients send it for the selected mailbox.
+// RFC 8438, RFC 7889 section 5, RFC 8474 section 4.3. Many clients send it for the selected mailbox.
 func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
@@ -54,7 +54,7 @@ func (s *session) statusItems() (items statusItems, err error) {
 			return err
 		}
 		switch word {
-		case "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "APPENDLIMIT":
+		case "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "APPENDLIMIT", "MAILBOXID":
 		case "SIZE":
 			items.exact = true
 		case "HIGHESTMODSEQ": // RFC 7162 section 3.1.7
@@ -102,6 +102,9 @@ func (s *session) writeStatus(name, told store.Name, items statusItems, st store
 			n = uint64(st.HighestModSeq)
 		case "APPENDLIMIT":
 			n = uint64(s.appendLimit())
+		case "MAILBOXID": // RFC 8474 section 4.3
+			s.enc.Raw("(").Raw(st.ID).Raw(")")
+			continue
 		}
 		s.enc.Number(n)
 	}

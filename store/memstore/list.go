@@ -66,7 +66,6 @@ func (a *account) entry(n store.Name) store.Entry {
 	if b == nil {
 		e.Attrs = append(e.Attrs, imap.MailboxAttrNonExistent)
 	} else {
-		e.ID = b.id
 		e.Attrs = append(e.Attrs, b.use...)
 		if use := a.use[n]; use != "" && !slices.Contains(b.use, use) {
 			e.Attrs = append(e.Attrs, use)

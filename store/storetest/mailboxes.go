@@ -140,6 +140,32 @@ var mailboxes = []promise{
 		w.is(w.a.Rename(w.ctx, store.Inbox, "b"), store.ErrExists)
 		w.same("list", w.list("*"), w.sep(`INBOX(\HasNoChildren) a(\HasChildren) a/x(\HasNoChildren) b(\HasNoChildren)`))
 	}},
+	{"a mailbox keeps its ID and shares it with none", func(w *world) {
+		w.create("a", w.name("a", "b"), "c")
+		ids := map[store.Name]string{}
+		seen := map[string]bool{}
+		for _, n := range []store.Name{store.Inbox, "a", w.name("a", "b"), "c"} {
+			id := w.status(n).ID
+			if len(id) < 2 || len(id) > 255 || id[0] != 'F' || seen[id] {
+				w.Fatalf("%q has the ID %q", n, id)
+			}
+			ids[n], seen[id] = id, true
+		}
+		s := w.hold(w.name("a", "b"), false)
+		w.ok(w.a.Rename(w.ctx, "a", "d"))
+		w.same("renamed", w.status("d").ID, ids["a"])
+		w.same("renamed child", w.status(w.name("d", "b")).ID, ids[w.name("a", "b")])
+		w.same("held", s.Info().ID, ids[w.name("a", "b")])
+		w.create("a")
+		if id := w.status("a").ID; seen[id] {
+			w.Fatalf("a new mailbox has the ID %q, which another had", id)
+		}
+		if w.Reopen != nil {
+			w.reopen()
+			w.same("reopened", w.status("d").ID, ids["a"])
+			w.same("reopened", w.status("c").ID, ids["c"])
+		}
+	}},
 	{"Rename of INBOX moves its messages only", func(w *world) {
 		child := store.Inbox + store.Name(w.Who.Sep()) + "c"
 		w.create(child)
@@ -152,7 +178,7 @@ var mailboxes = []promise{
 		inbox, old := w.status(store.Inbox), w.status("old")
 		w.same("messages", []uint32{inbox.Messages, old.Messages, old.Unseen}, []uint32{0, 2, 1})
 		w.same("UIDVALIDITY", inbox.UIDValidity, before.UIDValidity)
-		if inbox.UIDNext < before.UIDNext || inbox.ID == old.ID {
+		if inbox.UIDNext < before.UIDNext || inbox.ID == old.ID || inbox.ID != before.ID {
 			w.Fatalf("INBOX was %+v, is %+v, and old is %+v", before, inbox, old)
 		}
 		w.add(store.Inbox, plain(1)...)

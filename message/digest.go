@@ -1,0 +1,47 @@
+package message
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"hash"
+)
+
+// DigestLen is the length of a digest in bytes.
+const DigestLen = 20
+
+// A Digest is an io.Writer that knows a message by its bytes: the first bytes of their
+// SHA-256, each bare LF counted as CRLF, so that it does not matter how a file ends its
+// lines. Write never fails.
+type Digest struct {
+	h  hash.Hash
+	cr bool // the last byte was a CR
+}
+
+// NewDigest begins one message.
+func NewDigest() *Digest { return &Digest{h: sha256.New()} }
+
+var lineEnd = []byte("\r\n")
+
+// Write implements io.Writer.
+func (d *Digest) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		at := bytes.IndexByte(p, '\n')
+		if at < 0 {
+			d.h.Write(p)
+			d.cr = p[len(p)-1] == '\r'
+			break
+		}
+		if at > 0 && p[at-1] == '\r' || at == 0 && d.cr {
+			d.h.Write(p[:at+1])
+		} else {
+			d.h.Write(p[:at])
+			d.h.Write(lineEnd)
+		}
+		d.cr, p = false, p[at+1:]
+	}
+	return n, nil
+}
+
+// Sum is the digest of what was written so far.
+func (d *Digest) Sum() []byte { return d.h.Sum(nil)[:DigestLen] }
