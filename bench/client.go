@@ -4,13 +4,17 @@ import (
 	"bufio"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"strings"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // client speaks just enough IMAP to time a server and not itself.
 type client struct {
 	conn net.Conn
+	w    io.Writer
 	r    *bufio.Reader
 	n    int // commands so far
 	read int // bytes so far
@@ -25,7 +29,7 @@ func dial(addr string, secure bool) (*client, error) {
 	if secure {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
-	c := &client{conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}
+	c := &client{conn: conn, w: conn, r: bufio.NewReaderSize(conn, 64<<10)}
 	if _, err := c.line(); err != nil {
 		conn.Close()
 		return nil, err
@@ -48,7 +52,7 @@ func (c *client) line() (string, error) {
 func (c *client) do(command string) ([]string, error) {
 	c.n++
 	tag := fmt.Sprintf("a%d", c.n)
-	if _, err := fmt.Fprintf(c.conn, "%s %s\r\n", tag, command); err != nil {
+	if _, err := fmt.Fprintf(c.w, "%s %s\r\n", tag, command); err != nil {
 		return nil, err
 	}
 	return c.answer(tag, command)
@@ -89,9 +93,19 @@ func (c *client) answer(tag, command string) ([]string, error) {
 	}
 }
 
+// compress begins to, both ways.
+func (c *client) compress() error {
+	if _, err := c.do("COMPRESS DEFLATE"); err != nil {
+		return err
+	}
+	// What a thousand clients would hold to compress well is not what is measured.
+	c.w, c.r = flate.NewStatelessWriter(c.conn), bufio.NewReader(flate.NewReader(c.r))
+	return nil
+}
+
 // idle enters IDLE.
 func (c *client) idle() error {
-	if _, err := fmt.Fprintf(c.conn, "i IDLE\r\n"); err != nil {
+	if _, err := fmt.Fprintf(c.w, "i IDLE\r\n"); err != nil {
 		return err
 	}
 	for {

@@ -8,7 +8,7 @@
 //
 //	go run ./bench              all of it, 100,000 messages, 1,000 sessions
 //	go run ./bench -quick       small: that it works
-//	go run ./bench -only idle   one of: idle, open, bystander, sessions, resync
+//	go run ./bench -only idle   one of: idle, open, bystander, sessions, resync, compress
 package main
 
 import (
@@ -45,7 +45,7 @@ type run struct {
 
 func main() {
 	quick := flag.Bool("quick", false, "small sizes: shows that it works, not how fast")
-	only := flag.String("only", "", "measure only this: idle, open, bystander, sessions, resync")
+	only := flag.String("only", "", "measure only this: idle, open, bystander, sessions, resync, compress")
 	messages := flag.Int("messages", 100_000, "messages of the large mailbox")
 	sessions := flag.Int("sessions", 1000, "idle TLS sessions")
 	flag.Parse()
@@ -84,7 +84,7 @@ func (r *run) all(only string) error {
 	for _, m := range []struct {
 		name string
 		do   func() error
-	}{{"idle", r.idle}, {"open", r.open}, {"bystander", r.bystander}, {"sessions", r.idleSessions}, {"resync", r.resync}} {
+	}{{"idle", r.idle}, {"open", r.open}, {"bystander", r.bystander}, {"sessions", r.idleSessions}, {"resync", r.resync}, {"compress", r.compressedSessions}} {
 		if only != "" && only != m.name {
 			continue
 		}
@@ -128,7 +128,8 @@ func (r *run) startDovecot(name string) (*neighbour.Dovecot, error) {
 		return nil, err
 	}
 	return neighbour.StartDovecot(neighbour.DovecotOptions{
-		Dir: etc, Home: filepath.Join(r.dir, "dovecot"), Password: password,
+		Extra: "protocol imap {\n  mail_plugins = imap_zlib\n}\n", // of Debian's dovecot-core: COMPRESS
+		Dir:   etc, Home: filepath.Join(r.dir, "dovecot"), Password: password,
 		CertFile: filepath.Join(r.dir, "etc", "cert.pem"), KeyFile: filepath.Join(r.dir, "etc", "key.pem"),
 	})
 }

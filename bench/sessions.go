@@ -12,6 +12,15 @@ import (
 // idleSessions measures what an idle TLS session costs: logged in, INBOX selected,
 // in IDLE.
 func (r *run) idleSessions() error {
+	return r.sessionsOf("memory of an idle TLS session (of %d)", false)
+}
+
+// compressedSessions measures the same behind COMPRESS.
+func (r *run) compressedSessions() error {
+	return r.sessionsOf("the same with COMPRESS=DEFLATE (of %d)", true)
+}
+
+func (r *run) sessionsOf(what string, compressed bool) error {
 	if err := r.fill("roost", 100); err != nil {
 		return err
 	}
@@ -21,38 +30,29 @@ func (r *run) idleSessions() error {
 	}
 	defer s.Close()
 	// One session first, so that what is loaded once is not counted a thousand times.
-	warm, err := dial(s.Addr, true)
+	warm, err := idling(s.Addr, compressed)
 	if err != nil {
 		return err
 	}
 	defer warm.close()
-	if _, err := warm.do("SELECT INBOX"); err != nil {
-		return err
-	}
 	before, err := settled(s.PID())
 	if err != nil {
 		return err
 	}
 	for range r.sessions {
-		c, err := dial(s.Addr, true)
+		c, err := idling(s.Addr, compressed)
 		if err != nil {
 			return err
 		}
 		defer c.close()
-		if _, err := c.do("SELECT INBOX"); err != nil {
-			return err
-		}
-		if err := c.idle(); err != nil {
-			return err
-		}
 	}
 	after, err := settled(s.PID())
 	if err != nil {
 		return err
 	}
-	out := row{operation: fmt.Sprintf("memory of an idle TLS session (of %d)", r.sessions), roost: fmt.Sprintf("%.1f KiB", float64(after-before)/1024/float64(r.sessions))}
+	out := row{operation: fmt.Sprintf(what, r.sessions), roost: fmt.Sprintf("%.1f KiB", float64(after-before)/1024/float64(r.sessions))}
 	if r.dovecot {
-		if out.dovecot, err = r.dovecotSessions(min(r.sessions, 50)); err != nil {
+		if out.dovecot, err = r.dovecotSessions(min(r.sessions, 50), compressed); err != nil {
 			return err
 		}
 	}
@@ -60,9 +60,26 @@ func (r *run) idleSessions() error {
 	return nil
 }
 
+// idling is a client that does.
+func idling(addr string, compressed bool) (*client, error) {
+	c, err := dial(addr, true)
+	if err != nil {
+		return nil, err
+	}
+	if compressed {
+		if err := c.compress(); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := c.do("SELECT INBOX"); err != nil {
+		return nil, err
+	}
+	return c, c.idle()
+}
+
 // dovecotSessions measures the same: each session is a process there, of which
 // only its private memory is counted.
-func (r *run) dovecotSessions(n int) (string, error) {
+func (r *run) dovecotSessions(n int, compressed bool) (string, error) {
 	if err := r.fill("dovecot", 100); err != nil {
 		return "", err
 	}
@@ -72,17 +89,11 @@ func (r *run) dovecotSessions(n int) (string, error) {
 	}
 	defer d.Close()
 	for range n {
-		c, err := dial(d.TLSAddr, true)
+		c, err := idling(d.TLSAddr, compressed)
 		if err != nil {
 			return "", err
 		}
 		defer c.close()
-		if _, err := c.do("SELECT INBOX"); err != nil {
-			return "", err
-		}
-		if err := c.idle(); err != nil {
-			return "", err
-		}
 	}
 	time.Sleep(time.Second)
 	total, count := int64(0), 0

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"compress/flate"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -415,6 +416,27 @@ func TestTraceOfASession(t *testing.T) {
 			t.Errorf("%+v is still traced", p)
 		}
 		p.mu.Unlock()
+	}
+}
+
+// What is compressed is traced as what it says.
+func TestTraceOfACompressedSession(t *testing.T) {
+	s := startControlled(t)
+	r := s.trace(control.Request{User: "ann"})
+	c := s.dial(t, 1)
+	c.do("LOGIN ann secret")
+	c.do("COMPRESS DEFLATE")
+	w, err := flate.NewWriter(c, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(w, "x1 SELECT INBOX\r\nx2 LOGOUT\r\n")
+	w.Flush()
+	got := r.until("session ended")
+	for _, want := range []string{" COMPRESS DEFLATE\n", "S: x1 OK ", "C: x2 LOGOUT\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in it:\n%s", want, got)
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ func commands() []command {
 		{"STARTTLS", nobodyState, tellNothing, "", nil},
 
 		{"ENABLE", anyState, tellAll, "ENABLE UTF8=ACCEPT", (*session).enable},
+		{"COMPRESS", anyState, tellAll, "COMPRESS=DEFLATE", (*session).compress},
 		{"NAMESPACE", anyState, tellAll, "NAMESPACE", (*session).namespace},
 		{"SELECT", anyState, tellNothing, "CONDSTORE QRESYNC", (*session).selectMailbox},
 		{"EXAMINE", anyState, tellNothing, "", (*session).examine},

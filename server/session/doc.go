@@ -15,6 +15,9 @@
 // from there on speak UIDs. What a command answers of flags is newer than the view;
 // selected.answered notes it, so that it is not told twice.
 //
+// Behind COMPRESS, package deflate stands between lexer and encoder and the stream
+// (compress.go).
+//
 // While a client idles the session's goroutine is blocked in Read and holds no
 // buffer; the encoder and the selected mailbox belong to the pusher (push.go), whose
 // short goroutine is joined before the next command.

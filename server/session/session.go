@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"roost/server/deflate"
 	"roost/server/wire"
 	"roost/store"
 )
@@ -37,7 +38,8 @@ type session struct {
 	sel  *selected // nil: no mailbox is selected
 	push pusher
 
-	expunged bool // the command at hand expunged messages and ends with the new cursor
+	after    func() error // what the command at hand begins behind its answer
+	expunged bool         // the command at hand expunged messages and ends with the new cursor
 
 	closing bool   // LOGOUT, or a hold that died: no further command
 	reason  string // why, for Outcome
@@ -51,6 +53,8 @@ type session struct {
 
 	idling bool // no deadline, and the pusher writes: Fill must not flush
 	in     atomic.Int64
+	out    int64    // bytes given to the stream; the encoder's owner counts
+	packed *packing // nil: nothing is compressed
 	dead   deadline
 }
 
@@ -75,26 +79,53 @@ func newSession(stream Stream, in *Login, opt *Options) *session {
 	return s
 }
 
-// input counts what comes, output gives each write its time.
+// input and output are the ends of the stream for lexer and encoder.
 type input struct{ s *session }
 
 func (i input) Read(p []byte) (int, error) {
-	n, err := i.s.stream.Read(p)
-	i.s.in.Add(int64(n))
-	return n, err
+	if i.s.packed != nil {
+		return i.s.packed.read(p)
+	}
+	return i.s.read(p)
 }
 
 type output struct{ s *session }
 
 func (o output) Write(p []byte) (int, error) {
-	if err := o.s.stream.SetWriteDeadline(time.Now().Add(o.s.opt.WriteTimeout)); err != nil {
+	if o.s.packed != nil {
+		return o.s.packed.out.Write(p)
+	}
+	return o.s.write(p)
+}
+
+// read counts what comes.
+func (s *session) read(p []byte) (int, error) {
+	n, err := s.stream.Read(p)
+	s.in.Add(int64(n))
+	return n, err
+}
+
+// write counts what goes, and gives each write its time.
+func (s *session) write(p []byte) (int, error) {
+	if err := s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
 		return 0, err
 	}
-	return o.s.stream.Write(p)
+	n, err := s.stream.Write(p)
+	s.out += int64(n)
+	return n, err
 }
 
 // fill runs before each read that may block: whatever the client waits for goes out.
 func (s *session) fill() error {
+	if s.packed != nil {
+		s.packed.due = true // there may be commands in what was read
+		return nil
+	}
+	return s.ready()
+}
+
+// ready is fill where the read may block indeed.
+func (s *session) ready() error {
 	if s.idling {
 		return nil
 	}
@@ -135,7 +166,7 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 	stop := context.AfterFunc(ctx, s.interrupt)
 	defer stop()
 	defer func() {
-		out.In, out.Out = s.in.Load(), s.enc.Written()
+		out.In, out.Out = s.in.Load(), s.out
 	}()
 
 	if entered, err := s.enter(ctx, st, &out); !entered {
@@ -193,6 +224,8 @@ func (s *session) loop(ctx context.Context) string {
 			if !errors.As(context.Cause(ctx), &bye) {
 				bye = "Server is shutting down"
 			}
+		case errors.Is(err, deflate.ErrCorrupt):
+			bye = "Commands are not compressed as COMPRESS wants it"
 		case errors.Is(err, wire.ErrSwallow):
 			bye = "[TOOBIG] Command is too long" // RFC 7888 section 4
 		case timedOut(err) && s.enc.Err() == nil:
@@ -247,7 +280,7 @@ func (s *session) shut() error {
 // command reads one command, runs it, and answers. An error ends the session.
 func (s *session) command(ctx context.Context) error {
 	var c call
-	err := s.read(ctx, &c)
+	err := s.parse(ctx, &c)
 	ok := ""
 	if err == nil {
 		ok, err = c.cmd.run(s, ctx, c)
@@ -294,11 +327,15 @@ func (s *session) answer(c call, ok string, err error) error {
 		c.tag = "*"
 	}
 	s.tagged(c.tag, answer)
+	if after := s.after; after != nil {
+		s.after = nil
+		return after()
+	}
 	return nil
 }
 
-// read reads tag and name of a command and finds it in the table.
-func (s *session) read(ctx context.Context, c *call) error {
+// parse reads tag and name of a command and finds it in the table.
+func (s *session) parse(ctx context.Context, c *call) error {
 	tag, err := s.lex.Tag()
 	if err != nil {
 		return err

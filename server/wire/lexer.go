@@ -66,6 +66,15 @@ func (l *Lexer) SetLimits(limits Limits) { l.limits = limits.withDefaults() }
 // the client pipelined behind the command.
 func (l *Lexer) Buffered() []byte { return append([]byte(nil), l.buf[l.r:l.w]...) }
 
+// Take is Buffered, of bytes that are no commands as they stand: the Lexer forgets them,
+// and goes on with what its source gives. Between commands only.
+func (l *Lexer) Take() []byte {
+	rest := l.Buffered()
+	l.r = l.w
+	l.release()
+	return rest
+}
+
 // Pending is how many bytes Buffered would give.
 func (l *Lexer) Pending() int { return l.w - l.r }
 

@@ -8,8 +8,11 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"roost/server/deflate"
 )
 
 // Tap stands between a client and an IMAPS server, with the server's own
@@ -28,7 +31,8 @@ type Tap struct {
 	ended bool
 }
 
-// Line is what one side said, without CRLF. Literals come as the lines they hold.
+// Line is what one side said, without CRLF and compression. Literals come as the lines
+// they hold.
 type Line struct {
 	Conn   int  // connections are counted from 1
 	Client bool // who said it
@@ -67,8 +71,9 @@ func (t *Tap) accept() {
 			return
 		}
 		var both sync.WaitGroup
-		both.Go(func() { t.pass(server, client, n, true) }) // each ends with either connection
-		both.Go(func() { t.pass(client, server, n, false) })
+		talk := &talk{conn: n}
+		both.Go(func() { t.pass(server, client, talk, true) }) // each ends with either connection
+		both.Go(func() { t.pass(client, server, talk, false) })
 		t.wg.Go(func() {
 			both.Wait()
 			t.drop(client, server)
@@ -98,25 +103,79 @@ func (t *Tap) drop(client, server *tls.Conn) {
 	}
 }
 
+// talk is what one connection says; Tap.mu guards it.
+type talk struct {
+	conn     int
+	compress string        // the tag of a COMPRESS
+	packed   [2]*inflation // of server and client, when that was granted
+}
+
+// inflation takes compressed bytes as they come.
+type inflation struct {
+	in  bytes.Buffer
+	out *deflate.Reader
+}
+
+var errDry = errors.New("nothing more is here")
+
+func (i *inflation) Read(p []byte) (int, error) {
+	if i.in.Len() == 0 {
+		return 0, errDry
+	}
+	return i.in.Read(p)
+}
+
+// plain gives what b says.
+func (i *inflation) plain(b []byte) []byte {
+	i.in.Write(b)
+	all, _ := io.ReadAll(i.out)
+	return all
+}
+
+// said notes the lines of what came, and gives the rest.
+func (t *Tap) said(k *talk, client bool, line, news []byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	side := 0
+	if client {
+		side = 1
+	}
+	if p := k.packed[side]; p != nil {
+		news = p.plain(news)
+	}
+	line = append(line, news...)
+	for {
+		before, after, whole := bytes.Cut(line, []byte("\n"))
+		if !whole {
+			return line
+		}
+		text := string(bytes.TrimSuffix(before, []byte("\r")))
+		t.lines = append(t.lines, Line{k.conn, client, time.Now(), text})
+		line = after
+		close(t.more)
+		t.more = make(chan struct{})
+
+		tag, rest, _ := strings.Cut(text, " ")
+		switch {
+		case client && strings.EqualFold(rest, "COMPRESS DEFLATE"):
+			k.compress = tag
+		case !client && tag == k.compress && strings.HasPrefix(rest, "OK") && k.packed[0] == nil:
+			for i := range k.packed {
+				k.packed[i] = new(inflation)
+				k.packed[i].out = deflate.NewReader(k.packed[i], nil)
+			}
+			line = k.packed[0].plain(line)
+		}
+	}
+}
+
 // pass passes bytes on, and notes each whole line before the other side has it.
-func (t *Tap) pass(to, from *tls.Conn, conn int, client bool) {
+func (t *Tap) pass(to, from *tls.Conn, k *talk, client bool) {
 	var line []byte
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
-		line = append(line, buf[:n]...)
-		t.mu.Lock()
-		for {
-			before, after, whole := bytes.Cut(line, []byte("\n"))
-			if !whole {
-				break
-			}
-			t.lines = append(t.lines, Line{conn, client, time.Now(), string(bytes.TrimSuffix(before, []byte("\r")))})
-			line = after
-			close(t.more)
-			t.more = make(chan struct{})
-		}
-		t.mu.Unlock()
+		line = t.said(k, client, line, buf[:n])
 		if _, werr := to.Write(buf[:n]); err == nil {
 			err = werr
 		}

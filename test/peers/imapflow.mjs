@@ -11,6 +11,7 @@ const client = new ImapFlow({
     tls: { rejectUnauthorized: false }, logger: false, clientInfo: { name: 'peer test' },
 });
 await client.connect();
+assert.ok(client._deflate, 'it compresses where it can');
 
 const names = (await client.list()).map(m => [m.path, m.specialUse]);
 assert.ok(names.some(([p, u]) => p === 'Sent' && u === '\\Sent'), JSON.stringify(names));

@@ -11,7 +11,7 @@ import (
 
 // A day in a terminal: open over IMAPS, read, flag, copy, search, delete; new mail
 // shows by itself, and the second start takes the headers from its cache.
-func muttDay(t *testing.T, prog, name, pkg string) {
+func muttDay(t *testing.T, prog, name, pkg, setting string) *record {
 	prog = need(t, prog, pkg)
 	h := newHouse(t)
 	h.serve(t)
@@ -32,7 +32,7 @@ set sleep_time = 0
 set quit = yes
 set delete = yes
 unset confirmappend
-`)
+`+setting+"\n")
 
 	s := g.screen(prog, "-F", rc)
 	s.see(`1 N .*message 0`, `4 N .*message 3`, `Msgs:4`)
@@ -85,11 +85,20 @@ unset confirmappend
 	if k := read(t, h.maildir("ann")+"/dovecot-keywords"); k != "0 Old\n" {
 		t.Errorf("dovecot-keywords is %q", k)
 	}
+	return r
 }
 
-func TestNeomutt(t *testing.T) { muttDay(t, "neomutt", "NeoMutt", "neomutt") }
+func TestNeomutt(t *testing.T) { muttDay(t, "neomutt", "NeoMutt", "neomutt", "") }
 
-func TestMutt(t *testing.T) { muttDay(t, "mutt", "Mutt", "mutt") }
+func TestMutt(t *testing.T) { muttDay(t, "mutt", "Mutt", "mutt", "") }
+
+// The same compressed, of which Debian's NeoMutt knows nothing.
+func TestMuttCompressed(t *testing.T) {
+	r := muttDay(t, "mutt", "Mutt", "mutt", "set imap_deflate = yes")
+	if !strings.Contains(r.text(0), "COMPRESS DEFLATE") {
+		t.Error("it did not ask for COMPRESS")
+	}
+}
 
 // mutt without a terminal sends a message and keeps a copy in Sent; told on its command
 // line what to press, it moves all that is unread to Trash.

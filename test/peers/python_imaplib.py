@@ -60,4 +60,59 @@ ok(m.noop())
 ok(m.close())
 ok(m.delete("Lists"))
 m.logout()
+
+# The same client compressed, by zlib itself.
+import zlib
+
+
+class Deflated:
+    """A socket and its file behind COMPRESS."""
+
+    def __init__(self, sock, level):
+        self.sock, self.buffer = sock, b""
+        self.out, self.inflate = zlib.compressobj(level, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+
+    def sendall(self, data):
+        self.sock.sendall(self.out.compress(data) + self.out.flush(zlib.Z_SYNC_FLUSH))
+
+    def more(self):
+        data = self.sock.recv(4096)
+        assert data, "the server hung up"
+        self.buffer += self.inflate.decompress(data)
+
+    def read(self, size):
+        while len(self.buffer) < size:
+            self.more()
+        data, self.buffer = self.buffer[:size], self.buffer[size:]
+        return data
+
+    def readline(self, limit=-1):
+        while b"\n" not in self.buffer:
+            self.more()
+        return self.read(self.buffer.index(b"\n") + 1)
+
+    def shutdown(self, how):
+        pass
+
+    def close(self):
+        self.sock.close()
+
+
+class Compressed(imaplib.IMAP4_SSL):
+    def compress(self, level):
+        imaplib.Commands["COMPRESS"] = ("AUTH",)
+        ok(self._simple_command("COMPRESS", "DEFLATE"))
+        self.sock = self._file = self.file = Deflated(self.sock, level)
+        self.read, self.readline = self.file.read, self.file.readline
+
+
+for level in 0, 1, 9:
+    m = Compressed(host, port, ssl_context=ctx)
+    ok(m.login(user, password))
+    m.compress(level)
+    large = b"Subject: large\r\n\r\n" + b"".join(b"%d lines, each another\r\n" % (i * i) for i in range(20000))
+    n = int(ok(m.select("INBOX"))[0])
+    ok(m.append("INBOX", None, None, large))
+    assert ok(m.fetch(str(n + 1), "(BODY.PEEK[])"))[0][1] == large
+    m.logout()
 print("imaplib: all right")
