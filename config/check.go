@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -363,6 +364,11 @@ func (k *checker) limits() {
 	}
 	if ka := k.c.IMAP.IdleKeepalive; ka != Off && ka < time.Second {
 		k.wrong("imap.idle_keepalive", "imap.idle_keepalive is %v: phones would never sleep; \"2m\" is the default", ka)
+	}
+	if contact := k.c.IMAP.Contact; contact != "" {
+		if u, err := url.Parse(contact); err != nil || u.Scheme == "" {
+			k.wrong("imap.contact", "imap.contact is %q, no URI; write it as \"mailto:postmaster@example.org\"", contact)
+		}
 	}
 }
 

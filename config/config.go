@@ -109,6 +109,8 @@ type Limits struct {
 // IMAP says how Roost speaks to clients.
 type IMAP struct {
 	IdleKeepalive time.Duration `toml:"idle_keepalive"` // Off for none
+	Contact       string        // URI of the administrator
+	Comment       string        // on the server, for its users
 }
 
 // Log says what is logged.

@@ -122,6 +122,8 @@ var keys = []key{
 	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
 
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},
+	{name: "imap.contact", value: "", live: true, sample: "mailto:postmaster@example.org", about: "How users reach the administrator, as a URI (mailto:, tel:, https:); clients that know METADATA can show it: /shared/admin."},
+	{name: "imap.comment", value: "", live: true, sample: "Mail of Example Ltd", about: "A note on this server for those clients: /shared/comment."},
 
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},

@@ -461,6 +461,9 @@ func (a *account) renameInbox(ctx context.Context, t *tree, to store.Name) error
 	if err := t.create(to, nil); err != nil {
 		return err
 	}
+	if err := a.copyAnnotations(ctx, t, to); err != nil {
+		return err
+	}
 	inbox, err := t.find(store.Inbox)
 	if err != nil {
 		return err

@@ -754,18 +754,6 @@ func FuzzSubscriptions(f *testing.F) {
 	})
 }
 
-func FuzzMetadata(f *testing.F) {
-	f.Add([]byte(metadataHeader + "/private/specialuse\t\\Sent\nfoo\n/x\ta\x01tb\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m := parseMetadata(b)
-		once := m.encode()
-		if twice := parseMetadata(once).encode(); string(once) != string(twice) {
-			t.Fatalf("%q, then %q", once, twice)
-		}
-		parseUses(m.values[entrySpecialUse])
-	})
-}
-
 func BenchmarkList10k(b *testing.B) {
 	root := store.Root{Mail: filepath.Join(b.TempDir(), "Maildir"), Create: true}
 	for i := range 10000 {

@@ -113,6 +113,7 @@ func TestStopAnywhere(t *testing.T) {
 		{"delete", func(ctx context.Context, a store.Account) error { return a.Delete(ctx, "a/b/c") }, store.ErrNotFound, "a/b/c"},
 		{"delete a parent", func(ctx context.Context, a store.Account) error { return a.Delete(ctx, "a/b") }, store.ErrHasChildren, "a/b"},
 		{"rename", func(ctx context.Context, a store.Account) error { return a.Rename(ctx, "a", "x/y") }, store.ErrNotFound, ""},
+		{"annotate", func(ctx context.Context, a store.Account) error { return annotate(a, "a/b", "/private/comment", "x") }, nil, ""},
 		{"subscribe", func(ctx context.Context, a store.Account) error { return a.Subscribe(ctx, "a/b", true) }, nil, ""},
 	}
 	for _, l := range []int{0, 1, 3} { // those that differ in their steps

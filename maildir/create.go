@@ -97,7 +97,7 @@ func (t *tree) makeMailbox(n store.Name, uses []imap.MailboxAttr) error {
 		}
 	}
 	if len(uses) > 0 {
-		if err := t.keepUses(s, box, mode, uses); err != nil {
+		if err := t.keepUses(s, box, uses); err != nil {
 			return err
 		}
 	}
@@ -114,7 +114,7 @@ func (t *tree) makeMailbox(n store.Name, uses []imap.MailboxAttr) error {
 }
 
 // keepUses writes the special uses beside the uidlist.
-func (t *tree) keepUses(s spot, box fsys.Dir, mode fs.FileMode, uses []imap.MailboxAttr) error {
+func (t *tree) keepUses(s spot, box fsys.Dir, uses []imap.MailboxAttr) error {
 	control := box
 	switch {
 	case t.control != nil:
@@ -131,7 +131,7 @@ func (t *tree) keepUses(s spot, box fsys.Dir, mode fs.FileMode, uses []imap.Mail
 		}
 		defer control.Close()
 	}
-	if err := saveUses(control, mode, uses); err != nil {
+	if err := t.saveUses(control, uses); err != nil {
 		return fmt.Errorf("keep the special use: %w", err)
 	}
 	return nil

@@ -19,7 +19,7 @@
 // called with mu free and must not block.
 //
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
-// with Dovecot. roost-keywords, roost-state and roost-courier are ours and are kept; what
+// with Dovecot. roost-keywords, roost-metadata, roost-state and roost-courier are ours and are kept; what
 // begins with courierimap is Courier's, and only read (takeover.go). roost.index,
 // roost.cache are caches of the process that holds roost.lock. What is shown is added to
 // roost.index right behind (record.go); how far it is believed at the next open says

@@ -453,10 +453,34 @@ func (t *tree) removeLevel(n store.Name) error {
 	if t.hasDirectories(parent, comps[len(comps)-1]) {
 		return store.ErrHasChildren
 	}
+	if err := t.forgetLevel(parent, comps); err != nil {
+		return err
+	}
 	if err := parent.Rmdir(comps[len(comps)-1]); err != nil {
 		return err
 	}
 	return parent.Sync()
+}
+
+// forgetLevel removes what is kept with a level of the fs layout, unless something else
+// lies there.
+func (t *tree) forgetLevel(parent fsys.Dir, comps []string) error {
+	d, err := parent.Sub(comps[len(comps)-1])
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	alone := true
+	if err := d.Names(func(name string, kind fs.FileMode) bool {
+		alone = isMetadata(name) && kind != fs.ModeDir
+		return alone
+	}); err != nil || !alone {
+		return err
+	}
+	if t.control != nil {
+		return t.removeMeta(t.control, comps)
+	}
+	return removeFiles(d, isMetadata)
 }
 
 // prune removes directories of the fs layout that hold nothing any more, upwards.
@@ -466,6 +490,7 @@ func (t *tree) prune(comps []string) {
 		if err != nil {
 			return
 		}
+		t.forgetLevel(parent, comps)            // best effort, as all here
 		err = parent.Rmdir(comps[len(comps)-1]) // fails when something is in it
 		closeUnless(parent, t.mail)
 		if err != nil {

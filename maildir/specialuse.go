@@ -1,9 +1,9 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"io/fs"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,67 +14,7 @@ import (
 	"roost/store"
 )
 
-// metadataFile is roost-metadata, in the control directory of a mailbox: what has to
-// be kept with it and has no place in Dovecot's files, as annotations (RFC 5464).
-//
-//	roost-metadata 1                   first line: format 1
-//	/private/specialuse TAB \Sent      entry TAB value LF
-//
-// Entry and value are escaped as in subscriptions: 0x01 then 1, t, n, r, 0 stands for
-// 0x01, TAB, LF, CR, NUL. A line without TAB is not ours and is kept. The file is
-// replaced whole. When it is missing there are no annotations.
-const metadataFile = "roost-metadata"
-
-const (
-	metadataHeader   = "roost-metadata 1\n"
-	metadataTmp      = "roost-metadata.tmp"
-	metadataLimit    = 1 << 20
-	entrySpecialUse  = "/private/specialuse" // RFC 6154 section 4
-	maxSpecialUseLen = 1000
-)
-
-// metadata is the content of a roost-metadata file.
-type metadata struct {
-	values  map[string]string
-	foreign []string // lines without TAB, without their LF
-}
-
-func parseMetadata(b []byte) metadata {
-	m := metadata{values: map[string]string{}}
-	body, _ := strings.CutPrefix(string(b), metadataHeader)
-	for line := range strings.Lines(body) {
-		line = strings.TrimSuffix(line, "\n")
-		entry, value, ok := strings.Cut(line, "\t")
-		if !ok || entry == "" {
-			if line != "" {
-				m.foreign = append(m.foreign, line)
-			}
-			continue
-		}
-		m.values[tabUnescape(entry)] = tabUnescape(value)
-	}
-	return m
-}
-
-func (m metadata) encode() []byte {
-	out := []byte(metadataHeader)
-	for _, line := range m.foreign {
-		out = append(append(out, line...), '\n')
-	}
-	for _, entry := range slices.Sorted(maps.Keys(m.values)) {
-		out = append(out, tabEscape(entry)+"\t"+tabEscape(m.values[entry])+"\n"...)
-	}
-	return out
-}
-
-// tabEscapes are Dovecot's, for values in files of lines and tabs.
-var (
-	tabEscapes   = strings.NewReplacer("\x01", "\x011", "\t", "\x01t", "\n", "\x01n", "\r", "\x01r", "\x00", "\x010")
-	tabUnescapes = strings.NewReplacer("\x011", "\x01", "\x01t", "\t", "\x01n", "\n", "\x01r", "\r", "\x010", "\x00")
-)
-
-func tabEscape(s string) string   { return tabEscapes.Replace(s) }
-func tabUnescape(s string) string { return tabUnescapes.Replace(s) }
+const maxSpecialUseLen = 1000
 
 // specialUses are those of RFC 6154 section 2 and RFC 8457 section 3 that a mailbox
 // can be made with: \All and \Flagged would need a view over other mailboxes.
@@ -107,48 +47,59 @@ func canonicalUse(use imap.MailboxAttr) (imap.MailboxAttr, bool) {
 	return "", false
 }
 
-// saveUses writes the special uses of a mailbox into its control directory; durable.
-func saveUses(control fsys.Dir, mode fs.FileMode, uses []imap.MailboxAttr) error {
-	old, err := fsys.ReadFile(control, metadataFile, metadataLimit)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// joinUses is the value of /private/specialuse; nil for no use.
+func joinUses(uses []imap.MailboxAttr) []byte {
+	if len(uses) == 0 {
+		return nil
 	}
-	m := parseMetadata(old)
 	words := make([]string, len(uses))
 	for i, use := range uses {
 		words[i] = string(use)
 	}
-	m.values[entrySpecialUse] = strings.Join(words, " ")
-	return fsys.Replace(control, metadataFile, metadataTmp, m.encode(), mode, true)
+	return []byte(strings.Join(words, " "))
 }
 
-// useCache remembers the special uses of mailboxes by the state of their directory,
-// so that LIST of many opens no file. Safe for concurrent use.
+// saveUses writes the special uses of a new mailbox into its control directory; durable.
+func (t *tree) saveUses(control fsys.Dir, uses []imap.MailboxAttr) error {
+	return t.editMetadata(context.Background(), control, metadataFile, func(m *metadata) (bool, error) {
+		return m.set(store.SpecialUseEntry, joinUses(uses)), nil
+	})
+}
+
+// useCache remembers the special uses of mailboxes by the state of their directory, and
+// of their roost-metadata where there is one, so that LIST of many opens no file. Safe for
+// concurrent use.
 type useCache struct {
 	mu     sync.Mutex // guards byPath
 	byPath map[string]cachedUse
 }
 
 type cachedUse struct {
-	ino   uint64
+	ino   uint64 // of the directory
 	mtime int64
+	file  fileStamp // of roost-metadata; zero: missing
 	uses  []imap.MailboxAttr
 }
 
-func (c *useCache) get(path string, st fsys.Stat) ([]imap.MailboxAttr, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	u, ok := c.byPath[path]
-	return u.uses, ok && u.ino == st.Ino && u.mtime == st.Mtime
+// none reports whether the directory is known to hold no roost-metadata. One that is
+// written in place does not change it.
+func (u cachedUse) none(dir fsys.Stat) bool {
+	return u.ino == dir.Ino && u.mtime == dir.Mtime && u.file == fileStamp{}
 }
 
-func (c *useCache) put(path string, st fsys.Stat, uses []imap.MailboxAttr) {
+func (c *useCache) get(path string) cachedUse {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byPath[path]
+}
+
+func (c *useCache) put(path string, u cachedUse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.byPath == nil {
 		c.byPath = map[string]cachedUse{}
 	}
-	c.byPath[path] = cachedUse{st.Ino, st.Mtime, uses}
+	c.byPath[path] = u
 }
 
 // forget drops all: names have changed.
@@ -161,37 +112,62 @@ func (c *useCache) forget() {
 // usesOf reads the special uses that are kept with a mailbox. What cannot be read
 // is none: LIST answers the rest.
 func (t *tree) usesOf(rel []string) []imap.MailboxAttr {
-	base := t.controlRoot()
 	path := strings.Join(rel, "/")
+	u := t.uses.get(path)
 	if len(rel) == 1 {
-		st, err := base.Stat(rel[0])
-		if err != nil {
+		st, err := t.controlRoot().Stat(rel[0])
+		if err != nil || st.Mode.IsDir() && u.none(st) {
 			return nil
 		}
-		if uses, ok := t.uses.get(path, st); ok && st.Mode.IsDir() {
-			return uses
-		}
 	}
-	d, err := descend(base, rel, false)
+	d, err := t.controlOf(rel)
 	if err != nil {
 		return nil
 	}
 	defer d.Close()
 	st, err := d.Self()
-	if err != nil {
+	if err != nil || u.none(st) {
 		return nil
 	}
-	if uses, ok := t.uses.get(path, st); ok {
-		return uses
-	}
-	var uses []imap.MailboxAttr
-	if b, err := fsys.ReadFile(d, metadataFile, metadataLimit); err == nil {
-		uses = parseUses(parseMetadata(b).values[entrySpecialUse])
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	file, err := d.Stat(metadataFile)
+	now := cachedUse{ino: st.Ino, mtime: st.Mtime}
+	switch {
+	case err == nil:
+		if now.file = fileStampOf(file); now.ino == u.ino && now.mtime == u.mtime && now.file == u.file {
+			return u.uses
+		}
+		m, err := readMetadata(d, metadataFile)
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			return nil
+		}
+		now.uses = parseUses(string(m.get(store.SpecialUseEntry)))
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	t.uses.put(path, st, uses)
-	return uses
+	// What changed just now may change once more under the same time.
+	if t.clock().UnixNano()-max(st.Mtime, now.file.mtime, now.file.ctime) > int64(settleAfter) {
+		t.uses.put(path, now)
+	}
+	return now.uses
+}
+
+// controlOf opens the directory of roost-metadata of a mailbox other than INBOX.
+func (t *tree) controlOf(rel []string) (fsys.Dir, error) {
+	if t.control != nil {
+		return descend(t.control, rel, false)
+	}
+	at := t.mail
+	for _, name := range rel {
+		sub, _, err := t.subOrLink(at, name)
+		if at != t.mail {
+			at.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+		at = sub
+	}
+	return at, nil
 }
 
 // configuredUse is what the configuration says of a name.

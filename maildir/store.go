@@ -53,6 +53,8 @@ type Store struct {
 	env   *uidlist.Env
 	shelf shelf // big messages that are read in pieces
 
+	annotated annotationWatches
+
 	mu     sync.Mutex // guards open, and refs to closing of each mailbox
 	open   map[placeKey]*mailbox
 	graves []*mailbox // replaced while nobody held them: to be closed

@@ -40,6 +40,15 @@ const (
 	subscriptionsLimit  = 16 << 20
 )
 
+// tabEscapes are Dovecot's, for values in files of lines and tabs.
+var (
+	tabEscapes   = strings.NewReplacer("\x01", "\x011", "\t", "\x01t", "\n", "\x01n", "\r", "\x01r", "\x00", "\x010")
+	tabUnescapes = strings.NewReplacer("\x011", "\x01", "\x01t", "\t", "\x01n", "\n", "\x01r", "\r", "\x010", "\x00")
+)
+
+func tabEscape(s string) string   { return tabEscapes.Replace(s) }
+func tabUnescape(s string) string { return tabUnescapes.Replace(s) }
+
 func parseSubscriptions(b []byte) subscriptionList {
 	rest, ok := bytes.CutPrefix(b, []byte(subscriptionsHeader))
 	l := subscriptionList{version1: !ok && len(b) > 0}
@@ -201,7 +210,7 @@ func (t *tree) subscriptionName(l subscriptionList, line string) (store.Name, bo
 // unless they are there.
 func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) store.Name, add ...store.Name) error {
 	d := t.controlRoot()
-	lock, err := t.lockSubscriptions(ctx, d)
+	lock, err := t.lockFile(ctx, d, t.root.SubsFile)
 	if err != nil {
 		return err
 	}
@@ -275,17 +284,17 @@ func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error
 	return l.line(t.spell, levels)
 }
 
-// lockSubscriptions makes the lock file. It holds the new content and so names nobody:
+// lockFile makes the lock file of a small file. It holds the new content and so names nobody:
 // one that did not change for 5 seconds was left behind by a process that was killed;
 // on a network filesystem, whose server has a clock of its own, for 30, as Dovecot has
 // it. ErrInUse after 10 seconds of waiting.
-func (t *tree) lockSubscriptions(ctx context.Context, d fsys.Dir) (fsys.File, error) {
+func (t *tree) lockFile(ctx context.Context, d fsys.Dir, name string) (fsys.File, error) {
 	const wait = 10 * time.Second
 	stale := 5 * time.Second
 	if d.Remote() {
 		stale = 30 * time.Second
 	}
-	name := t.root.SubsFile + ".lock"
+	name += ".lock"
 	st, err := d.Self()
 	if err != nil {
 		return nil, err

@@ -45,6 +45,21 @@ type Account interface {
 	// ErrNotFound.
 	Batch(ctx context.Context, n Name) (Batch, error)
 
+	// Annotations gives what is kept with a mailbox, or, where n is "", with the account,
+	// sorted by the names of the entries in lower case. ErrNotFound, ErrDamaged.
+	Annotations(ctx context.Context, n Name) ([]Annotation, error)
+
+	// Annotate sets entries, all or none, the last one where one comes twice; durable. A
+	// change raises the MODSEQ of the mailbox (RFC 7162 section 3.2). ErrNotFound; ErrTooBig
+	// and ErrLimit beyond what may be kept; ErrUnsupported for private entries where only
+	// shared ones can be; ErrCannot for special uses that cannot be, or cannot be taken away;
+	// ErrDamaged when what is there cannot be read: it stays as it is.
+	Annotate(ctx context.Context, n Name, set []Annotation) error
+
+	// WatchAnnotations has wake called, as Hold does, when another Account of this Store
+	// has changed annotations that this one sees.
+	WatchAnnotations(wake func()) AnnotationWatch
+
 	Close() error
 }
 

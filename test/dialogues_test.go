@@ -46,7 +46,7 @@ func TestDialoguesOnMaildir(t *testing.T) {
 			who := store.Identity{User: "ann", Login: "ann", Roots: []store.Root{{
 				Mail: root, Layout: store.LayoutMaildirPP, Escape: store.EscapeBackslash, Create: true,
 			}}}
-			opt := session.Options{Log: log, Limits: session.Limits{AppendBytes: 5000, CommandBytes: 100_000}}
+			opt := session.Options{Log: log, Limits: session.Limits{AppendBytes: 5000, CommandBytes: 100_000}, Shared: stage.Shared}
 			s := stage.New(t, st, who, func(ctx context.Context, conn net.Conn, who store.Identity) {
 				if _, err := session.Serve(ctx, conn, &session.Login{Who: who, Tag: "l"}, st, &opt); err != nil {
 					t.Errorf("Serve: %v", err)

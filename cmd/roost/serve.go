@@ -196,6 +196,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Idle:      c.Limits.Silence,
 			Keepalive: c.IMAP.IdleKeepalive,
 			Product:   product,
+			Shared:    shared(c.IMAP),
 			Notice:    sv.notice,
 			Tap:       sv.tap,
 		}},
@@ -265,6 +266,16 @@ func identities(c *config.Config) (func(auth.User) (store.Identity, error), erro
 			}},
 		}, nil
 	}, nil
+}
+
+// shared are the annotations of the server (RFC 5464 section 3.2.1.1).
+func shared(c config.IMAP) (list []store.Annotation) {
+	for _, a := range []struct{ entry, value string }{{"/shared/admin", c.Contact}, {"/shared/comment", c.Comment}} {
+		if a.value != "" {
+			list = append(list, store.Annotation{Entry: a.entry, Value: []byte(a.value)})
+		}
+	}
+	return list
 }
 
 // reload puts a changed configuration in force, as a whole or not at all.

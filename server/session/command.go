@@ -70,6 +70,8 @@ func commands() []command {
 		{"STATUS", anyState, tellAll, "STATUS=SIZE OBJECTID", (*session).statusOf},
 		{"APPEND", anyState, tellAll, "MULTIAPPEND UIDPLUS APPENDLIMIT", (*session).append},
 		{"IDLE", anyState, tellAll, "IDLE", (*session).idle},
+		{"GETMETADATA", anyState, tellAll, "METADATA", (*session).getMetadata},
+		{"SETMETADATA", anyState, tellAll, "METADATA", (*session).setMetadata},
 
 		{"CHECK", selectedState, tellAll, "", (*session).check},
 		{"CLOSE", selectedState, tellNothing, "", (*session).close},

@@ -34,15 +34,9 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
-	var kept []imap.MailboxAttr // each once, as the RFCs spell them
-	for _, u := range use {
-		k := slices.IndexFunc(uses, func(k imap.MailboxAttr) bool { return strings.EqualFold(string(u), string(k)) })
-		if k < 0 {
-			return "", no("USEATTR", "Special use %s is not supported", shown(string(u)))
-		}
-		if !slices.Contains(kept, uses[k]) {
-			kept = append(kept, uses[k])
-		}
+	kept, err := canonicalUses(use)
+	if err != nil {
+		return "", err
 	}
 	n = n.withoutEnd(s.sep)
 	if err := checkNew(n.name); err != nil {
@@ -56,6 +50,20 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 		return okCode(code, "Mailbox created"), nil
 	}
 	return "", nil
+}
+
+// canonicalUses gives special uses each once and as the RFCs spell them, or refuses one.
+func canonicalUses(use []imap.MailboxAttr) (kept []imap.MailboxAttr, err error) {
+	for _, u := range use {
+		k := slices.IndexFunc(uses, func(k imap.MailboxAttr) bool { return strings.EqualFold(string(u), string(k)) })
+		if k < 0 {
+			return nil, no("USEATTR", "Special use %s is not supported", shown(string(u)))
+		}
+		if !slices.Contains(kept, uses[k]) {
+			kept = append(kept, uses[k])
+		}
+	}
+	return kept, nil
 }
 
 // createOptions reads "(USE (\Sent ...))".

@@ -47,7 +47,7 @@ func TestDialogues(t *testing.T) {
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}})
+			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}, Shared: stage.Shared})
 			hooks := b.Hooks()
 			// forget MAILBOX: when its messages were expunged
 			hooks["forget"] = func(args []string) error { b.mem.Forget("ann", store.Name(args[0])); return nil }

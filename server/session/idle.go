@@ -16,6 +16,7 @@ func (s *session) idle(_ context.Context, _ call) (string, error) {
 	if err := s.tellChanges(tellAll); err != nil {
 		return "", err
 	}
+	s.tellAnnotated()
 	s.readWithin(0) // an idling client may be silent as long as it is there
 	s.idling = true
 	s.notice() // before the client knows

@@ -58,6 +58,10 @@ type Options struct {
 	// Product is what ID answers (RFC 2971), in pairs: "name", "Roost", "version", ...
 	Product []string
 
+	// Shared are the annotations of the server that all users see and none changes
+	// (RFC 5464 section 3.2.1.1), by their names in lower case.
+	Shared []store.Annotation
+
 	// Notice is told what the session of an ID is doing, each time that this changes; it
 	// must not block. Tap gives the place where somebody may look at its protocol. Each
 	// may be nil.

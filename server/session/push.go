@@ -64,6 +64,7 @@ func (s *session) pushAll() {
 				s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 				err = nil
 			}
+			s.tellAnnotated()
 			if ferr := s.enc.Flush(); ferr != nil {
 				err = ferr
 			}

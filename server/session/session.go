@@ -35,6 +35,8 @@ type session struct {
 	condstore bool // a CONDSTORE enabling command was given
 	qresync   bool // ENABLE QRESYNC
 
+	annotated store.AnnotationWatch // ENABLE METADATA; nil: nobody asked
+
 	sel  *selected // nil: no mailbox is selected
 	push pusher
 
@@ -270,6 +272,9 @@ func (s *session) bye(text string) {
 func (s *session) shut() error {
 	s.push.stop()
 	var err error
+	if s.annotated != nil {
+		s.annotated.Close()
+	}
 	if s.sel != nil {
 		err = s.sel.box.Close()
 		s.sel = nil
@@ -317,6 +322,7 @@ func (s *session) answer(c call, ok string, err error) error {
 		} else if err != nil {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 		}
+		s.tellAnnotated()
 		answer = s.guarded(answer)
 		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" && answer.code == "" {
 			answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7

@@ -159,6 +159,7 @@ func (a *account) renameInboxLocked(to store.Name) error {
 		return err
 	}
 	inbox, b := a.u.boxes[store.Inbox], a.u.boxes[to]
+	b.annotations = slices.Clone(inbox.annotations)
 	uids := inbox.uids()
 	b.addLocked(inbox.copiesLocked(uids))
 	inbox.expungeLocked(uids)

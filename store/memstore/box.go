@@ -23,6 +23,8 @@ type box struct {
 	noModSeq bool
 	forgot   store.ModSeq // Vanished knows nothing of before
 
+	annotations []store.Annotation // but that of the special uses
+
 	messages map[imap.UID]*message
 	keywords []string  // in the spelling first seen
 	versions []version // every version there ever was, the oldest is the empty one

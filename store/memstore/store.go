@@ -30,6 +30,8 @@ type user struct {
 	lastValidity uint32
 	bytes        int64 // of all messages
 	messages     int64
+	annotations  []store.Annotation
+	watches      map[*annotationWatch]struct{}
 }
 
 // New makes an empty store. Its times come from clock, which may be nil for the

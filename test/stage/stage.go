@@ -18,6 +18,12 @@ import (
 	"roost/store"
 )
 
+// Shared is what the servers of dialogues tell all users (RFC 5464 section 3.2.1.1).
+var Shared = []store.Annotation{
+	{Entry: "/shared/admin", Value: []byte("mailto:postmaster@example.org")},
+	{Entry: "/shared/comment", Value: []byte("A server to try things on")},
+}
+
 // Stage serves connections until its test ends. Safe for concurrent use.
 type Stage struct {
 	st   store.Store
