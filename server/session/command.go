@@ -64,7 +64,7 @@ func commands() []command {
 		{"RENAME", anyState, tellAll, "", (*session).rename},
 		{"SUBSCRIBE", anyState, tellAll, "", (*session).subscribe},
 		{"UNSUBSCRIBE", anyState, tellAll, "", (*session).unsubscribe},
-		{"LIST", anyState, tellAll, "LIST-EXTENDED LIST-STATUS SPECIAL-USE CHILDREN", (*session).list},
+		{"LIST", anyState, tellAll, "LIST-EXTENDED LIST-STATUS SPECIAL-USE CHILDREN LIST-METADATA", (*session).list},
 		{"XLIST", anyState, tellAll, "", (*session).xlist},
 		{"LSUB", anyState, tellAll, "", (*session).lsub},
 		{"STATUS", anyState, tellAll, "STATUS=SIZE OBJECTID", (*session).statusOf},

@@ -30,6 +30,7 @@ func newBench(t testing.TB, opt Options) *bench {
 	if opt.Log == nil {
 		opt.Log = quiet()
 	}
+	opt.Shared = stage.Shared
 	mem := memstore.New(func() time.Time { return time.Unix(1_700_000_000, 0).UTC() })
 	who := store.Identity{User: "ann", Login: "ann", Roots: []store.Root{{}}}
 	return &bench{mem: mem, Stage: stage.New(t, mem, who, func(ctx context.Context, conn net.Conn, who store.Identity) {
@@ -47,7 +48,7 @@ func TestDialogues(t *testing.T) {
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}, Shared: stage.Shared})
+			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}})
 			hooks := b.Hooks()
 			// forget MAILBOX: when its messages were expunged
 			hooks["forget"] = func(args []string) error { b.mem.Forget("ann", store.Name(args[0])); return nil }

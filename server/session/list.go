@@ -21,6 +21,7 @@ type listQuery struct {
 
 	returnSubscribed bool
 	status           *statusItems // RETURN (STATUS (...)), RFC 5819
+	metadata         []string     // RETURN (METADATA (...)), RFC 9590
 	extended         bool         // any of the extended syntax was used
 }
 
@@ -224,6 +225,17 @@ func (s *session) listReturn(q *listQuery) error {
 				return err
 			}
 			q.status = &items
+		case "METADATA":
+			if err := s.lex.SP(); err != nil {
+				return err
+			}
+			m := metadataQuery{}
+			if err := s.metadataEntries(&m, false); err != nil {
+				return err
+			}
+			if q.metadata = m.entries; len(m.entries) == 0 {
+				return bad("METADATA needs the name of an entry")
+			}
 		default:
 			return bad("LIST has no return option %s", shown(word))
 		}
@@ -288,6 +300,14 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		s.enc.CRLF()
 		if st != nil {
 			s.writeStatus(e.Name, e.told, *q.status, *st)
+		}
+		if q.metadata != nil && selected && !slices.Contains(attrs, imap.MailboxAttrNonExistent) {
+			// What cannot be read is left out: RFC 9590 section 3.
+			if list, err := s.acct.Annotations(ctx, e.Name); err == nil {
+				s.writeMetadata(e.told, &metadataQuery{entries: q.metadata, maxSize: -1}, list)
+			} else if ctx.Err() != nil {
+				return err
+			}
 		}
 	}
 	return nil
