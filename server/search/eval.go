@@ -40,6 +40,9 @@ type Source struct {
 
 	Limits message.Limits // of what is taken apart
 
+	// Progress, which may be nil, is told how far it is.
+	Progress *Progress
+
 	// Opened, when not nil, is called before each message that must be opened; its
 	// error ends the search.
 	Opened func() error
@@ -82,6 +85,7 @@ type run struct {
 	stack   []truth
 	pending []piece // of the message at hand
 	found   Found
+	done    int // messages before the slice
 
 	fields []string // that the plan asks for, and whether the notes hold them all
 	common bool
@@ -119,10 +123,12 @@ func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Foun
 
 	n := src.View.UIDs.Len()
 	for done := 0; done < n; done += slice {
+		src.Progress.At(done)
 		from, to := done, min(done+slice, n)
 		if want == highest {
 			from, to = n-to, n-from
 		}
+		r.done = done
 		if err := r.slice(from, to); err != nil || r.enough() {
 			return r.found, err
 		}
@@ -163,8 +169,9 @@ func (r *run) slice(from, to int) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
+	for i, row := range rows {
 		ok, err := r.message(row)
+		r.src.Progress.At(r.done + i + 1)
 		if err != nil {
 			return err
 		}

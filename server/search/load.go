@@ -118,6 +118,7 @@ func (l *loader) notes(from int, uids []imap.UID, kind store.NoteKind, read func
 
 // tell calls visit.
 func (l *loader) tell(from int, uid imap.UID, k keys) {
+	l.src.Progress.add()
 	at, _ := slices.BinarySearch(l.found.UIDs[from:], uid)
 	row := l.rows[uid]
 	if !k.dated {

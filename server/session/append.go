@@ -75,7 +75,9 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
+	progress := s.waiting()
 	added, err := batch.Commit(ctx)
+	progress.stop()
 	if err != nil {
 		return "", err
 	}

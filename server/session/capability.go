@@ -36,7 +36,7 @@ var versions = []string{"IMAP4rev1", "IMAP4rev2"}
 
 // general are the capabilities that belong to no single command. LITERAL+ says all
 // that LITERAL- says, and a server names only one of them (RFC 7888 section 5).
-var general = []string{"LITERAL+"}
+var general = []string{"LITERAL+", "INPROGRESS"}
 
 // capabilities is the list after login: what the table holds.
 func (s *session) capabilities() string {

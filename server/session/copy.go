@@ -20,7 +20,9 @@ func (s *session) copy(ctx context.Context, c call) (string, error) {
 	}
 	var copied store.Copied
 	for len(uids) > 0 {
+		progress := s.waiting()
 		copied, err = s.sel.box.Copy(ctx, uids, to)
+		progress.stop()
 		if !errors.Is(err, store.ErrGone) || !c.uid {
 			break
 		}

@@ -12,7 +12,10 @@ func (s *session) deleteMailbox(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.acct.Delete(ctx, n.name); err != nil {
+	progress := s.waiting()
+	err = s.acct.Delete(ctx, n.name)
+	progress.stop()
+	if err != nil {
 		return "", err
 	}
 	s.writeOldName(n, imap.MailboxAttrNonExistent)

@@ -22,8 +22,12 @@
 // buffer; the encoder and the selected mailbox belong to the pusher (push.go), whose
 // short goroutine is joined before the next command.
 //
+// While a command waits for the store, a timer may write that it is still at work
+// (progress.go): the encoder is lent to it as to the pusher.
+//
 // Locks: pusher.mu and deadline.mu are leaves; neither is held while the store or
-// the stream is called, but for setting deadlines.
+// the stream is called, but for setting deadlines. progress.mu is held while a notice is
+// written, and the session's goroutine takes it only to end that.
 //
 // The dialogues in testdata are the main tests. They are played on the model here, and
 // on a Maildir by TestDialoguesOnMaildir in package test: run that one too.

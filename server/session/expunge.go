@@ -36,7 +36,9 @@ func (s *session) expunge(ctx context.Context, c call) (string, error) {
 	if s.sel.readOnly {
 		return "", store.ErrReadOnly
 	}
+	progress := s.waiting()
 	gone, _, err := s.sel.box.Expunge(ctx, uids)
+	progress.stop()
 	s.expunged = len(gone) > 0
 	return "", err
 }

@@ -319,6 +319,11 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	}
 	ctx, stop := s.watched(ctx)
 	defer stop()
+	progress := s.working(false)
+	defer progress.stop()
+	if !mods.changedSince {
+		progress.counted.Of(len(uids))
+	}
 
 	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan}
 	answered, err := f.run(ctx, uids, mods.since)
@@ -364,6 +369,7 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 					f.failed, f.failedUID = err, rows[i].UID
 				}
 				answered++
+				f.s.progress.step(answered)
 				if err := f.enc.Err(); err != nil {
 					return answered, err
 				}

@@ -283,7 +283,9 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		if q.status != nil && selected && canSelect(attrs) {
 			// One mailbox that fails must not hide the others; that it cannot be selected any
 			// more is told in its own line (RFC 9051 section 6.3.9.2).
+			progress := s.waiting()
 			got, err := s.acct.Status(ctx, e.Name, q.status.exact)
+			progress.stop()
 			switch {
 			case err == nil:
 				st = &got

@@ -21,7 +21,9 @@ func (s *session) move(ctx context.Context, c call) (string, error) {
 	if len(uids) == 0 || to == s.sel.name {
 		return "Nothing to move", nil
 	}
+	progress := s.waiting()
 	moved, err := s.sel.box.Move(ctx, uids, to)
+	progress.stop()
 	s.expunged = len(moved.From) > 0
 	if len(moved.To) > 0 {
 		s.enc.Raw("* OK [").Raw(copyUID(moved)).Raw("] Moved\r\n")

@@ -26,7 +26,10 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	from, to := old.name, n.name
-	if err := s.acct.Rename(ctx, from, to); err != nil {
+	progress := s.waiting()
+	err = s.acct.Rename(ctx, from, to)
+	progress.stop()
+	if err != nil {
 		return "", err
 	}
 	if old.given != old.told || n.given != n.told {

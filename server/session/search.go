@@ -54,7 +54,9 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 		}
 	}
 	ctx, stop := s.watched(ctx)
-	found, err := s.lookFor(ctx, p, plan)
+	progress := s.waiting()
+	found, err := s.lookFor(ctx, p, plan, &progress.counted)
+	progress.stop()
 	stop()
 	if err != nil {
 		return err
@@ -99,11 +101,14 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 }
 
 // lookFor searches, and sorts or threads what was found.
-func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Plan) (r searchResult, err error) {
+func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Plan, progress *search.Progress) (r searchResult, err error) {
 	src := search.Source{
 		Box: s.sel.box, View: s.sel.view,
 		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys, Digest: noteDigest,
-		Limits: s.opt.Limits.MIME,
+		Limits: s.opt.Limits.MIME, Progress: progress,
+	}
+	if p.sortBy == nil && p.threads == nil { // these read what was found again
+		progress.Of(src.View.UIDs.Len())
 	}
 	switch {
 	case p.sortBy != nil:

@@ -37,6 +37,9 @@ type session struct {
 
 	annotated store.AnnotationWatch // ENABLE METADATA; nil: nobody asked
 
+	tag      string    // of the command at hand
+	progress *progress // nil: it is not one that takes long
+
 	sel  *selected // nil: no mailbox is selected
 	push pusher
 
@@ -203,6 +206,9 @@ func (s *session) enter(ctx context.Context, st store.Store, out *Outcome) (ente
 
 // panicked tells the log and the client of a bug that ends this session, and only it.
 func (s *session) panicked(p any) error {
+	if s.progress != nil {
+		s.progress.stop()
+	}
 	s.log.Error("session panicked", "event", "panic", "err", p, "stack", string(debug.Stack()))
 	s.bye("Internal server error; the administrator's log has it")
 	return fmt.Errorf("session panicked: %v", p)
@@ -288,6 +294,7 @@ func (s *session) command(ctx context.Context) error {
 	err := s.parse(ctx, &c)
 	ok := ""
 	if err == nil {
+		s.tag = c.tag
 		ok, err = c.cmd.run(s, ctx, c)
 	}
 	return s.answer(c, ok, err)

@@ -34,7 +34,9 @@ func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
+	progress := s.waiting()
 	st, err := s.acct.Status(ctx, n.name, items.exact)
+	progress.stop()
 	if err != nil {
 		return "", err
 	}

@@ -54,7 +54,9 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 			return "", err
 		}
 	}
+	progress := s.waiting()
 	rows, modified, err := s.sel.box.SetFlags(ctx, uids, op)
+	progress.stop()
 	if err != nil {
 		return "", err
 	}

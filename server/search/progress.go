@@ -1,0 +1,37 @@
+package search
+
+import "sync/atomic"
+
+// Progress is how far a search is, for those who ask from another goroutine. A nil
+// Progress takes no notice.
+type Progress struct {
+	done, goal atomic.Int64 // done is one more than what was counted; 0 nothing is
+}
+
+// At tells that n messages were looked at: what was said before only grows.
+func (p *Progress) At(n int) {
+	if p != nil && p.done.Load() <= int64(n) {
+		p.done.Store(int64(n) + 1)
+	}
+}
+
+// add counts one more.
+func (p *Progress) add() {
+	if p != nil {
+		p.done.Add(1)
+	}
+}
+
+// Of tells how many messages there are to look at, when that is known. Called before At.
+func (p *Progress) Of(n int) {
+	if p != nil {
+		p.goal.Store(int64(n))
+	}
+}
+
+// Now gives what was counted, and of how many, 0 where that is not known. counts is
+// false before the first message.
+func (p *Progress) Now() (done, goal int, counts bool) {
+	n := p.done.Load()
+	return int(max(n-1, 0)), int(p.goal.Load()), n > 0
+}
