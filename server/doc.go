@@ -21,6 +21,7 @@
 // The options are replaced as a whole (Reconfigure); a connection keeps those
 // that it came under.
 //
-// What a newcomer gets wrong: after Outcome.Unauthenticated the same connection
-// goes back to the gate, with the bytes that the session had read already.
+// What a newcomer gets wrong: after Outcome.Unauthenticated (UNAUTHENTICATE is one
+// reason) the same connection goes back to the gate, with the bytes that the session
+// had read already, and its place among those of the user is free.
 package server

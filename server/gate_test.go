@@ -27,7 +27,7 @@ import (
 )
 
 // gateUsers are who may log in at a testGate.
-const gateUsers = "ann:{PLAIN}secret\nben:{PLAIN}päss \"wörd\\\nlost:{PLAIN}secret\nbroken:{PLAIN}secret\nclosed:{PLAIN}secret::::::nologin reason=Gesperrt\n"
+const gateUsers = "ann:{PLAIN}secret\nzoe:{PLAIN}secret\nben:{PLAIN}päss \"wörd\\\nlost:{PLAIN}secret\nbroken:{PLAIN}secret\nclosed:{PLAIN}secret::::::nologin reason=Gesperrt\n"
 
 // testGate is a gate whose clients are at pipes, so that it works in a bubble of synctest.
 type testGate struct {

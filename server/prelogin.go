@@ -431,7 +431,19 @@ func (d *door) session(ctx context.Context, e *entry) bool {
 	}
 	d.conn.SetDeadline(time.Time{})
 	out, err := d.gate.run(v.ctx, v.conn, v.login)
-	return d.over(v, out, err)
+	more := d.over(v, out, err)
+	v.leave()
+	return more && d.resume(out.Output)
+}
+
+// resume sends what a session has left to be sent.
+func (d *door) resume(output []byte) bool {
+	if len(output) == 0 {
+		return true
+	}
+	d.conn.SetWriteDeadline(time.Now().Add(d.limits.Time))
+	_, err := d.conn.Write(output)
+	return err == nil
 }
 
 // visit is a session that was let in.
@@ -440,7 +452,7 @@ type visit struct {
 	conn  *heardConn
 	login *session.Login
 	begun time.Time
-	leave func()
+	leave func() // more than once harms nothing
 }
 
 // admit makes what a session needs, or says why there is none.
@@ -473,6 +485,7 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 	v.leave = func() {
 		d.seat.login(false)
 		d.on.left()
+		g.traces.claims(d.on) // what follows is nobody's
 		release()
 		cancel(nil)
 	}
@@ -496,6 +509,7 @@ func (d *door) over(v *visit, out session.Outcome, err error) bool {
 	if !out.Unauthenticated || v.ctx.Err() != nil {
 		return false
 	}
+	d.bad = 0
 	d.start(out.Input)
 	return true
 }

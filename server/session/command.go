@@ -49,6 +49,7 @@ func commands() []command {
 		{"NOOP", anyState, tellAll, "", (*session).noop},
 		{"LOGOUT", anyState, tellNothing, "", (*session).logout},
 		{"ID", anyState, tellAll, "ID", (*session).id},
+		{"UNAUTHENTICATE", anyState, tellNothing, "UNAUTHENTICATE", (*session).unauthenticate},
 
 		{"LOGIN", nobodyState, tellNothing, "", nil},
 		{"AUTHENTICATE", nobodyState, tellNothing, "", nil},

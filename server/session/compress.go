@@ -36,6 +36,8 @@ type packing struct {
 	in  *deflate.Reader
 	out *deflate.Writer
 
+	last bool // the next write is the last that is compressed
+
 	// due: a read that the lexer asked for may block; then what the client waits for goes
 	// out first. Not in a look ahead, beside which a command runs.
 	due bool
@@ -58,6 +60,13 @@ func (p *packing) read(b []byte) (int, error) {
 	n, err := p.in.Read(b)
 	p.due = false
 	return n, err
+}
+
+func (p *packing) write(b []byte) (int, error) {
+	if p.last {
+		return p.out.WriteLast(b)
+	}
+	return p.out.Write(b)
 }
 
 // packedInput and packedOutput are the ends of the stream.

@@ -75,8 +75,8 @@ func TestDialoguesCompressed(t *testing.T) {
 	}
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".txt")
-		if name == "compress" {
-			continue
+		if name == "compress" || name == "unauthenticate" {
+			continue // it would be there, or is what ends it
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

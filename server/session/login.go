@@ -36,10 +36,12 @@ type Login struct {
 
 // Outcome says how a session ended.
 type Outcome struct {
-	// Unauthenticated: the stream is good and nobody is logged in: the account could not
-	// be opened and the client was told so. Input is what it had already sent.
+	// Unauthenticated: the stream is good and nobody is logged in: the client asked for that,
+	// or the account could not be opened, and the client was told so. Input is what it had
+	// already sent, Output what it must be sent first, as it is, when nothing of the session
+	// is left.
 	Unauthenticated bool
-	Input           []byte
+	Input, Output   []byte
 
 	Reason  string // for the log: "logout", "client closed the connection", ...
 	In, Out int64  // bytes of the stream, after TLS

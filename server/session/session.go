@@ -48,6 +48,9 @@ type session struct {
 
 	closing bool   // LOGOUT, or a hold that died: no further command
 	reason  string // why, for Outcome
+	nobody  bool   // UNAUTHENTICATE: the stream goes on without the session
+	rest    []byte // what was read of it by then
+	kept    []byte // what is not sent any more, but left to who goes on; nil before that
 
 	client  string // what ID told
 	noticed struct {
@@ -98,7 +101,7 @@ type output struct{ s *session }
 
 func (o output) Write(p []byte) (int, error) {
 	if o.s.packed != nil {
-		return o.s.packed.out.Write(p)
+		return o.s.packed.write(p)
 	}
 	return o.s.write(p)
 }
@@ -112,6 +115,10 @@ func (s *session) read(p []byte) (int, error) {
 
 // write counts what goes, and gives each write its time.
 func (s *session) write(p []byte) (int, error) {
+	if s.kept != nil {
+		s.kept = append(s.kept, p...)
+		return len(p), nil
+	}
 	if err := s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
 		return 0, err
 	}
@@ -184,6 +191,7 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 		err = errors.Join(err, s.shut())
 	}()
 	out.Reason = s.loop(ctx)
+	out.Unauthenticated, out.Input, out.Output = s.nobody, s.rest, s.kept
 	return out, nil
 }
 
