@@ -55,7 +55,7 @@ func commands() []command {
 		{"AUTHENTICATE", nobodyState, tellNothing, "", nil},
 		{"STARTTLS", nobodyState, tellNothing, "", nil},
 
-		{"ENABLE", anyState, tellAll, "ENABLE UTF8=ACCEPT", (*session).enable},
+		{"ENABLE", anyState, tellAll, "ENABLE UIDONLY UTF8=ACCEPT", (*session).enable},
 		{"COMPRESS", anyState, tellAll, "COMPRESS=DEFLATE", (*session).compress},
 		{"NAMESPACE", anyState, tellAll, "NAMESPACE", (*session).namespace},
 		{"SELECT", anyState, tellNothing, "CONDSTORE QRESYNC", (*session).selectMailbox},

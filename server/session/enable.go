@@ -12,6 +12,7 @@ import (
 func (s *session) enable(_ context.Context, _ call) (string, error) {
 	var on []string
 	rev2, utf8 := s.rev2, s.utf8
+	uidOnly := false
 	condstore, qresync, metadata := false, false, false
 	for first := true; first || !s.lex.AtEnd(); first = false {
 		if err := s.lex.SP(); err != nil {
@@ -31,6 +32,8 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 			utf8 = true
 		case "CONDSTORE":
 			condstore = true
+		case "UIDONLY": // RFC 9586
+			uidOnly = true
 		case "QRESYNC": // RFC 7162 section 3.2.3
 			condstore, qresync = true, true
 		case "METADATA": // RFC 5464 section 4.1
@@ -47,6 +50,7 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 	}
 	s.rev2, s.utf8, s.enc.UTF8 = rev2, utf8, utf8
 	s.qresync = s.qresync || qresync
+	s.uidOnly = s.uidOnly || uidOnly
 	s.enc.Line(strings.TrimSpace("ENABLED " + strings.Join(on, " ")))
 	if metadata {
 		s.metadataOn()

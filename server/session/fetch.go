@@ -183,19 +183,22 @@ type fetchPlan struct {
 	seen  bool             // reading sets \Seen
 	flags bool             // FLAGS is among the items
 	uid   bool             // so is UID
-	mod   bool             // so is MODSEQ
+
+	onlyUID bool // and nothing else
+	mod     bool // so is MODSEQ
 
 	preview bool // PREVIEW is, and not only what is there already
 }
 
 func planOf(items []fetchItem) *fetchPlan {
-	p := &fetchPlan{items: items}
+	p := &fetchPlan{items: items, onlyUID: true}
 	ask := func(kind store.NoteKind) {
 		if !slices.Contains(p.kinds, kind) {
 			p.kinds = append(p.kinds, kind)
 		}
 	}
 	for _, item := range items {
+		p.onlyUID = p.onlyUID && item.kind == fetchUID
 		switch item.kind {
 		case fetchUID:
 			p.uid = true
@@ -301,7 +304,7 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	plan := planOf(items)
 	if mods.changedSince && !plan.mod { // RFC 7162 section 3.1.4.1
 		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
-		plan.mod = true
+		plan.mod, plan.onlyUID = true, false
 	}
 	if plan.mod {
 		if err := s.needsModSeq("MODSEQ"); err != nil {
@@ -444,11 +447,11 @@ func (f *fetcher) row(ctx context.Context, row store.Row, notes *rowNotes) error
 // write writes the answer for one message.
 func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (failed error) {
 	enc := f.enc
-	enc.Untagged(f.s.sel.seq(row.UID)).Raw("FETCH (")
+	f.s.startFetch(f.s.sel.seq(row.UID), row.UID)
 	between := ""
 	unasked := tell && !f.plan.flags
 	modSeq := unasked && f.s.condstore && !f.s.sel.noModSeq // RFC 7162 section 3.2.4
-	if (f.uid || modSeq) && !f.plan.uid {
+	if (f.uid || modSeq) && !f.plan.uid && !f.s.uidOnly {
 		enc.Raw("UID ").Number(uint64(row.UID))
 		between = " "
 	}
@@ -464,6 +467,9 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 		f.s.writeModSeq(row.ModSeq)
 	}
 	for _, item := range f.plan.items {
+		if item.kind == fetchUID && f.s.uidOnly && !f.plan.onlyUID {
+			continue // it was told
+		}
 		enc.Raw(between)
 		between = " "
 		switch item.kind {

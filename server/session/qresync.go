@@ -104,6 +104,9 @@ func (r *resync) parse(s *session) (err error) {
 
 // parseMatch reads "(seqs uids)", two sets of equal length, ascending, without "*".
 func (r *resync) parseMatch(s *session) (err error) {
+	if s.uidOnly {
+		return uidRequired("The QRESYNC parameter")
+	}
 	if err := s.lex.Expect('('); err != nil {
 		return err
 	}

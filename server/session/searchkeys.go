@@ -447,6 +447,9 @@ func (p *searchParser) set(uid bool) error {
 	if imap.IsSearchRes(set) {
 		return p.add(uidsKey(sel.searchResult()))
 	}
+	if !uid && p.s.uidOnly {
+		return uidRequired("A search key")
+	}
 	if seqs, ok := set.(imap.SeqSet); ok {
 		set = within(seqs, uint32(sel.view.UIDs.Len()))
 	}

@@ -54,7 +54,7 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	s.writeFlagsLines(info)
 	s.enc.Untagged(uint32(view.UIDs.Len())).Raw("EXISTS\r\n")
 	s.writeRecent()
-	if !s.rev2 {
+	if !s.rev2 && !s.uidOnly {
 		if unseen := sel.seq(box.FirstUnseen()); unseen > 0 {
 			s.enc.Raw("* OK [UNSEEN ").Number(uint64(unseen)).Raw("] First unseen message\r\n")
 		}

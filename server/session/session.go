@@ -34,6 +34,7 @@ type session struct {
 
 	condstore bool // a CONDSTORE enabling command was given
 	qresync   bool // ENABLE QRESYNC
+	uidOnly   bool // ENABLE UIDONLY: no sequence number is told or taken (uidonly.go)
 
 	annotated store.AnnotationWatch // ENABLE METADATA; nil: nobody asked
 
@@ -390,6 +391,8 @@ func (s *session) parse(ctx context.Context, c *call) error {
 		return bad("%s needs a selected mailbox", name)
 	case cmd.needs == nobodyState:
 		return bad("%s: already logged in", name)
+	case s.uidOnly && numbered[name]:
+		return uidRequired(name)
 	}
 	c.cmd = cmd
 	return nil

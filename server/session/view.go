@@ -189,15 +189,16 @@ func (s *session) tellChanges(how tell) error {
 // first, each by the number that its message has then (RFC 9051 section 7.5.1).
 func (s *session) writeDelta(old store.View, d store.Delta) {
 	sel := s.sel
-	if s.qresync && !sel.noModSeq && len(d.Vanished) > 0 {
-		s.enc.Raw("* VANISHED ").Raw(string(wire.AppendSet(nil, d.Vanished))).CRLF() // RFC 7162 section 3.2.10.2
+	vanished := s.uidOnly || s.qresync && !sel.noModSeq // RFC 9586; RFC 7162 section 3.2.10.2
+	if vanished && len(d.Vanished) > 0 {
+		s.enc.Raw("* VANISHED ").Raw(string(wire.AppendSet(nil, d.Vanished))).CRLF()
 	}
 	for i, uid := range d.Vanished {
 		at, ok := old.UIDs.Find(uid)
 		if !ok {
 			continue
 		}
-		if !s.qresync || sel.noModSeq {
+		if !vanished {
 			s.enc.Untagged(uint32(at + 1 - i)).Raw("EXPUNGE\r\n")
 		}
 		if k, ok := slices.BinarySearch(sel.recent, uid); ok {
@@ -256,11 +257,20 @@ func (s *session) writeModSeqFetch(seq uint32, row store.Row) {
 	s.writeFetch(seq, row, true, false)
 }
 
+// startFetch begins what is told of a message, to the parenthesis.
+func (s *session) startFetch(seq uint32, uid imap.UID) {
+	if s.uidOnly {
+		s.enc.Untagged(uint32(uid)).Raw("UIDFETCH (")
+	} else {
+		s.enc.Untagged(seq).Raw("FETCH (")
+	}
+}
+
 func (s *session) writeFetch(seq uint32, row store.Row, uid, flags bool) {
 	modSeq := s.condstore && !s.sel.noModSeq
-	s.enc.Untagged(seq).Raw("FETCH (")
+	s.startFetch(seq, row.UID)
 	between := ""
-	if uid || modSeq {
+	if (uid || modSeq) && !s.uidOnly {
 		s.enc.Raw("UID ").Number(uint64(row.UID))
 		between = " "
 	}
