@@ -33,8 +33,9 @@ func (k *checker) wrong(path, format string, args ...any) {
 }
 
 // Check finds what only shows when keys stand side by side and on this machine's
-// disk. The error is Problems, all of them. now judges certificates.
-func (c *Config) Check(now time.Time) error {
+// disk. The error is Problems, all of them. now judges certificates, filter the names and
+// searches of [[imap.filter]].
+func (c *Config) Check(now time.Time, filter func(name, search string) error) error {
 	k := &checker{c: c}
 	k.listeners()
 	k.certificates(now)
@@ -42,6 +43,7 @@ func (c *Config) Check(now time.Time) error {
 	k.mail()
 	k.folders()
 	k.limits()
+	k.filters(filter)
 	k.control()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
@@ -368,6 +370,20 @@ func (k *checker) limits() {
 	if contact := k.c.IMAP.Contact; contact != "" {
 		if u, err := url.Parse(contact); err != nil || u.Scheme == "" {
 			k.wrong("imap.contact", "imap.contact is %q, no URI; write it as \"mailto:postmaster@example.org\"", contact)
+		}
+	}
+}
+
+func (k *checker) filters(check func(name, search string) error) {
+	seen := map[string]bool{}
+	for i, f := range k.c.IMAP.Filter {
+		path := fmt.Sprintf("imap.filter[%d]", i)
+		if seen[strings.ToLower(f.Name)] {
+			k.wrong(path+".name", "%s stands here twice", quote(f.Name))
+		}
+		seen[strings.ToLower(f.Name)] = true
+		if err := check(f.Name, f.Search); err != nil {
+			k.wrong(path, "this [[imap.filter]] is wrong: %v", err)
 		}
 	}
 }

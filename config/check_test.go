@@ -101,12 +101,16 @@ func TestCheck(t *testing.T) {
 				"f:7:6: \"a//b\" has an empty level; levels are parted by \"/\"\n" +
 				"f:11:6: \"x\" stands here twice\n" +
 				"f:13:6: INBOX is there always and has no special use"},
-		{right + "[limits]\ntrusted_networks=['10.0.0.0/8','ten']\nprelogin_line=100\nconnections_per_user=5\nlogin_time='10ms'\n[imap]\nidle_keepalive='1ms'",
+		{right + "[limits]\ntrusted_networks=['10.0.0.0/8','ten']\nprelogin_line=100\nconnections_per_user=5\nlogin_time='10ms'\n[imap]\nidle_keepalive='1ms'\ncontact='me@example.org'",
 			"f:5:32: \"ten\" is no network: write 192.0.2.0/24, 2001:db8::/32, or an address\n" +
 				"f:6:15: limits.prelogin_line is 100 bytes, too little: clients could not log in; the least is 512\n" +
 				"f:7:22: limits.connections_per_user_address is 20, more than limits.connections_per_user, which is 5\n" +
 				"f:8:12: nobody can log in within 10ms\n" +
-				"f:10:16: imap.idle_keepalive is 1ms: phones would never sleep; \"2m\" is the default"},
+				"f:10:16: imap.idle_keepalive is 1ms: phones would never sleep; \"2m\" is the default\n" +
+				"f:11:9: imap.contact is \"me@example.org\", no URI; write it as \"mailto:postmaster@example.org\""},
+		{right + "imap.contact='mailto:me@example.org'\n[[imap.filter]]\nname='a'\nsearch='SEEN'\n[[imap.filter]]\nname='A'\nsearch='bad'",
+			"f:8:3: this [[imap.filter]] is wrong: no search\n" +
+				"f:9:6: \"A\" stands here twice"},
 	} {
 		c, err := Parse("f", strings.ReplaceAll(tt.in, "DIR", dir))
 		if err != nil {
@@ -115,7 +119,7 @@ func TestCheck(t *testing.T) {
 		}
 		got := ""
 		var p Problems
-		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)); errors.As(err, &p) {
+		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), badFilter); errors.As(err, &p) {
 			got = strings.ReplaceAll(p.Error(), dir, "DIR")
 		} else if err != nil {
 			t.Errorf("error is no Problems: %v", err)
@@ -124,4 +128,12 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s:\ngot\n%s\nwant\n%s", tt.in, got, tt.want)
 		}
 	}
+}
+
+// badFilter stands for the check of the protocol.
+func badFilter(_, search string) error {
+	if search == "bad" {
+		return errors.New("no search")
+	}
+	return nil
 }

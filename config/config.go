@@ -111,6 +111,13 @@ type IMAP struct {
 	IdleKeepalive time.Duration `toml:"idle_keepalive"` // Off for none
 	Contact       string        // URI of the administrator
 	Comment       string        // on the server, for its users
+	Filter        []Filter
+}
+
+// Filter is a named search that all users have (RFC 5466).
+type Filter struct {
+	Name   string
+	Search string // what stands behind SEARCH
 }
 
 // Log says what is logged.

@@ -42,6 +42,7 @@ var sections = []struct {
 	{"mail.folder", true, "Mailboxes with a special use; with any, the default ones go."},
 	{"limits", false, "What clients may cost. 0 is the default."},
 	{"imap", false, "How Roost speaks to clients."},
+	{"imap.filter", true, "Searches by name that all users have (RFC 5466): clients that know FILTERS search by FILTER and the name."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
 	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
 }
@@ -124,6 +125,8 @@ var keys = []key{
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},
 	{name: "imap.contact", value: "", live: true, sample: "mailto:postmaster@example.org", about: "How users reach the administrator, as a URI (mailto:, tel:, https:); clients that know METADATA can show it: /shared/admin."},
 	{name: "imap.comment", value: "", live: true, sample: "Mail of Example Ltd", about: "A note on this server for those clients: /shared/comment."},
+	{name: "imap.filter.name", value: "", live: true, sample: "triage", about: "Name of the search: an atom without /."},
+	{name: "imap.filter.search", value: "", live: true, sample: "UNSEEN NOT KEYWORD $Junk", about: "What would stand behind SEARCH."},
 
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},

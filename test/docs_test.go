@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"roost/config"
+	"roost/server/session"
 )
 
 // pages are the README and all of docs, by their path from the top.
@@ -49,7 +50,7 @@ func TestDocsConfigurations(t *testing.T) {
 			seen++
 			c, err := config.Parse(name, text)
 			if err == nil {
-				err = c.Check(time.Now())
+				err = c.Check(time.Now(), session.CheckFilter)
 			}
 			var problems config.Problems
 			if err != nil && !errors.As(err, &problems) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"roost/config"
+	"roost/server/session"
 )
 
 // configFlag declares the flag that names the configuration.
@@ -19,7 +20,7 @@ func configFlag(fs *flag.FlagSet) *string {
 func loadConfig(path string) (*config.Config, error) {
 	c, err := config.Load(path)
 	if err == nil {
-		err = c.Check(time.Now())
+		err = c.Check(time.Now(), session.CheckFilter)
 	}
 	if err != nil {
 		return nil, exitWith(exitUsage, err)

@@ -275,6 +275,9 @@ func shared(c config.IMAP) (list []store.Annotation) {
 			list = append(list, store.Annotation{Entry: a.entry, Value: []byte(a.value)})
 		}
 	}
+	for _, f := range c.Filter {
+		list = append(list, store.Annotation{Entry: "/shared/filters/values/" + f.Name, Value: []byte(f.Search)})
+	}
 	return list
 }
 
@@ -285,7 +288,7 @@ func (sv *service) reload() {
 	read := time.Now()
 	fresh, err := config.Load(sv.path)
 	if err == nil {
-		err = fresh.Check(time.Now())
+		err = fresh.Check(time.Now(), session.CheckFilter)
 	}
 	if err != nil {
 		var problems config.Problems

@@ -83,7 +83,7 @@ func commands() []command {
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},
-		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN PARTIAL I18NLEVEL=1 SEARCH=FUZZY", (*session).search},
+		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN PARTIAL I18NLEVEL=1 SEARCH=FUZZY FILTERS", (*session).search},
 		{"UID SEARCH", selectedState, tellAll, "ESEARCH SEARCHRES", (*session).search},
 		{"UIDBATCHES", selectedState, tellAll, "UIDBATCHES", (*session).uidBatches},
 		{"SORT", selectedState, tellNoExpunge, "SORT SORT=DISPLAY ESORT", (*session).sort},

@@ -315,7 +315,10 @@ func checkAnnotation(n store.Name, a *store.Annotation) error {
 	if n == "" && !a.IsPrivate() {
 		return no("NOPERM", "What all users of the server share is set by its administrator")
 	}
-	if n == "" || a.Value == nil || !strings.EqualFold(a.Entry, store.SpecialUseEntry) {
+	if n == "" {
+		return checkFilter(a)
+	}
+	if a.Value == nil || !strings.EqualFold(a.Entry, store.SpecialUseEntry) {
 		return nil
 	}
 	var use []imap.MailboxAttr

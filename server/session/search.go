@@ -18,7 +18,7 @@ import (
 
 // search runs both forms.
 func (s *session) search(ctx context.Context, c call) (string, error) {
-	p := searchParser{s: s}
+	p := searchParser{s: s, filters: s.filtersFrom(ctx)}
 	return "", s.answerSearch(ctx, c, &p, p.parse())
 }
 

@@ -31,6 +31,8 @@ type searchParser struct {
 	fuzzy     int  // how many FUZZY the key being read stands in
 	fuzzied   bool // there was one
 
+	filters filterSource
+
 	sortBy  []search.Criterion // of SORT
 	threads threadAlgorithm    // of THREAD
 }
@@ -178,7 +180,7 @@ func (p *searchParser) keys(word string) error {
 		} else if top := p.open[len(p.open)-1]; err == nil && (top.op != search.And || top.fuzzy) {
 			err = p.s.lex.SP() // behind NOT, OR and FUZZY, not behind "("
 		}
-		if err == nil && done && p.query.Scored && !p.fuzzied {
+		if err == nil && done && p.query.Scored && !p.fuzzied && len(p.filters.open) == 0 {
 			err = bad("RELEVANCY needs a FUZZY key") // RFC 6203 section 4
 		}
 		if err != nil || done {
@@ -283,7 +285,7 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 // known tells whether argument knows the key.
 func (p *searchParser) known(word string) bool {
 	switch word {
-	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
+	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FILTER", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
 		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UNKEYWORD", "YOUNGER":
 		return true
 	}
@@ -296,6 +298,8 @@ func (p *searchParser) argument(word string) error {
 	switch word {
 	case "UID":
 		return p.set(true)
+	case "FILTER":
+		return p.filter()
 	case "KEYWORD", "UNKEYWORD":
 		name, err := lex.Atom()
 		if err != nil {

@@ -22,7 +22,7 @@ const maxCriteria = 20
 
 // sort runs both forms.
 func (s *session) sort(ctx context.Context, c call) (string, error) {
-	p := searchParser{s: s}
+	p := searchParser{s: s, filters: s.filtersFrom(ctx)}
 	return "", s.answerSearch(ctx, c, &p, p.parseSort())
 }
 

@@ -18,7 +18,7 @@ var threadAlgorithms = map[string]threadAlgorithm{
 
 // thread runs both forms.
 func (s *session) thread(ctx context.Context, c call) (string, error) {
-	p := searchParser{s: s}
+	p := searchParser{s: s, filters: s.filtersFrom(ctx)}
 	return "", s.answerSearch(ctx, c, &p, p.parseThread())
 }
 

@@ -22,6 +22,8 @@ import (
 var Shared = []store.Annotation{
 	{Entry: "/shared/admin", Value: []byte("mailto:postmaster@example.org")},
 	{Entry: "/shared/comment", Value: []byte("A server to try things on")},
+	{Entry: "/shared/filters/values/fresh", Value: []byte("UNSEEN UNANSWERED")},
+	{Entry: "/shared/filters/values/small", Value: []byte("SMALLER 1")},
 }
 
 // Stage serves connections until its test ends. Safe for concurrent use.
