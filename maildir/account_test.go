@@ -16,6 +16,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys"
+	"roost/maildir/fsys/faultfs"
 	"roost/store"
 )
 
@@ -671,6 +672,55 @@ func TestUIDValidity(t *testing.T) {
 	write(uidvalidityName(1795600000), "") // the larger of two counts
 	write(uidvalidityFile, "00000005")
 	take(1795600001)
+}
+
+// Another process takes values for its mailboxes before any one of the calls by which we
+// take one, so also between two names that a directory gives: nobody gets what another got.
+func TestUIDValidityIsGivenOnce(t *testing.T) {
+	for _, born := range []bool{false, true} {
+		for others := 1; others <= 3; others++ {
+			for n, met := 1, true; met && !t.Failed(); n++ {
+				met = false
+				mem := faultfs.NewMem()
+				fs := faultfs.New(mem)
+				fs.EachName = true
+				ours, err := fs.Make("/Maildir", 0o700)
+				if err != nil {
+					t.Fatal(err)
+				}
+				theirs, err := mem.Root("/Maildir")
+				if err != nil {
+					t.Fatal(err)
+				}
+				var given []uint32
+				take := func(d fsys.Dir) {
+					t.Helper()
+					tr := &tree{clock: func() time.Time { return time.Unix(1795500000, 0) }}
+					v, err := tr.nextUIDValidity(d)
+					if err != nil || slices.Contains(given, v) {
+						t.Errorf("a tree with a value %v, %d taken before call %d: %d was taken beside %d, %v", born, others, n, v, given, err)
+					}
+					given = append(given, v)
+				}
+				if born {
+					take(theirs)
+				}
+				fs.Reset()
+				fs.FailWhere(func(k int, _ string) error {
+					if met = met || k == n; k == n {
+						for range others {
+							take(theirs)
+						}
+					}
+					return nil
+				})
+				take(ours)
+				fs.FailWhere(nil)
+				take(theirs)
+				take(ours)
+			}
+		}
+	}
 }
 
 func TestSubscriptionLines(t *testing.T) {

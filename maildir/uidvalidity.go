@@ -19,6 +19,11 @@ import (
 // Who needs a value renames the second to value + 1, which is the one atomic step,
 // then writes the first. When both are missing the time is the value. Of two files
 // with digits the larger counts, and the smaller is removed.
+//
+// Who makes the second file may be late: another has made it meanwhile, and others have
+// renamed it on, so that its name is free again. So whoever did not find it under the name
+// that the first one says looks once more when it has a value: it is taken where a larger
+// one stands there.
 
 const (
 	uidvalidityFile   = "dovecot-uidvalidity"
@@ -57,36 +62,47 @@ func (t *tree) after(last uint32) uint32 {
 
 func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 	last, known := readUIDValidity(d)
+	straight := known
 	for range 100 { // each turn is lost only to another program that took a value
+		var err error
 		if !known {
-			var err error
 			if last, known, err = scanUIDValidity(d); err != nil {
 				return 0, err
 			}
 		}
-		if !known {
-			v := t.after(uint32(t.clock().Unix()) - 1)
-			f, err := d.Create(uidvalidityName(v), 0o444)
-			if errors.Is(err, fs.ErrExist) {
-				continue
-			}
-			if err != nil {
+		var v uint32
+		if known {
+			v = t.after(last)
+			err = d.Move(uidvalidityName(last), d, uidvalidityName(v))
+		} else {
+			v = t.after(uint32(t.clock().Unix()) - 1)
+			err = touch(d, uidvalidityName(v))
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist):
+			straight, known = false, false
+			continue
+		case err != nil:
+			return 0, err
+		case !straight:
+			if last, known, err = scanUIDValidity(d); err != nil {
 				return 0, err
 			}
-			f.Close()
+		}
+		if straight || known && last == v {
 			return v, writeUIDValidity(d, v)
 		}
-		v := t.after(last)
-		err := d.Move(uidvalidityName(last), d, uidvalidityName(v))
-		switch {
-		case err == nil:
-			return v, writeUIDValidity(d, v)
-		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist):
-			return 0, err
-		}
-		known = false
 	}
 	return 0, fmt.Errorf("%s/%s* changes without end", d.Path(), uidvalidityFile)
+}
+
+// touch makes an empty file, fs.ErrExist where it is there.
+func touch(d fsys.Dir, name string) error {
+	f, err := d.Create(name, 0o444)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func uidvalidityName(v uint32) string { return fmt.Sprintf("%s%08x", uidvalidityPrefix, v) }
