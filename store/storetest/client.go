@@ -99,7 +99,7 @@ func (c *client) resume() string {
 	if err != nil {
 		return word(err)
 	}
-	c.side.witness.delta(c, store.View{}, nil, v, d, true)
+	c.side.witness.delta(c, store.View{}, nil, v, d, true, nil)
 	c.view, c.shows, c.newest = v, slice(v), v.ModSeq
 	for _, uid := range k.shows {
 		if _, ok := v.UIDs.Find(uid); ok {
@@ -170,12 +170,13 @@ func (c *client) advance(expunges bool) (store.View, store.Delta, error) {
 	old, shown := c.view, c.shows
 	first := c.newest == 0
 	woken := c.woken.Swap(false)
+	w := c.side.witness
+	sofar := w.sofar(c, shown)
 	v, d, err := c.box.Advance(old, expunges)
 	if err != nil {
 		return v, d, err
 	}
-	w := c.side.witness
-	w.delta(c, old, shown, v, d, expunges)
+	w.delta(c, old, shown, v, d, expunges, sofar)
 	if !first && !woken && !c.crowded && v.ModSeq > c.newest {
 		fail("%s went from MODSEQ %d to %d and nobody was woken", c.info.Name, c.newest, v.ModSeq)
 	}
@@ -219,20 +220,22 @@ func (c *client) check(all bool) {
 // rows are the rows of uids.
 func (c *client) rows(uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
 	var out []store.Row
+	sofar := c.side.witness.sofar(c, uids)
 	for part, err := range c.box.Rows(c.side.ctx, uids, newer) {
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, part...)
 	}
-	c.side.witness.rows(c, uids, newer, out)
+	c.side.witness.rows(c, uids, newer, out, sofar)
 	return out, nil
 }
 
 // setFlags is one STORE; the client learns from its answer.
 func (c *client) setFlags(uids []imap.UID, op store.FlagOp) ([]store.Row, []imap.UID, error) {
+	sofar := c.side.witness.sofar(c, uids)
 	rows, modified, err := c.box.SetFlags(c.side.ctx, uids, op)
-	c.side.witness.rows(c, uids, 0, rows)
+	c.side.witness.rows(c, uids, 0, rows, sofar)
 	for _, r := range rows {
 		if _, ok := c.known[r.UID]; ok {
 			c.known[r.UID] = told{r.Flags, r.Keywords}

@@ -93,8 +93,24 @@ func (w *witness) text(c *client, uid imap.UID, text string) {
 	w.texts[key] = text
 }
 
+// sofar is what was told of the MODSEQs of messages before a question: its answer lies
+// above. What is told meanwhile may be newer than the answer.
+func (w *witness) sofar(c *client, uids []imap.UID) map[imap.UID]store.ModSeq {
+	p := w.process(c)
+	out := map[imap.UID]store.ModSeq{}
+	if p.hold != nil {
+		return out
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, uid := range uids {
+		out[uid] = w.modSeq[message{p.validity, uid}]
+	}
+	return out
+}
+
 // rows are an answer to Rows or SetFlags.
-func (w *witness) rows(c *client, asked []imap.UID, newer store.ModSeq, rows []store.Row) {
+func (w *witness) rows(c *client, asked []imap.UID, newer store.ModSeq, rows []store.Row, sofar map[imap.UID]store.ModSeq) {
 	p := w.process(c)
 	newest := c.box.View().ModSeq
 	w.mu.Lock()
@@ -111,11 +127,11 @@ func (w *witness) rows(c *client, asked []imap.UID, newer store.ModSeq, rows []s
 			fail("UID %d of %s has MODSEQ %d, asked for was above %d", r.UID, c.info.Name, r.ModSeq, newer)
 		case r.ModSeq > newest:
 			fail("UID %d of %s has MODSEQ %d above the newest View's %d", r.UID, c.info.Name, r.ModSeq, newest)
-		case p.hold == nil && r.ModSeq < w.modSeq[key]:
-			fail("MODSEQ of UID %d of %s went back from %d to %d", r.UID, c.info.Name, w.modSeq[key], r.ModSeq)
+		case r.ModSeq < sofar[r.UID]:
+			fail("MODSEQ of UID %d of %s went back from %d to %d", r.UID, c.info.Name, sofar[r.UID], r.ModSeq)
 		}
 		if p.hold == nil {
-			w.modSeq[key] = r.ModSeq
+			w.modSeq[key] = max(w.modSeq[key], r.ModSeq)
 		}
 		at, now := state{p, r.UID, r.ModSeq}, told{r.Flags, r.Keywords}
 		if was, ok := w.states[at]; ok && was != now {
@@ -126,7 +142,7 @@ func (w *witness) rows(c *client, asked []imap.UID, newer store.ModSeq, rows []s
 }
 
 // delta is an answer to Advance.
-func (w *witness) delta(c *client, old store.View, shown []imap.UID, v store.View, d store.Delta, expunges bool) {
+func (w *witness) delta(c *client, old store.View, shown []imap.UID, v store.View, d store.Delta, expunges bool, sofar map[imap.UID]store.ModSeq) {
 	name, now := c.info.Name, slice(v)
 	kept := slices.DeleteFunc(slices.Clone(shown), func(u imap.UID) bool { return slices.Contains(d.Vanished, u) })
 	fresh := now[min(len(kept), len(now)):]
@@ -149,7 +165,7 @@ func (w *witness) delta(c *client, old store.View, shown []imap.UID, v store.Vie
 		fail("the first View of %s came with changes %s", name, show(d.Changed))
 	}
 	if len(d.Changed) > 0 {
-		w.rows(c, shown, old.ModSeq, d.Changed)
+		w.rows(c, shown, old.ModSeq, d.Changed, sofar)
 	}
 	newest := c.box.View()
 	w.mu.Lock()
