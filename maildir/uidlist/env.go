@@ -81,6 +81,7 @@ func began(pid int) (t time.Time, ok bool) {
 	if err != nil {
 		return t, false
 	}
+	now := time.Now() // before uptime is read: who waits in between must not seem younger
 	// The name, in parentheses, may hold anything.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const start = 22 - 3 // of what follows the name
@@ -97,7 +98,7 @@ func began(pid int) (t time.Time, ok bool) {
 	if err != nil {
 		return t, false
 	}
-	return time.Now().Add(-time.Duration((uptime - since/ticks) * float64(time.Second))), true
+	return now.Add(-time.Duration((uptime - since/ticks) * float64(time.Second))), true
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
