@@ -218,12 +218,14 @@ func (m *mailbox) adopt(list []newcomer) error {
 		if m.list.foreign {
 			list = m.present(list)
 		}
-		found, lost := m.claimed(list)
+		found, lost := m.withClaimed(list)
 		if lost && !m.list.sought {
 			m.list.sought = true
 			shown = true // by the look, list too
 			err := m.look()
-			m.list.sought = false
+			if m.list.sought = false; err == nil {
+				clear(m.list.claims)
+			}
 			return err
 		}
 		clear(m.list.claims) // what was not found now is not there

@@ -1,10 +1,15 @@
 package maildir
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // A claim is a UID that another program gave a file which we have not seen yet. UIDs
@@ -20,23 +25,29 @@ func (m *mailbox) adoptClaimed() error {
 	return m.adopt(nil)
 }
 
-// claimed puts those first to which another program gave UIDs already, and adds those of
-// its messages that no event told of yet. lost is true when there may be more: then
+// claimed is the UID that another program gave a file that we have not seen yet.
+func (m *mailbox) claimed(base string) (imap.UID, bool) {
+	uid := m.list.claims[base]
+	return uid, uid != 0 && uid >= m.nextKnown()
+}
+
+// withClaimed puts those first to which another program gave UIDs already, and adds those
+// of its messages that no event told of yet. lost is true when there may be more: then
 // only a look tells.
-func (m *mailbox) claimed(list []newcomer) (all []newcomer, lost bool) {
+func (m *mailbox) withClaimed(list []newcomer) (all []newcomer, lost bool) {
 	if len(m.list.claims) == 0 {
 		return list, false
 	}
-	floor := m.nextKnown()
 	here := map[string]bool{}
 	for i := range list {
 		here[list[i].baseName] = true
-		if uid := m.list.claims[list[i].baseName]; uid >= floor {
+		if uid, ok := m.claimed(list[i].baseName); ok {
 			list[i].uid = uid
 		}
 	}
-	for base, uid := range m.list.claims {
-		if uid < floor || here[base] {
+	for base := range m.list.claims {
+		uid, ok := m.claimed(base)
+		if !ok || here[base] {
 			continue
 		}
 		n, ok := m.guess(base)
@@ -58,23 +69,52 @@ func (m *mailbox) claimed(list []newcomer) (all []newcomer, lost bool) {
 	return list, lost
 }
 
-// claimMissing reports whether a file that another program gave a UID is not among those
-// that were found: it is gone, or readdir missed it while it was renamed.
-func (m *mailbox) claimMissing(found []newcomer) bool {
-	if len(m.list.claims) == 0 {
-		return false
+// claims are the files of other programs' messages as the passes of one look saw them. A
+// file that is renamed all the time may be missed by the last pass, and was found by
+// another; or its name was seen, and was another when it was asked for.
+type claims struct {
+	found    map[string]newcomer
+	glimpsed map[string]bool
+}
+
+// note takes what came of asking for a file whose name was seen.
+func (c *claims) note(base string, n newcomer, err error) {
+	switch {
+	case err == nil:
+		if c.found == nil {
+			c.found = map[string]newcomer{}
+		}
+		c.found[base] = n
+		delete(c.glimpsed, base)
+	case errors.Is(err, fs.ErrNotExist) && c.found[base].baseName == "":
+		if c.glimpsed == nil {
+			c.glimpsed = map[string]bool{}
+		}
+		c.glimpsed[base] = true
 	}
-	missing := maps.Clone(m.list.claims)
-	for i := range found {
-		delete(missing, found[i].baseName)
-	}
-	floor := m.nextKnown()
-	for _, uid := range missing {
-		if uid >= floor {
+}
+
+// missing reports whether a file was not found yet: it is gone, or readdir missed it while
+// it was renamed.
+func (c *claims) missing(m *mailbox) bool {
+	for base := range m.list.claims {
+		if _, yes := m.claimed(base); yes && c.found[base].baseName == "" {
 			return true
 		}
 	}
 	return false
+}
+
+// join adds what earlier passes found, more where there was any. The error is ErrInUse where a file is there that
+// could not be caught. One of which no pass saw a name is not there.
+func (c *claims) join(list []newcomer) (all []newcomer, more bool, err error) {
+	if len(c.glimpsed) > 0 {
+		return nil, true, fmt.Errorf("%w: another program renames a message all the time", store.ErrInUse)
+	}
+	for i := range list {
+		delete(c.found, list[i].baseName)
+	}
+	return slices.AppendSeq(list, maps.Values(c.found)), len(c.found) > 0, nil
 }
 
 // guess finds a file where a delivery or a mail reader has most likely put it.

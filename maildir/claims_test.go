@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	iofs "io/fs"
 	"slices"
 	"strings"
@@ -212,6 +213,171 @@ func TestUIDToldByAnotherProcessIsKeptBesideAReader(t *testing.T) {
 			}
 		}()
 	}
+}
+
+// The same beside a reader who is always a step ahead: each time we ask for the file under
+// the name that we saw, it has another. Where the file was found once that is enough. Where it
+// never was, it is known to be there: nothing is shown above it until it is found.
+func TestUIDToldByAnotherProcessIsKeptBesideABusyReader(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		from    int  // the first of our questions that comes too late
+		removed bool // a message of ours is removed too, so that one pass is not enough
+		busy    bool // we give up
+	}{
+		{"after the first pass", 2, true, false},
+		{"always", 1, false, true},
+		{"always, and a message is gone", 1, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs, d, ours, theirs := twoStores(t)
+			for range 4 {
+				appendOne(t, ours, []imap.Flag{imap.FlagSeen})
+			}
+			m, err := ours.Hold(t.Context(), store.Inbox, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			told := appendOne(t, theirs, []imap.Flag{imap.FlagDeleted})
+			var others []string
+			if err := d.cur.Names(func(name string, _ iofs.FileMode) bool {
+				if base, ours := strings.CutSuffix(name, ":2,S"); ours {
+					others = append(others, base)
+				}
+				return true
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if c.removed {
+				if err := d.cur.Remove(others[1] + ":2,S"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			asked := 0
+			fs.FailWhere(func(_ int, call string) error {
+				at, isStat := strings.CutPrefix(call, "stat cur/")
+				base, flags, _ := strings.Cut(at, ":2,")
+				if !isStat || flags != "T" && flags != "FT" {
+					return nil
+				}
+				if asked++; asked < c.from { // a pass that proves nothing
+					return d.cur.Rename(others[0]+":2,S", d.cur, others[0]+":2,RS")
+				}
+				return d.cur.Rename(at, d.cur, base+":2,"+map[string]string{"T": "FT", "FT": "T"}[flags])
+			})
+			add := func() (uid imap.UID, err error) {
+				b, err := ours.Batch(t.Context(), store.Inbox)
+				if err != nil {
+					return 0, err
+				}
+				defer b.Close()
+				if err := b.Add(t.Context(), store.Meta{}, strings.NewReader("Subject: y\r\n\r\ny\r\n")); err != nil {
+					return 0, err
+				}
+				done, err := b.Commit(t.Context())
+				if err != nil {
+					return 0, err
+				}
+				return done.To[0], nil
+			}
+			mine, err := add()
+			if asked == 0 {
+				t.Fatal("the file was not looked for")
+			}
+			fs.FailWhere(nil)
+			if c.busy {
+				if !errors.Is(err, store.ErrInUse) {
+					t.Errorf("beside the reader: UID %d, %v; want %v", mine, err, store.ErrInUse)
+				}
+				mine, err = add()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			got := m.View().UIDs.Slice(0, 9)
+			if at := len(got) - 2; told != 5 || mine != 6 || at < 0 || !slices.Equal(got[at:], []imap.UID{5, 6}) {
+				t.Errorf("the other process told %d, we told %d, and the mailbox has %v", told, mine, got)
+			}
+		})
+	}
+}
+
+// A process opens the mailbox while another adds to it, beside a reader who is a step ahead.
+func TestUIDToldByAnotherProcessIsKeptByOneThatOpens(t *testing.T) {
+	fs, d, ours, theirs := twoStores(t)
+	for range 4 {
+		appendOne(t, theirs, []imap.Flag{imap.FlagSeen})
+	}
+	told := imap.UID(0)
+	fs.FailWhere(func(_ int, call string) error {
+		if call == "names new/" && told == 0 {
+			if told = appendOne(t, theirs, []imap.Flag{imap.FlagDeleted}); told != 5 {
+				t.Errorf("the other process told %d", told)
+			}
+			return makeFile(d.new, "1795500001.M1P1.mta")
+		}
+		at, isStat := strings.CutPrefix(call, "stat cur/")
+		base, flags, _ := strings.Cut(at, ":2,")
+		if !isStat || flags != "T" && flags != "FT" {
+			return nil
+		}
+		return d.cur.Rename(at, d.cur, base+":2,"+map[string]string{"T": "FT", "FT": "T"}[flags])
+	})
+	m, err := ours.Hold(t.Context(), store.Inbox, false, nil)
+	if err != nil || told == 0 {
+		t.Fatal(told, err)
+	}
+	defer m.Close()
+	if got := m.View().UIDNext; got > 5 {
+		t.Errorf("UIDNEXT is %d, and a message with UID 5 is yet to come", got)
+	}
+	fs.FailWhere(nil)
+	h := m.(*hold).m
+	h.files.Lock()
+	h.doubt = true // as its timer asks
+	h.pull()
+	h.files.Unlock()
+	if got := m.View().UIDs.Slice(0, 9); !slices.Equal(got, []imap.UID{1, 2, 3, 4, 5, 6}) {
+		t.Errorf("the mailbox has %v", got)
+	}
+	for rows, err := range m.Rows(t.Context(), []imap.UID{5}, 0) {
+		if err != nil || len(rows) != 1 || rows[0].Flags&store.FlagDeleted == 0 {
+			t.Errorf("UID 5 is %+v, %v", rows, err)
+		}
+	}
+}
+
+// twoStores are two processes on one INBOX, of which the first one's calls are counted.
+func twoStores(t *testing.T) (fs *faultfs.FS, d dirs, ours, theirs store.Account) {
+	t.Helper()
+	var clock atomic.Int64
+	clock.Store(1795500000e9)
+	mem := faultfs.NewMem()
+	mem.Now = func() time.Time { return time.Unix(0, clock.Add(int64(time.Second))) }
+	d = makeMaildir(t, mem)
+	fs = faultfs.New(mem)
+	var accounts [2]store.Account
+	for i, opt := range []Options{{FS: fs}, {FS: mem}} {
+		opt.Host, opt.PID, opt.Boot, opt.Watch = "test.example", 7+i, "boot", &watchtest.Fake{}
+		s, err := New(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(context.Background()) })
+		s.env.Alive = func(int) bool { return true }
+		s.wall, s.pause = mem.Now, func(time.Duration) {}
+		a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { a.Close() })
+		accounts[i] = a
+	}
+	return fs, d, accounts[0], accounts[1]
 }
 
 // earliest is the name with the flags T and some others to which readdir comes first.

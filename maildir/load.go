@@ -327,6 +327,9 @@ func (m *mailbox) count() {
 		}
 	}
 	next := m.list.nextUID()
+	for _, uid := range m.list.claims {
+		next = min(next, uid) // it is yet to come
+	}
 	if n := len(uids); n > 0 {
 		next = max(next, uids[n-1]+1)
 	}

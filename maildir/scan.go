@@ -88,6 +88,8 @@ type survey struct {
 	pass  []bool             // by row: in this pass
 	twice map[int][]sighting // rows with more than one name in this pass
 	fresh []sighting         // names whose base has no row, in this pass
+
+	claims claims // what became of others' messages, in all passes
 }
 
 func (v *survey) encode(s sighting, base string) uint32 {
@@ -173,9 +175,9 @@ func (m *mailbox) look() error {
 		arrivals []newcomer
 		before   dirStamps
 		began    int64
+		err      error
 	)
 	for n := 1; ; n++ {
-		var err error
 		if before, err = m.stamps(); err != nil {
 			m.doubt = true
 			return err
@@ -207,7 +209,7 @@ func (m *mailbox) look() error {
 			}
 		}
 		proven = quiet && !again
-		if proven || len(unseen) == 0 && !again && !m.claimMissing(arrivals) {
+		if proven || len(unseen) == 0 && !again && !v.claims.missing(m) {
 			break
 		}
 		if n == lookPasses {
@@ -232,6 +234,15 @@ func (m *mailbox) look() error {
 		}
 	}
 	m.apply(s)
+	if !proven {
+		var more bool
+		if arrivals, more, err = v.claims.join(arrivals); more {
+			m.doubt = true
+		}
+		if err != nil {
+			return err
+		}
+	}
 	m.seen = dirStamps{}
 	if !m.doubt {
 		m.seen, m.seenAt = before, began
@@ -348,11 +359,14 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 			s, more = m.oneOf(names, sighting{})
 			again = again || more
 		}
-		if s.name == "" {
-			again = true
-			continue
+		var n newcomer
+		err := fs.ErrNotExist
+		if s.name != "" {
+			n, err = m.newcomer(s)
 		}
-		n, err := m.newcomer(s)
+		if _, yes := m.claimed(base); yes {
+			v.claims.note(base, n, err)
+		}
 		switch {
 		case err == nil:
 			list = append(list, n)
