@@ -32,10 +32,15 @@ func (k *checker) wrong(path, format string, args ...any) {
 	k.problems = append(k.problems, p)
 }
 
+// Protocol is what Check has to know of what is spoken.
+type Protocol struct {
+	Filter       func(name, search string) error // what is wrong with an [[imap.filter]]
+	Capabilities []string                        // that [[client]] can hide
+}
+
 // Check finds what only shows when keys stand side by side and on this machine's
-// disk. The error is Problems, all of them. now judges certificates, filter the names and
-// searches of [[imap.filter]].
-func (c *Config) Check(now time.Time, filter func(name, search string) error) error {
+// disk. The error is Problems, all of them. now judges certificates.
+func (c *Config) Check(now time.Time, p Protocol) error {
 	k := &checker{c: c}
 	k.listeners()
 	k.certificates(now)
@@ -43,7 +48,8 @@ func (c *Config) Check(now time.Time, filter func(name, search string) error) er
 	k.mail()
 	k.folders()
 	k.limits()
-	k.filters(filter)
+	k.filters(p.Filter)
+	k.clients(p.Capabilities)
 	k.control()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
@@ -386,6 +392,54 @@ func (k *checker) filters(check func(name, search string) error) {
 			k.wrong(path, "this [[imap.filter]] is wrong: %v", err)
 		}
 	}
+}
+
+// clients checks the entries that hide capabilities.
+func (k *checker) clients(capabilities []string) {
+	for i, e := range k.c.Client {
+		path := fmt.Sprintf("client[%d]", i)
+		if len(e.Hide) == 0 {
+			k.wrong(path, `this [[client]] hides nothing: add hide = ["COMPRESS=DEFLATE"]`)
+		}
+		for j, n := range e.Network {
+			if _, err := ParseNetwork(n); err != nil {
+				k.wrong(fmt.Sprintf("%s.network[%d]", path, j), "%s is no network: write 192.0.2.0/24, 2001:db8::/32, or an address", quote(n))
+			}
+		}
+		for _, list := range []struct {
+			key    string
+			values []string
+		}{{"id", e.ID}, {"user", e.User}, {"server_name", e.ServerName}} {
+			for j, v := range list.values {
+				if v == "" {
+					k.wrong(fmt.Sprintf("%s.%s[%d]", path, list.key, j), `client.%s is empty and would mean nobody: write "*" for any, or leave it out`, list.key)
+				}
+			}
+		}
+		for j, h := range e.Hide {
+			at := fmt.Sprintf("%s.hide[%d]", path, j)
+			switch known := hidden(h, capabilities); {
+			case strings.EqualFold(h, "IMAP4rev1"):
+				k.wrong(at, "IMAP4rev1 cannot be hidden: clients speak no other protocol")
+			case strings.EqualFold(h, "STARTTLS"), strings.EqualFold(h, "LOGINDISABLED"):
+				k.wrong(at, "%s cannot be hidden: passwords would travel in the clear", strings.ToUpper(h))
+			case !known:
+				k.wrong(at, "there is no capability %s%s; docs/support.md lists them", quote(h), didYouMean(h, capabilities))
+			}
+		}
+	}
+}
+
+// hidden reports whether a name to hide is that of a capability, or of some: "THREAD" is
+// THREAD=REFERENCES.
+func hidden(name string, capabilities []string) bool {
+	for _, c := range capabilities {
+		family, _, _ := strings.Cut(c, "=")
+		if strings.EqualFold(c, name) || strings.EqualFold(family, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // socketPath is how long the path of a unix socket can be, in bytes.

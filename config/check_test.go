@@ -92,6 +92,15 @@ func TestCheck(t *testing.T) {
 			"f:5:8: mail.prefix ends in another separator than mail.separator, which is \"/\": set mail.separator = \".\"\n" +
 				"f:6:12: mail.old_prefix has to end in the separator: write \"mail/\""},
 		{right + "[mail]\nseparator='.'\nold_prefix='INBOX.'", ""},
+		{right + "[[client]]\nid=['iPhone*']\nuser=['*@example.org']\nnetwork=['192.0.2.1','2001:db8::/32']\nserver_name=['x']\nhide=['qresync','THREAD','COMPRESS=DEFLATE']", ""},
+		{right + "[[client]]\nid=['']\n[[client]]\nnetwork=['x']\nhide=['COMPRES=DEFLATE', 'IMAP4rev1', 'starttls', 'ZZ9']",
+			"f:4:3: this [[client]] hides nothing: add hide = [\"COMPRESS=DEFLATE\"]\n" +
+				"f:5:5: client.id is empty and would mean nobody: write \"*\" for any, or leave it out\n" +
+				"f:7:10: \"x\" is no network: write 192.0.2.0/24, 2001:db8::/32, or an address\n" +
+				"f:8:7: there is no capability \"COMPRES=DEFLATE\" (did you mean \"COMPRESS=DEFLATE\"?); docs/support.md lists them\n" +
+				"f:8:26: IMAP4rev1 cannot be hidden: clients speak no other protocol\n" +
+				"f:8:39: STARTTLS cannot be hidden: passwords would travel in the clear\n" +
+				"f:8:51: there is no capability \"ZZ9\"; docs/support.md lists them"},
 		{right + "control.socket='off'", ""},
 		{right + "control.socket=''", "f:4:16: control.socket is empty: write \"off\" for none, or leave it out for \"/run/roost/control\""},
 		{right + "control.socket='run/control'", "f:4:16: \"run/control\": write the whole path, from / on"},
@@ -119,7 +128,7 @@ func TestCheck(t *testing.T) {
 		}
 		got := ""
 		var p Problems
-		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), badFilter); errors.As(err, &p) {
+		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Protocol{badFilter, []string{"IMAP4rev1", "STARTTLS", "COMPRESS=DEFLATE", "QRESYNC", "THREAD=REFERENCES"}}); errors.As(err, &p) {
 			got = strings.ReplaceAll(p.Error(), dir, "DIR")
 		} else if err != nil {
 			t.Errorf("error is no Problems: %v", err)

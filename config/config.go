@@ -15,6 +15,7 @@ type Config struct {
 	Mail     Mail
 	Limits   Limits
 	IMAP     IMAP
+	Client   []Client
 	Log      Log
 	Control  Control
 
@@ -118,6 +119,17 @@ type IMAP struct {
 type Filter struct {
 	Name   string
 	Search string // what stands behind SEARCH
+}
+
+// Client names clients of which a mistake is known. What is not given is any; of a list
+// one has to fit. Patterns know "*".
+type Client struct {
+	Name       string
+	ID         []string `toml:"id"` // of name and version as ID (RFC 2971) tells them
+	User       []string
+	Network    []string
+	ServerName []string `toml:"server_name"` // SNI
+	Hide       []string // capabilities
 }
 
 // Log says what is logged.

@@ -43,6 +43,7 @@ var sections = []struct {
 	{"limits", false, "What clients may cost. 0 is the default."},
 	{"imap", false, "How Roost speaks to clients."},
 	{"imap.filter", true, "Searches by name that all users have (RFC 5466): clients that know FILTERS search by FILTER and the name."},
+	{"client", true, "Clients of which a mistake is known, and the capabilities that are hidden from them. All conditions of an entry have to hold, one value of each; an entry without any means everybody. `roost who` shows who is meant by which."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
 	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
 }
@@ -128,6 +129,13 @@ var keys = []key{
 	{name: "imap.filter.name", value: "", live: true, sample: "triage", about: "Name of the search: an atom without /."},
 	{name: "imap.filter.search", value: "", live: true, sample: "UNSEEN NOT KEYWORD $Junk", about: "What would stand behind SEARCH."},
 
+	{name: "client.name", value: "", live: true, sample: "old phones", about: "What `roost who` calls the entry."},
+	{name: "client.id", value: []string{}, live: true, sample: "iPhone Mail 15*", about: "Name and version of the client, as it tells them by ID (RFC 2971) and `roost who` shows them, with a blank between; \"*\" is any text. Before a client has told, the entry does not mean it."},
+	{name: "client.user", value: []string{}, live: true, sample: "*@example.org", about: "Who is logged in; \"*\" is any text. Before the login the entry means nobody."},
+	{name: "client.network", value: []string{}, live: true, sample: "192.0.2.0/24", about: "Networks or addresses that the client comes from."},
+	{name: "client.server_name", value: []string{}, live: true, sample: "old.example.org", about: "Names that the client asks for in TLS (SNI); \"*\" is any text."},
+	{name: "client.hide", value: []string{}, live: true, sample: "COMPRESS=DEFLATE", about: "Capabilities that are not named and cannot be enabled; docs/support.md lists them, and \"THREAD\" stands for all that begin with \"THREAD=\". Their commands are still understood; only a hidden UNAUTHENTICATE is not."},
+
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
 
@@ -201,7 +209,11 @@ func referenceArray(w io.Writer, def *Config, section string) {
 	if len(elements) == 0 {
 		fmt.Fprintf(w, "#[[%s]]\n", section)
 		for _, k := range keysOf(section) {
-			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), quote(k.sample))
+			sample := any(k.sample)
+			if _, list := k.value.([]string); list {
+				sample = []string{k.sample}
+			}
+			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), k.show(sample))
 		}
 	}
 	for _, values := range elements {

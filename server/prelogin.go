@@ -37,6 +37,8 @@ type gate struct {
 	// identity says where a user's mail is.
 	identity func(auth.User) (store.Identity, error)
 
+	clients []session.ClientRule
+
 	// run runs the session after login; Runner.Run.
 	run func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error)
 
@@ -315,6 +317,7 @@ func (d *door) dispatch(ctx context.Context, tag, name string) (ans answer, more
 		d.enc.Line("BYE Logging out")
 		return ok("LOGOUT completed"), false, nil
 	case "ID":
+		before := d.hiding()
 		if err := d.readID(); err != nil {
 			return ans, true, err
 		}
@@ -328,6 +331,9 @@ func (d *door) dispatch(ctx context.Context, tag, name string) (ans answer, more
 			d.enc.Raw(")")
 		}
 		d.enc.CRLF()
+		if before != nil || d.hiding() != nil {
+			return answer{"OK", "CAPABILITY " + d.capabilities(), "ID completed"}, true, nil
+		}
 	case "STARTTLS":
 		ans, err := d.startTLS(ctx, tag)
 		return ans, true, err
@@ -353,7 +359,21 @@ func (d *door) capabilities() string {
 		StartTLS:      d.tls != nil && !d.secure,
 		LoginDisabled: !d.passwords(),
 		Mechanisms:    d.gate.auth.Mechanisms(d.passwords()),
+		Hiding:        d.hiding(),
 	}.Capabilities()
+}
+
+// hiding is what is hidden from this client, whose user is not known.
+func (d *door) hiding() *session.Hiding {
+	return session.HidingFrom(d.gate.clients, session.Client{ID: d.client, Addr: d.addr, ServerName: d.serverName()})
+}
+
+// serverName is the one that was asked for in TLS; "" for none.
+func (d *door) serverName() string {
+	if c, ok := d.conn.(*tls.Conn); ok {
+		return c.ConnectionState().ServerName
+	}
+	return ""
 }
 
 // readID reads what a client says of itself (RFC 2971 section 3.1): NIL, or pairs.
@@ -371,21 +391,21 @@ func (d *door) readID() error {
 		}
 		return d.lex.End()
 	}
-	var known []string
+	var known []string // keys and values in turn
 	key, n := "", 0
 	err = d.lex.List(func() error {
 		s, _, err := d.lex.NString()
 		if n++; n%2 == 1 {
 			key = strings.ToLower(s)
-		} else if (key == "name" || key == "version") && len(known) < 2 {
-			known = append(known, s[:min(len(s), 64)])
+		} else if (key == "name" || key == "version") && len(known) < 4 {
+			known = append(known, key, s[:min(len(s), 64)])
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	d.client = strings.Join(known, " ")
+	d.client = session.ClientName(known)
 	return d.lex.End()
 }
 
@@ -491,6 +511,7 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 	}
 	v.login = &session.Login{
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
+		Client: d.client, ServerName: d.serverName(),
 	}
 	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
 		"tls", d.secure, "client", d.client)
@@ -509,7 +530,7 @@ func (d *door) over(v *visit, out session.Outcome, err error) bool {
 	if !out.Unauthenticated || v.ctx.Err() != nil {
 		return false
 	}
-	d.bad = 0
+	d.bad, d.client = 0, out.Client
 	d.start(out.Input)
 	return true
 }

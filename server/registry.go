@@ -150,6 +150,7 @@ func (p *presence) describe() control.Session {
 	s.Since, s.TLS = p.since, p.tls
 	s.Heard = time.Unix(0, p.heard.Load())
 	s.In, s.Out = p.in.Load(), p.out.Load()
+	s.Rules = p.doing.Rules
 	s.Mailbox, s.ReadOnly = string(p.doing.Mailbox), p.doing.ReadOnly
 	switch {
 	case p.doing.Idle:

@@ -27,7 +27,8 @@ type Options struct {
 	Auth     *auth.Auth
 	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
 	Runner   Runner
-	TLS      *tls.Config // nil: no TLS, no STARTTLS
+	TLS      *tls.Config          // nil: no TLS, no STARTTLS
+	Clients  []session.ClientRule // whom the Runner's sessions are told of too
 	Limits   Limits
 	Log      *slog.Logger // slog.Default()
 }
@@ -101,6 +102,7 @@ func (s *Server) Reconfigure(opt Options) {
 		traces:   &s.traces,
 		log:      opt.Log,
 		identity: opt.Identity,
+		clients:  opt.Clients,
 		run:      opt.Runner.Run,
 		limits:   gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
 	}})

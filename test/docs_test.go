@@ -43,14 +43,14 @@ func blocks(page, language string) (list []string) {
 // Every configuration that the docs show is right, but for files and users that are
 // not on this machine.
 func TestDocsConfigurations(t *testing.T) {
-	elsewhere := regexp.MustCompile(`there is no file|there is no such (user|group)|may not be read by`)
+	elsewhere := regexp.MustCompile(`there is no file|there is no such (user|group)|there is no certificate|may not be read by`)
 	seen := 0
 	for name, page := range pages(t) {
 		for _, text := range blocks(page, "toml") {
 			seen++
 			c, err := config.Parse(name, text)
 			if err == nil {
-				err = c.Check(time.Now(), session.CheckFilter)
+				err = c.Check(time.Now(), config.Protocol{Filter: session.CheckFilter, Capabilities: session.Capabilities()})
 			}
 			var problems config.Problems
 			if err != nil && !errors.As(err, &problems) {

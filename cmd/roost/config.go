@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"roost/config"
-	"roost/server/session"
 )
 
 // configFlag declares the flag that names the configuration.
@@ -20,7 +19,7 @@ func configFlag(fs *flag.FlagSet) *string {
 func loadConfig(path string) (*config.Config, error) {
 	c, err := config.Load(path)
 	if err == nil {
-		err = c.Check(time.Now(), session.CheckFilter)
+		err = c.Check(time.Now(), protocol())
 	}
 	if err != nil {
 		return nil, exitWith(exitUsage, err)

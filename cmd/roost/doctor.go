@@ -18,7 +18,6 @@ import (
 	"roost/maildir"
 	"roost/maildir/fsys"
 	"roost/server/control"
-	"roost/server/session"
 	"roost/server/trace"
 )
 
@@ -211,7 +210,7 @@ func (d *doctor) examine(ctx context.Context) error {
 		return exitWith(exitUsage, fmt.Errorf("%s cannot be read, so nothing else was looked at: %w", d.path, firstLine(err)))
 	}
 	d.config = c
-	if err := c.Check(d.now(), session.CheckFilter); errors.As(err, &problems) {
+	if err := c.Check(d.now(), protocol()); errors.As(err, &problems) {
 		d.mistakes(problems)
 	}
 	for _, look := range []func(context.Context){d.reloads, d.ask, d.ports, d.certificates, d.passwords, d.mail, d.machine} {

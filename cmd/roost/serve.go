@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -177,12 +178,14 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 	if err != nil {
 		return server.Options{}, exitWith(exitUsage, err)
 	}
+	clients := clientRules(c)
 	product := []string{"name", "Roost", "version", version}
 	opt := server.Options{
 		Hostname: c.Hostname,
 		Product:  product,
 		Auth:     sv.auth,
 		Identity: identity,
+		Clients:  clients,
 		Runner: &server.Local{Store: sv.store, Options: session.Options{
 			Log: sv.log,
 			Limits: session.Limits{
@@ -197,6 +200,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Keepalive: c.IMAP.IdleKeepalive,
 			Product:   product,
 			Shared:    shared(c.IMAP),
+			Clients:   clients,
 			Notice:    sv.notice,
 			Tap:       sv.tap,
 		}},
@@ -268,6 +272,31 @@ func identities(c *config.Config) (func(auth.User) (store.Identity, error), erro
 	}, nil
 }
 
+// clientRules are the [[client]] entries.
+func clientRules(c *config.Config) (list []session.ClientRule) {
+	for i, e := range c.Client {
+		r := session.ClientRule{Name: e.Name, ID: e.ID, User: e.User, ServerName: e.ServerName, Hide: e.Hide}
+		if r.Name == "" {
+			r.Name = fmt.Sprintf("client %d", i+1)
+		}
+		for _, n := range e.Network {
+			if p, err := config.ParseNetwork(n); err == nil { // Check has told
+				r.Network = append(r.Network, p)
+			}
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// protocol is what a configuration is checked against.
+func protocol() config.Protocol {
+	return config.Protocol{
+		Filter:       session.CheckFilter,
+		Capabilities: append(session.Capabilities(), "AUTH=PLAIN", "AUTH=LOGIN"),
+	}
+}
+
 // shared are the annotations of the server (RFC 5464 section 3.2.1.1).
 func shared(c config.IMAP) (list []store.Annotation) {
 	for _, a := range []struct{ entry, value string }{{"/shared/admin", c.Contact}, {"/shared/comment", c.Comment}} {
@@ -288,7 +317,7 @@ func (sv *service) reload() {
 	read := time.Now()
 	fresh, err := config.Load(sv.path)
 	if err == nil {
-		err = fresh.Check(time.Now(), session.CheckFilter)
+		err = fresh.Check(time.Now(), protocol())
 	}
 	if err != nil {
 		var problems config.Problems

@@ -19,7 +19,7 @@ var whoVerb = verb{
 	about: "Show who is on: every connection of the running server.",
 	more: "By user: since when, what it does (idle: it waits to be told of new mail), its mailbox, how long\n" +
 		"the client was silent, bytes from and to it since the login, and what it calls itself. A user\n" +
-		"\"-\" has not logged in. Exits with 4 when no server answers.",
+		"\"-\" has not logged in. In brackets: the [[client]] entries that mean it. Exits with 4 when no server answers.",
 	example: "roost who",
 	setup: func(fs *flag.FlagSet) runner {
 		server := controlFlags(fs)
@@ -70,8 +70,12 @@ func printWho(w io.Writer, now time.Time, list []*control.Session) {
 		if s.User == "" {
 			since = s.Connected
 		}
+		client := cmp.Or(s.Client, "-")
+		if s.Rules != "" {
+			client += " [" + s.Rules + "]"
+		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", trace.Printable(user), s.ID, s.Addr, ago(now, since), ago(now, s.Heard),
-			s.State, trace.Printable(mailbox), cmp.Or(s.TLS, "-"), bytesOf(s.In), bytesOf(s.Out), trace.Printable(cmp.Or(s.Client, "-")))
+			s.State, trace.Printable(mailbox), cmp.Or(s.TLS, "-"), bytesOf(s.In), bytesOf(s.Out), trace.Printable(client))
 	}
 	t.Flush()
 }

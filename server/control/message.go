@@ -60,7 +60,8 @@ type Session struct {
 	Heard  time.Time `json:"heard,omitzero"` // when the client said something last
 	TLS    string    `json:"tls,omitempty"`  // "TLS 1.3"; "" in the clear
 	Client string    `json:"client,omitempty"`
-	In     int64     `json:"in"` // bytes since the login, behind TLS
+	Rules  string    `json:"rules,omitempty"` // [[client]] that mean it, by name
+	In     int64     `json:"in"`              // bytes since the login, behind TLS
 	Out    int64     `json:"out"`
 }
 

@@ -12,6 +12,7 @@ type BeforeLogin struct {
 	StartTLS      bool     // STARTTLS would work now
 	LoginDisabled bool     // LOGIN would be refused
 	Mechanisms    []string // of AUTHENTICATE: "PLAIN", ...
+	Hiding        *Hiding
 }
 
 // Capabilities is the list for that time, as CAPABILITY and the greeting have it.
@@ -27,7 +28,7 @@ func (b BeforeLogin) Capabilities() string {
 	for _, m := range b.Mechanisms {
 		out = append(out, "AUTH="+m)
 	}
-	return strings.Join(out, " ")
+	return strings.Join(b.Hiding.from(out), " ")
 }
 
 // versions come first. IMAP4rev1 is always there: Outlook speaks another dialect to
@@ -40,18 +41,35 @@ var general = []string{"LITERAL+", "INPROGRESS"}
 
 // capabilities is the list after login: what the table holds.
 func (s *session) capabilities() string {
+	return strings.Join(s.hiding.from(allCapabilities(s.appendLimit())), " ")
+}
+
+// Capabilities are the names of all that can be said, before a login or after, but for
+// the mechanisms of AUTHENTICATE and the number behind APPENDLIMIT.
+func Capabilities() []string {
+	all := strings.Fields(BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities())
+	for _, name := range allCapabilities(0) {
+		name, _ = strings.CutSuffix(name, "=0")
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+func allCapabilities(appendLimit int64) []string {
 	out := slices.Concat(versions, general)
 	for _, c := range commands() {
 		for _, name := range strings.Fields(c.caps) {
 			if name == "APPENDLIMIT" {
-				name += "=" + strconv.FormatInt(s.appendLimit(), 10)
+				name += "=" + strconv.FormatInt(appendLimit, 10)
 			}
 			if !slices.Contains(out, name) {
 				out = append(out, name)
 			}
 		}
 	}
-	return strings.Join(out, " ")
+	return out
 }
 
 // appendLimit is the size of the largest message that APPEND takes, in bytes.

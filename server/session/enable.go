@@ -25,6 +25,9 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if s.hiding.hides(name) {
+			continue
+		}
 		switch name {
 		case "IMAP4REV2":
 			name, rev2, utf8 = "IMAP4rev2", true, true

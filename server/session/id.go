@@ -17,8 +17,14 @@ func (s *session) id(_ context.Context, _ call) (string, error) {
 		all := strings.Join(client, " ")
 		s.log.Info("client", "event", "client", "client", all)
 		s.client = all[:min(len(all), idShown)] // kept as long as the session
+		name := ClientName(client)
+		s.login.Client = name[:min(len(name), idShown)]
 	}
 	WriteID(s.enc, s.opt.Product)
+	// Who says who it is may be one that something must be hidden from.
+	if len(client) > 0 && s.know() {
+		return okCode("CAPABILITY "+s.capabilities(), "ID completed"), nil
+	}
 	return "", nil
 }
 

@@ -25,13 +25,15 @@ type Stream interface {
 // Login is all that a session is told of how it came to be. It is plain data: for
 // a worker process it is the first message, as JSON.
 type Login struct {
-	Who       store.Identity
-	Tag       string     // of LOGIN or AUTHENTICATE; its tagged answer is the session's first word
-	Mechanism string     // for the log
-	ID        string     // of the session in the log
-	Addr      netip.Addr // of the client
-	Secure    bool       // TLS, or a connection that needs none
-	Input     []byte     // what the client already sent behind its login: the next commands
+	Who        store.Identity
+	Tag        string     // of LOGIN or AUTHENTICATE; its tagged answer is the session's first word
+	Mechanism  string     // for the log
+	ID         string     // of the session in the log
+	Addr       netip.Addr // of the client
+	Client     string     // what ID told before the login; ClientName
+	ServerName string     // asked for in TLS
+	Secure     bool       // TLS, or a connection that needs none
+	Input      []byte     // what the client already sent behind its login: the next commands
 }
 
 // Outcome says how a session ended.
@@ -42,6 +44,7 @@ type Outcome struct {
 	// is left.
 	Unauthenticated bool
 	Input, Output   []byte
+	Client          string // what ID told; ClientName
 
 	Reason  string // for the log: "logout", "client closed the connection", ...
 	In, Out int64  // bytes of the stream, after TLS
@@ -63,6 +66,9 @@ type Options struct {
 	// Shared are the annotations of the server that all users see and none changes
 	// (RFC 5464 section 3.2.1.1), by their names in lower case.
 	Shared []store.Annotation
+
+	// Clients are those of whom mistakes are known.
+	Clients []ClientRule
 
 	// Notice is told what the session of an ID is doing, each time that this changes; it
 	// must not block. Tap gives the place where somebody may look at its protocol. Each

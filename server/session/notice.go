@@ -8,15 +8,19 @@ type Activity struct {
 	ReadOnly bool
 	Idle     bool
 	Client   string // what ID told; "" when this session was told nothing
+	Rules    string // that mean this client; ClientRule
 }
 
 // notice tells what the session is doing where that has changed.
 func (s *session) notice() {
-	if s.opt.Notice == nil || s.sel == s.noticed.sel && s.idling == s.noticed.idle && s.client == s.noticed.client {
+	if s.opt.Notice == nil || s.sel == s.noticed.sel && s.idling == s.noticed.idle && s.client == s.noticed.client && s.hiding == s.noticed.hiding {
 		return
 	}
-	s.noticed.sel, s.noticed.idle, s.noticed.client = s.sel, s.idling, s.client
+	s.noticed.sel, s.noticed.idle, s.noticed.client, s.noticed.hiding = s.sel, s.idling, s.client, s.hiding
 	a := Activity{Idle: s.idling, Client: s.client}
+	if s.hiding != nil {
+		a.Rules = s.hiding.Rules
+	}
 	if s.sel != nil {
 		a.Mailbox, a.ReadOnly = s.sel.name, s.sel.readOnly
 	}

@@ -80,6 +80,9 @@ func (p *progress) step(done int) {
 // write writes one notice and flushes, so that what the client cannot take ends the
 // command by the encoder's error. RFC 9585 section 4: a goal is above what is done.
 func (p *progress) write() {
+	if p.s.hiding.hides("INPROGRESS") {
+		return
+	}
 	enc := p.s.enc
 	enc.Raw("* OK [INPROGRESS (")
 	if strings.Contains(p.s.tag, "]") {

@@ -53,11 +53,13 @@ type session struct {
 	rest    []byte // what was read of it by then
 	kept    []byte // what is not sent any more, but left to who goes on; nil before that
 
-	client  string // what ID told
+	hiding  *Hiding // from this client; nil: nothing
+	client  string  // what ID told
 	noticed struct {
 		sel    *selected
 		idle   bool
 		client string
+		hiding *Hiding
 	}
 
 	idling bool // no deadline, and the pusher writes: Fill must not flush
@@ -76,6 +78,7 @@ type deadline struct {
 func newSession(stream Stream, in *Login, opt *Options) *session {
 	opt = opt.withDefaults()
 	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
+	s.know()
 	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
 	s.enc = wire.NewEncoder(output{s})
 	if opt.Tap != nil {
@@ -192,7 +195,7 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 		err = errors.Join(err, s.shut())
 	}()
 	out.Reason = s.loop(ctx)
-	out.Unauthenticated, out.Input, out.Output = s.nobody, s.rest, s.kept
+	out.Unauthenticated, out.Input, out.Output, out.Client = s.nobody, s.rest, s.kept, s.login.Client
 	return out, nil
 }
 
@@ -201,6 +204,9 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 func (s *session) enter(ctx context.Context, st store.Store, out *Outcome) (entered bool, err error) {
 	s.acct, err = st.Account(ctx, s.login.Who)
 	if err == nil {
+		if s.hiding != nil {
+			s.notice()
+		}
 		s.tagged(s.login.Tag, reply{kind: "OK", code: "CAPABILITY " + s.capabilities(), text: "Logged in"})
 		return true, nil
 	}
@@ -385,7 +391,7 @@ func (s *session) parse(ctx context.Context, c *call) error {
 	}
 	cmd := table[name]
 	switch {
-	case cmd == nil:
+	case cmd == nil || name == "UNAUTHENTICATE" && s.hiding.hides(name):
 		return bad("Unknown command %s", shown(name))
 	case cmd.needs == selectedState && s.sel == nil:
 		return bad("%s needs a selected mailbox", name)
