@@ -203,6 +203,7 @@ func (a *account) Subscribe(ctx context.Context, n store.Name, on bool) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.watching.wake()
 	if !on {
 		err = t.editSubscriptions(ctx, removeNames(n))
 	} else if err = t.checkNew(n); err == nil {
@@ -363,6 +364,7 @@ func (a *account) Create(ctx context.Context, n store.Name, use []imap.MailboxAt
 	if err == nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
+		defer t.watching.wake()
 		err = t.create(n, kept)
 	}
 	if err != nil {
@@ -389,6 +391,7 @@ func (a *account) Delete(ctx context.Context, n store.Name) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.watching.wake()
 	s, err := t.find(n)
 	switch {
 	case err == nil:
@@ -431,6 +434,7 @@ func (a *account) rename(ctx context.Context, from, to store.Name) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer t.watching.wake()
 	if from == store.Inbox {
 		return a.renameInbox(ctx, t, to)
 	}

@@ -50,6 +50,8 @@ type tree struct {
 	uses useCache
 
 	guids guids
+
+	watching watching // who wants to know of changes of names
 }
 
 // trees are those in use, by what they were opened with.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -136,8 +137,11 @@ type mailbox struct {
 
 	notes *cache.Cache // immutable after load; nil: none are kept
 
+	sentry atomic.Pointer[sentry] // those who watch it without a hold; nil: nobody
+
 	// Guarded by Store.mu.
 	refs    int
+	visited bool          // somebody asked for it, and not only for its counts after an event
 	idle    time.Time     // since when refs is 0
 	ready   chan struct{} // closed when it was loaded, or loading failed with err
 	err     error
@@ -406,6 +410,9 @@ func (m *mailbox) wakesLocked(shown bool) []func() {
 		if h.wake != nil {
 			wakes = append(wakes, h.wake)
 		}
+	}
+	if y := m.sentry.Load(); y != nil {
+		wakes = append(wakes, y.hear)
 	}
 	return wakes
 }

@@ -45,6 +45,22 @@ func (s spot) open() (dirs, error) { return s.openDirs(false) }
 // missing, and that nobody here may make, is an empty one.
 func (s spot) openToRead() (dirs, error) { return s.openDirs(true) }
 
+// openWhole is openToRead of a mailbox that somebody may be about to remove: what is missing
+// of it is not made.
+func (s spot) openWhole() (dirs, error) {
+	box, err := s.openBox()
+	if err != nil {
+		return dirs{}, err
+	}
+	defer box.Close()
+	for _, name := range []string{"cur", "new"} {
+		if _, err := box.Stat(name); err != nil {
+			return dirs{}, err
+		}
+	}
+	return s.openToRead()
+}
+
 func (s spot) openDirs(lenient bool) (d dirs, err error) {
 	defer func() {
 		if err != nil {

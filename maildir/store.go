@@ -55,10 +55,12 @@ type Store struct {
 
 	annotated annotationWatches
 
-	mu     sync.Mutex // guards open, and refs to closing of each mailbox
-	open   map[placeKey]*mailbox
-	graves []*mailbox // replaced while nobody held them: to be closed
-	closed bool
+	mu       sync.Mutex // guards open, refs to closing of each mailbox, sentries and glimpsed
+	open     map[placeKey]*mailbox
+	sentries map[placeKey]*sentry
+	glimpsed []*mailbox // open only because they were counted for a watch, the longest first
+	graves   []*mailbox // replaced while nobody held them: to be closed
+	closed   bool
 
 	settleAfter time.Duration       // immutable
 	wall        func() time.Time    // the clock that stamps files; immutable
@@ -109,7 +111,7 @@ func New(opt Options) (*Store, error) {
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = lingerBound()
 	}
-	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now, pause: time.Sleep}
+	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, sentries: map[placeKey]*sentry{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, wall: time.Now, pause: time.Sleep}
 	s.env = uidlist.System()
 	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
 	s.trees.env = s.env
@@ -188,6 +190,7 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 		m := s.open[p.key]
 		if m == nil {
 			m = newMailbox(s, p)
+			m.sentry.Store(s.sentries[p.key])
 			s.open[p.key] = m
 			s.mu.Unlock()
 			err := m.load(p)
@@ -352,6 +355,7 @@ func (s *Store) toWrite(ctx context.Context, p place) (*mailbox, error) {
 			return nil, err
 		}
 	}
+	s.visit(m)
 	if !m.writable() {
 		s.release(m)
 		return nil, fmt.Errorf("add to %q: %w", p.name, store.ErrNoPermission)
@@ -363,6 +367,7 @@ func (s *Store) toWrite(ctx context.Context, p place) (*mailbox, error) {
 func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *account) (store.Mailbox, error) {
 	var h *hold
 	err := s.fresh(ctx, p, write, func(m *mailbox) (err error) {
+		s.visit(m)
 		h, err = m.hold(p.name, write, wake, a)
 		return err
 	})
@@ -374,20 +379,26 @@ func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *a
 
 // status counts a mailbox; see store.Account.Status.
 func (s *Store) status(ctx context.Context, p place, exact bool) (st store.Status, err error) {
-	var m *mailbox
-	err = s.fresh(ctx, p, false, func(fresh *mailbox) (err error) {
-		m = fresh
-		st, err = m.status()
-		return err
-	})
+	m, st, err := s.count(ctx, p)
 	if err != nil {
 		return st, err
 	}
+	s.visit(m)
 	defer s.release(m)
 	if exact {
 		st.Size, err = m.totalSize(ctx)
 	}
 	return st, m.wrap("status of", err)
+}
+
+// count gives a mailbox, to be released, and its counts.
+func (s *Store) count(ctx context.Context, p place) (m *mailbox, st store.Status, err error) {
+	err = s.fresh(ctx, p, false, func(fresh *mailbox) (err error) {
+		m = fresh
+		st, err = m.status()
+		return err
+	})
+	return m, st, err
 }
 
 // replaced ends all holds of a mailbox with store.ErrReplaced: it was deleted.

@@ -60,6 +60,10 @@ type Account interface {
 	// has changed annotations that this one sees.
 	WatchAnnotations(wake func()) AnnotationWatch
 
+	// Watch reports on all mailboxes without holding them: NOTIFY (RFC 5465). It begins with
+	// what is there now, and must be closed before the Account is. ErrLimit.
+	Watch(ctx context.Context, opt WatchOptions) (Watch, error)
+
 	Close() error
 }
 

@@ -71,6 +71,7 @@ func (a *account) createLocked(n store.Name, use []imap.MailboxAttr) error {
 	b := a.s.newBox(a.u, n)
 	b.use = slices.Clone(use)
 	a.u.boxes[n] = b
+	a.u.touchedLocked(a.s)
 	return nil
 }
 
@@ -171,6 +172,7 @@ func (a *account) Subscribe(ctx context.Context, n store.Name, on bool) error {
 	a.s.mu.Lock()
 	defer a.s.unlock()
 	n = n.Canonical(a.sep)
+	a.u.touchedLocked(a.s)
 	if !on {
 		delete(a.u.subs, n)
 		return nil
@@ -190,6 +192,10 @@ func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.S
 	if err != nil {
 		return store.Status{}, err
 	}
+	return b.statusLocked(exact), nil
+}
+
+func (b *box) statusLocked(exact bool) store.Status {
 	v := b.newest()
 	st := store.Status{
 		Messages: uint32(v.UIDs.Len()), UIDValidity: b.validity, UIDNext: v.UIDNext,
@@ -212,7 +218,7 @@ func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.S
 			st.Size += m.row.Size
 		}
 	}
-	return st, nil
+	return st
 }
 
 // Hold implements store.Account.

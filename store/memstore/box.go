@@ -81,6 +81,7 @@ func (b *box) publish(v version) {
 }
 
 func (b *box) wakeLocked() {
+	b.u.touchedLocked(b.s)
 	for h := range b.holds {
 		if h.wake != nil {
 			b.s.pending = append(b.s.pending, h.wake)

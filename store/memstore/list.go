@@ -31,7 +31,10 @@ func (a *account) List(ctx context.Context, q store.ListQuery) iter.Seq2[store.E
 func (a *account) entries(q store.ListQuery) []store.Entry {
 	a.s.mu.Lock()
 	defer a.s.unlock()
+	return a.entriesLocked(q)
+}
 
+func (a *account) entriesLocked(q store.ListQuery) []store.Entry {
 	names := map[store.Name]bool{}
 	if q.Subscribed {
 		maps.Copy(names, a.u.subs)

@@ -27,6 +27,7 @@ type user struct {
 	sep          byte
 	boxes        map[store.Name]*box
 	subs         map[store.Name]bool
+	watching     map[*watch]struct{}
 	lastValidity uint32
 	bytes        int64 // of all messages
 	messages     int64
@@ -90,7 +91,7 @@ func (s *Store) Close(context.Context) error { return nil }
 func (s *Store) userLocked(name string, sep byte) *user {
 	u := s.users[name]
 	if u == nil {
-		u = &user{sep: sep, boxes: map[store.Name]*box{}, subs: map[store.Name]bool{}}
+		u = &user{sep: sep, boxes: map[store.Name]*box{}, subs: map[store.Name]bool{}, watching: map[*watch]struct{}{}}
 		s.users[name] = u
 		u.boxes[store.Inbox] = s.newBox(u, store.Inbox)
 	}

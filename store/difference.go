@@ -1,0 +1,195 @@
+package store
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+// Watched is what a Watch knows of a name. Both implementations keep a map of these and
+// compare it with the next one by Changes.
+type Watched struct {
+	Entry Entry
+	Want  Interest
+	Box   any // comparable: tells one mailbox from any other whatever its name; nil: there is none
+
+	told  Status // the counts that were told last
+	known bool   // told says so
+	fresh bool   // it was made since: all that is in it is news
+	due   bool   // it was not counted since it was met
+}
+
+// Begin says what the counts are when the watching begins.
+func (w *Watched) Begin(st Status) { w.told, w.known, w.fresh, w.due = st, true, false, false }
+
+// Due tells whether the mailbox must be counted though no event spoke of it: it was made,
+// or put in the place of another, since the watching began.
+func (w *Watched) Due() bool { return w.due }
+
+// Edit lets edit change the counts that were told last.
+func (w *Watched) Edit(edit func(*Status)) {
+	if w.known {
+		edit(&w.told)
+	}
+}
+
+// Compare says what became of the counts since they were told last, as far as that is
+// wanted, and takes them for told.
+func (w *Watched) Compare(now Status) (what Interest) {
+	was := w.told
+	switch {
+	case !w.known:
+		what = InterestMessages | InterestUnseen | InterestFlags
+	case w.fresh && now.Messages == 0 && now.UIDNext <= 1:
+	default:
+		if w.fresh {
+			was.UIDNext = 0
+		}
+		if now.UIDValidity != was.UIDValidity || now.Messages != was.Messages || now.UIDNext != was.UIDNext {
+			what |= InterestMessages
+		}
+		if now.Unseen != was.Unseen {
+			what |= InterestUnseen | InterestFlags
+		}
+		if now.HighestModSeq != was.HighestModSeq {
+			what |= InterestFlags
+		}
+	}
+	w.told, w.known, w.fresh, w.due = now, true, false, false
+	return what & w.Want
+}
+
+// Added is the Status after the caller added messages of its own to a mailbox, where
+// nothing else was added in front of them: the caller knows of them.
+func (s *Status) Added(c Copied) {
+	n := len(c.To)
+	if n == 0 || c.UIDValidity != s.UIDValidity || c.To[0] != s.UIDNext || int(c.To[n-1]-c.To[0]) != n-1 {
+		return
+	}
+	s.Messages += uint32(n)
+	s.UIDNext = c.To[n-1] + 1
+}
+
+// exists tells a mailbox, or a level without mail, from a name alone.
+func (w *Watched) exists() bool {
+	return w != nil && !slices.Contains(w.Entry.Attrs, imap.MailboxAttrNonExistent)
+}
+
+// Changes compares all names that there were with all that there are, and gives what is to
+// be told of names and subscriptions (RFC 5465 section 5.4, RFC 5465 section 5.5). The
+// counts that were told go along with their mailboxes into now.
+func Changes(was, now map[Name]*Watched, sep byte) map[Name]*Event {
+	c := comparison{was: was, now: now, sep: sep, from: map[Name]Name{}, left: map[Name]bool{}, events: map[Name]*Event{}}
+	c.findRenamed()
+	for n, x := range now {
+		old := was[n]
+		from, renamed := c.from[n]
+		switch {
+		case renamed:
+			x.told, x.known, x.fresh, x.due = was[from].told, was[from].known, was[from].fresh, was[from].due
+		case x.Box != nil && old != nil && old.Box != nil:
+			x.told, x.known, x.fresh, x.due = old.told, old.known, old.fresh, old.due || old.Box != x.Box
+		case x.Box != nil:
+			x.known, x.fresh, x.due = true, true, true
+		}
+		if (old != nil && old.Entry.Subscribed) != x.Entry.Subscribed && !(renamed && c.withParent(n)) {
+			c.tell(n, InterestSubscriptions)
+		}
+		switch {
+		case renamed && c.withParent(n): // RFC 5465 section 5.4: of children nothing is told
+		case renamed:
+			c.tell(n, InterestNames)
+			if e := c.events[n]; e != nil && e.Kind&InterestNames != 0 {
+				e.From = from
+			}
+		case x.exists() != old.exists():
+			c.tell(n, InterestNames)
+			c.tellParent(n)
+		case old != nil && !slices.Equal(x.Entry.Attrs, old.Entry.Attrs):
+			c.tell(n, InterestNames)
+		}
+	}
+	for n, old := range was {
+		if now[n] != nil || c.left[n] { // of what left, the line of its new name tells
+			continue
+		}
+		if old.exists() {
+			c.tell(n, InterestNames)
+			c.tellParent(n)
+		}
+		if old.Entry.Subscribed {
+			c.tell(n, InterestSubscriptions)
+		}
+	}
+	return c.events
+}
+
+type comparison struct {
+	was, now map[Name]*Watched
+	sep      byte
+	from     map[Name]Name // where the mailbox of a new name was
+	left     map[Name]bool // names whose mailbox has another now
+	events   map[Name]*Event
+}
+
+// findRenamed finds mailboxes that have another name.
+func (c *comparison) findRenamed() {
+	at := map[any]Name{}
+	for n, old := range c.was {
+		if x := c.now[n]; old.Box != nil && (x == nil || x.Box != old.Box) {
+			at[old.Box] = n
+		}
+	}
+	if len(at) == 0 {
+		return
+	}
+	for n, x := range c.now {
+		if old, ok := at[x.Box]; x.Box != nil && ok {
+			c.from[n] = old
+			c.left[old] = true
+		}
+	}
+}
+
+// withParent tells whether a mailbox has another name because its parent has.
+func (c *comparison) withParent(n Name) bool {
+	parent, ok := n.Parent(c.sep)
+	old, was := c.from[n].Parent(c.sep)
+	from, renamed := c.from[parent]
+	return ok && was && renamed && from == old && n[len(parent):] == c.from[n][len(old):]
+}
+
+// tellParent: a mailbox that is made or deleted affects its parent, and no other level.
+func (c *comparison) tellParent(n Name) {
+	if p, ok := n.Parent(c.sep); ok && (c.now[p] != nil || c.was[p] != nil) {
+		c.tell(p, InterestNames)
+	}
+}
+
+func (c *comparison) tell(n Name, what Interest) {
+	e := Entry{Name: n, Attrs: []imap.MailboxAttr{imap.MailboxAttrNonExistent}}
+	var want Interest
+	if old := c.was[n]; old != nil {
+		want = old.Want
+	}
+	if x := c.now[n]; x != nil {
+		e, want = x.Entry, want|x.Want
+	}
+	if what &= want; what == 0 {
+		return
+	}
+	if c.events[n] == nil {
+		c.events[n] = &Event{Name: n, Entry: e}
+	}
+	c.events[n].Kind |= what
+}
+
+// Sorted gives events in the order in which Pull tells them.
+func Sorted(events map[Name]*Event) []Event {
+	out := make([]Event, 0, len(events))
+	for _, n := range slices.Sorted(maps.Keys(events)) {
+		out = append(out, *events[n])
+	}
+	return out
+}
