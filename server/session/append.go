@@ -81,6 +81,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.addedOwn(to.name, added)
 	s.writeOldName(to)
 	if len(added.To) == 0 {
 		return "", nil

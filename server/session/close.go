@@ -1,6 +1,10 @@
 package session
 
-import "context"
+import (
+	"context"
+
+	"github.com/emersion/go-imap/v2"
+)
 
 // close expunges what is \Deleted without saying so, and leaves the mailbox.
 // Under EXAMINE it expunges nothing. RFC 9051 section 6.4.1. mbsync, mutt and
@@ -9,11 +13,13 @@ func (s *session) close(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
+	var gone []imap.UID
 	var err error
 	if !s.sel.readOnly {
-		_, _, err = s.sel.box.Expunge(ctx, nil)
+		gone, _, err = s.sel.box.Expunge(ctx, nil)
 	}
 	cerr := s.sel.box.Close()
+	s.leaves(s.sel, len(gone))
 	s.sel = nil
 	if err != nil {
 		return "", err
@@ -27,6 +33,7 @@ func (s *session) unselect(_ context.Context, _ call) (string, error) {
 		return "", err
 	}
 	err := s.sel.box.Close()
+	s.leaves(s.sel, 0)
 	s.sel = nil
 	return "", err
 }

@@ -70,6 +70,7 @@ func commands() []command {
 		{"LSUB", anyState, tellAll, "", (*session).lsub},
 		{"STATUS", anyState, tellAll, "STATUS=SIZE OBJECTID", (*session).statusOf},
 		{"APPEND", anyState, tellAll, "MULTIAPPEND UIDPLUS APPENDLIMIT", (*session).append},
+		{"NOTIFY", anyState, tellAll, "NOTIFY", (*session).notifyCommand},
 		{"IDLE", anyState, tellAll, "IDLE", (*session).idle},
 		{"GETMETADATA", anyState, tellAll, "METADATA", (*session).getMetadata},
 		{"SETMETADATA", anyState, tellAll, "METADATA", (*session).setMetadata},

@@ -38,6 +38,7 @@ func (s *session) copy(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", toTarget(err)
 	}
+	s.addedOwn(to, copied)
 	if len(copied.To) == 0 {
 		return "Nothing to copy", nil
 	}

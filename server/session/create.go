@@ -42,6 +42,7 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := checkNew(n.name); err != nil {
 		return "", err
 	}
+	s.renamedOwn(n.name)
 	if err := s.acct.Create(ctx, n.name, kept); err != nil {
 		return "", err
 	}

@@ -12,6 +12,7 @@ func (s *session) deleteMailbox(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.renamedOwn(n.name)
 	progress := s.waiting()
 	err = s.acct.Delete(ctx, n.name)
 	progress.stop()

@@ -8,12 +8,12 @@ import (
 // idle waits for the client while the pusher writes. RFC 9051 section 6.3.13,
 // RFC 2177. What the client sends ends it, DONE or not: a client that sends a new
 // command instead is told so, and goes on.
-func (s *session) idle(_ context.Context, _ call) (string, error) {
+func (s *session) idle(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
 	s.enc.Raw("+ idling\r\n")
-	if err := s.tellChanges(tellAll); err != nil {
+	if err := s.tellChanges(ctx, tellAll); err != nil {
 		return "", err
 	}
 	s.tellAnnotated()
@@ -23,7 +23,7 @@ func (s *session) idle(_ context.Context, _ call) (string, error) {
 	if err := s.enc.Flush(); err != nil {
 		return "", err
 	}
-	s.startPush()
+	s.startPush(ctx)
 	err := s.lex.Wait()
 	s.push.stop()
 	s.idling = false

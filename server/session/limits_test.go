@@ -185,10 +185,10 @@ func TestToldIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.sel.answered(rows[0])
-	if err := s.tellChanges(tellNoExpunge); err != nil || len(s.sel.told) != 1 {
+	if err := s.tellChanges(t.Context(), tellNoExpunge); err != nil || len(s.sel.told) != 1 {
 		t.Errorf("%v: %d are remembered where the view may have stopped short", err, len(s.sel.told))
 	}
-	if err := s.tellChanges(tellAll); err != nil || len(s.sel.told) != 0 {
+	if err := s.tellChanges(t.Context(), tellAll); err != nil || len(s.sel.told) != 0 {
 		t.Errorf("%v: %d are remembered", err, len(s.sel.told))
 	}
 	if s.enc.Flush(); out.out.Len() > 0 {

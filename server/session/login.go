@@ -82,6 +82,8 @@ type Limits struct {
 	CommandBytes int64 // one command without APPEND's messages; 1 MiB
 	AppendBytes  int64 // one message of APPEND; 64 MiB
 
+	Watched int // mailboxes of one NOTIFY; 20,000
+
 	MIME message.Limits // what of a message is taken apart
 }
 
@@ -94,6 +96,9 @@ func (o Options) withDefaults() *Options {
 	}
 	if o.Limits.AppendBytes <= 0 {
 		o.Limits.AppendBytes = 64 << 20
+	}
+	if o.Limits.Watched <= 0 {
+		o.Limits.Watched = 20_000
 	}
 	if o.Idle <= 0 {
 		o.Idle = 30 * time.Minute

@@ -342,6 +342,11 @@ func checkAnnotation(n store.Name, a *store.Annotation) error {
 // metadataOn has the client told of annotations that others change (RFC 5464
 // section 4.1).
 func (s *session) metadataOn() {
+	s.metadata = true
+	s.watchAnnotations()
+}
+
+func (s *session) watchAnnotations() {
 	if s.annotated == nil {
 		s.annotated = s.acct.WatchAnnotations(s.wake)
 	}
@@ -354,6 +359,9 @@ func (s *session) tellAnnotated() {
 		return
 	}
 	for _, c := range s.annotated.Pull() {
+		if !s.metadata && !s.wantsAnnotated(c.Name) {
+			continue
+		}
 		entries := c.Entries
 		if entries == nil { // too many to remember: all that are there
 			list, err := s.acct.Annotations(context.Background(), c.Name)

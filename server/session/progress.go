@@ -70,6 +70,9 @@ func (p *progress) stop() {
 
 // step tells how far the command is, where it is time to. done counts messages.
 func (p *progress) step(done int) {
+	if p == nil {
+		return // no command is at hand: NOTIFY tells of new messages
+	}
 	p.counted.At(done)
 	if p.due.Load() {
 		p.due.Store(false)

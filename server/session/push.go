@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -16,8 +17,10 @@ type pusher struct {
 	mu      sync.Mutex // guards all but wg
 	idling  bool       // goroutines may be started
 	woken   bool       // something may have happened after the last Advance
+	news    bool       // something may have happened in other mailboxes (notify.go)
 	alive   bool       // a keepalive is due
 	running bool       // the goroutine is there
+	run     func()     // what it does
 	timer   *time.Timer
 	wg      sync.WaitGroup
 }
@@ -33,20 +36,20 @@ func (s *session) wake() {
 // pushLocked starts the goroutine if it has something to do and is not there.
 func (s *session) pushLocked() {
 	p := &s.push
-	if !p.idling || p.running || !p.woken && !p.alive {
+	if !p.idling || p.running || !p.woken && !p.news && !p.alive {
 		return
 	}
 	p.running = true
-	p.wg.Go(s.pushAll) // ends when nothing is new, or the client does not read; joined in stop
+	p.wg.Go(p.run) // ends when nothing is new, or the client does not read; joined in stop
 }
 
 // pushAll writes what is new until nothing is.
-func (s *session) pushAll() {
+func (s *session) pushAll(ctx context.Context) {
 	p := &s.push
 	for {
 		p.mu.Lock()
-		woken, alive := p.woken, p.alive
-		if !p.idling || !woken && !alive {
+		woken, news, alive := p.woken, p.news, p.alive
+		if !p.idling || !woken && !news && !alive {
 			p.running = false
 			p.mu.Unlock()
 			return
@@ -57,7 +60,11 @@ func (s *session) pushAll() {
 		before := s.enc.Written()
 		var err error
 		if woken {
-			if err = s.tellChanges(tellAll); errors.Is(err, store.ErrReplaced) {
+			how := tellAll
+			if s.listening && s.notify.selected.delayed {
+				how = tellNoExpunge // RFC 5465 section 6.1.2
+			}
+			if err = s.tellChanges(ctx, how); errors.Is(err, store.ErrReplaced) {
 				s.closing, s.reason = true, "selected mailbox was deleted or replaced"
 				s.enc.Line("BYE Selected mailbox was deleted or replaced; connect again")
 			} else if err != nil {
@@ -65,6 +72,11 @@ func (s *session) pushAll() {
 				err = nil
 			}
 			s.tellAnnotated()
+		}
+		if news && err == nil {
+			s.tellNews(ctx)
+		}
+		if woken || news {
 			if ferr := s.enc.Flush(); ferr != nil {
 				err = ferr
 			}
@@ -86,13 +98,30 @@ func (p *pusher) clear() {
 	p.mu.Unlock()
 }
 
-// startPush begins an idle. From here to stop the encoder and the selected
+// awake makes the next push look.
+func (p *pusher) awake() {
+	p.mu.Lock()
+	p.woken = true
+	p.mu.Unlock()
+}
+
+// takeNews tells whether there may be news, and forgets that.
+func (p *pusher) takeNews() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := p.news
+	p.news = false
+	return news
+}
+
+// startPush begins an idle, or what is like it under NOTIFY. From here to stop the encoder and the selected
 // mailbox belong to the pusher.
-func (s *session) startPush() {
+func (s *session) startPush(ctx context.Context) {
 	p := &s.push
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idling = true
+	p.run = func() { s.pushAll(ctx) }
 	if every := s.opt.Keepalive; every > 0 {
 		p.timer = time.AfterFunc(every, func() {
 			p.mu.Lock()
@@ -119,4 +148,5 @@ func (p *pusher) stop() {
 	}
 	p.mu.Unlock()
 	p.wg.Wait()
+	p.run = nil
 }

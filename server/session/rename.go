@@ -26,6 +26,7 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	from, to := old.name, n.name
+	s.renamedOwn(from, to)
 	progress := s.waiting()
 	err = s.acct.Rename(ctx, from, to)
 	progress.stop()

@@ -110,6 +110,7 @@ func (s *session) deselect() error {
 		return nil
 	}
 	err := s.sel.box.Close()
+	s.leaves(s.sel, 0)
 	s.sel = nil
 	s.enc.Line("OK [CLOSED] Previous mailbox is closed")
 	return err

@@ -36,13 +36,17 @@ type session struct {
 	qresync   bool // ENABLE QRESYNC
 	uidOnly   bool // ENABLE UIDONLY: no sequence number is told or taken (uidonly.go)
 
-	annotated store.AnnotationWatch // ENABLE METADATA; nil: nobody asked
+	annotated store.AnnotationWatch // ENABLE METADATA or NOTIFY; nil: nobody asked
+	metadata  bool                  // ENABLE METADATA: all changes of annotations are told
 
 	tag      string    // of the command at hand
 	progress *progress // nil: it is not one that takes long
 
 	sel  *selected // nil: no mailbox is selected
 	push pusher
+
+	notify    *notify // nil: NOTIFY was never given
+	listening bool    // the pusher writes though the client does not idle
 
 	after    func() error // what the command at hand begins behind its answer
 	expunged bool         // the command at hand expunged messages and ends with the new cursor
@@ -142,7 +146,7 @@ func (s *session) fill() error {
 
 // ready is fill where the read may block indeed.
 func (s *session) ready() error {
-	if s.idling {
+	if s.idling || s.listening {
 		return nil
 	}
 	s.readWithin(s.opt.Idle)
@@ -232,7 +236,7 @@ func (s *session) panicked(p any) error {
 // loop runs commands in order until the session ends, and says why it did.
 func (s *session) loop(ctx context.Context) string {
 	for !s.closing {
-		err := s.lex.Wait()
+		err := s.await(ctx)
 		if err == nil {
 			err = s.command(ctx)
 		}
@@ -292,6 +296,7 @@ func (s *session) bye(text string) {
 // shut gives everything back.
 func (s *session) shut() error {
 	s.push.stop()
+	s.endWatch()
 	var err error
 	if s.annotated != nil {
 		s.annotated.Close()
@@ -312,12 +317,12 @@ func (s *session) command(ctx context.Context) error {
 		s.tag = c.tag
 		ok, err = c.cmd.run(s, ctx, c)
 	}
-	return s.answer(c, ok, err)
+	return s.answer(ctx, c, ok, err)
 }
 
 // answer ends a command: what may be told now, then its tagged answer. An error ends
 // the session.
-func (s *session) answer(c call, ok string, err error) error {
+func (s *session) answer(ctx context.Context, c call, ok string, err error) error {
 	s.notice()
 	if serr := s.lex.Skip(); serr != nil {
 		return serr
@@ -335,7 +340,7 @@ func (s *session) answer(c call, ok string, err error) error {
 		answer.text = c.cmd.name + " completed"
 	}
 	if c.cmd != nil && answer.kind != "BAD" && !s.closing {
-		if err := s.tellChanges(c.cmd.tell); errors.Is(err, store.ErrReplaced) {
+		if err := s.tellChanges(ctx, c.cmd.tell); errors.Is(err, store.ErrReplaced) {
 			// RFC 2180 section 3.1 leaves a server the choice; this one is always understood.
 			s.closing, s.reason = true, "selected mailbox was deleted or replaced"
 			s.enc.Line("BYE Selected mailbox was deleted or replaced; connect again")
@@ -345,6 +350,12 @@ func (s *session) answer(c call, ok string, err error) error {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 		}
 		s.tellAnnotated()
+		if c.cmd.tell != tellNothing {
+			s.tellNews(ctx)
+		}
+		if s.notify != nil {
+			s.notify.own = nil
+		}
 		answer = s.guarded(answer)
 		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" && answer.code == "" {
 			answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7

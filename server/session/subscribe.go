@@ -18,5 +18,6 @@ func (s *session) setSubscribed(ctx context.Context, on bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.renamedOwn(n.name)
 	return "", s.acct.Subscribe(ctx, n.name, on)
 }

@@ -166,10 +166,14 @@ func (sel *selected) searchResult() []imap.UID {
 }
 
 // tellChanges moves the view on and writes what that brings.
-func (s *session) tellChanges(how tell) error {
+func (s *session) tellChanges(ctx context.Context, how tell) error {
 	sel := s.sel
 	if sel == nil || how == tellNothing {
 		return nil
+	}
+	n := s.notify
+	if n != nil && !n.selected.messages && !s.expunged {
+		return nil // RFC 5465 section 3.1: the client wants to be told of nothing
 	}
 	s.push.clear()
 	old := sel.view
@@ -178,7 +182,15 @@ func (s *session) tellChanges(how tell) error {
 		return err
 	}
 	sel.view = view
+	if n != nil && !n.selected.flags {
+		d.Changed = nil
+	}
 	s.writeDelta(old, d)
+	if n != nil && d.Grown {
+		if err := s.fetchNew(ctx, old); err != nil {
+			return err
+		}
+	}
 	if how == tellAll {
 		sel.told = nil // the view is the newest now, and all of told is behind it
 	}
