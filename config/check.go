@@ -373,6 +373,17 @@ func (k *checker) limits() {
 	if ka := k.c.IMAP.IdleKeepalive; ka != Off && ka < time.Second {
 		k.wrong("imap.idle_keepalive", "imap.idle_keepalive is %v: phones would never sleep; \"2m\" is the default", ka)
 	}
+	for _, limit := range []struct {
+		key string
+		is  int
+	}{{"imap.message_limit", k.c.IMAP.MessageLimit}, {"imap.save_limit", k.c.IMAP.SaveLimit}} {
+		if limit.is != 0 && limit.is < 1000 {
+			k.wrong(limit.key, "%s is %d: the least that RFC 9738 allows is 1000; 0 is no limit", limit.key, limit.is)
+		}
+	}
+	if k.c.IMAP.MessageLimit != 0 && k.c.IMAP.SaveLimit != 0 {
+		k.wrong("imap.save_limit", "imap.message_limit is a limit for COPY and APPEND too: leave imap.save_limit out")
+	}
 	if contact := k.c.IMAP.Contact; contact != "" {
 		if u, err := url.Parse(contact); err != nil || u.Scheme == "" {
 			k.wrong("imap.contact", "imap.contact is %q, no URI; write it as \"mailto:postmaster@example.org\"", contact)

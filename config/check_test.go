@@ -120,6 +120,11 @@ func TestCheck(t *testing.T) {
 		{right + "imap.contact='mailto:me@example.org'\n[[imap.filter]]\nname='a'\nsearch='SEEN'\n[[imap.filter]]\nname='A'\nsearch='bad'",
 			"f:8:3: this [[imap.filter]] is wrong: no search\n" +
 				"f:9:6: \"A\" stands here twice"},
+		{right + "[imap]\nmessage_limit=1000", ""},
+		{right + "[imap]\nmessage_limit=999\nsave_limit=1",
+			"f:5:15: imap.message_limit is 999: the least that RFC 9738 allows is 1000; 0 is no limit\n" +
+				"f:6:12: imap.save_limit is 1: the least that RFC 9738 allows is 1000; 0 is no limit\n" +
+				"f:6:12: imap.message_limit is a limit for COPY and APPEND too: leave imap.save_limit out"},
 	} {
 		c, err := Parse("f", strings.ReplaceAll(tt.in, "DIR", dir))
 		if err != nil {

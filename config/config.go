@@ -110,6 +110,8 @@ type Limits struct {
 // IMAP says how Roost speaks to clients.
 type IMAP struct {
 	IdleKeepalive time.Duration `toml:"idle_keepalive"` // Off for none
+	MessageLimit  int           `toml:"message_limit"`  // 0 for none
+	SaveLimit     int           `toml:"save_limit"`     // 0 for none
 	Contact       string        // URI of the administrator
 	Comment       string        // on the server, for its users
 	Filter        []Filter

@@ -124,6 +124,8 @@ var keys = []key{
 	{name: "limits.shutdown_patience", value: 10 * time.Second, live: true, about: "Time that running commands have to end when Roost stops."},
 
 	{name: "imap.idle_keepalive", value: 2 * time.Minute, off: true, live: true, about: "How often an idling client hears from us, so that routers keep its connection."},
+	{name: "imap.message_limit", value: 0, live: true, about: "Messages that one FETCH, SEARCH, STORE, COPY, MOVE, APPEND or UID EXPUNGE is for at most (MESSAGELIMIT, RFC 9738); 0 is no limit. Few clients know how to go on when they meet it: with more messages in a mailbox the others show the newest only."},
+	{name: "imap.save_limit", value: 0, live: true, about: "Messages that one COPY or APPEND adds at most (SAVELIMIT, RFC 9738), in place of the limit on all commands; 0 is no limit."},
 	{name: "imap.contact", value: "", live: true, sample: "mailto:postmaster@example.org", about: "How users reach the administrator, as a URI (mailto:, tel:, https:); clients that know METADATA can show it: /shared/admin."},
 	{name: "imap.comment", value: "", live: true, sample: "Mail of Example Ltd", about: "A note on this server for those clients: /shared/comment."},
 	{name: "imap.filter.name", value: "", live: true, sample: "triage", about: "Name of the search: an atom without /."},

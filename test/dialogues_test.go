@@ -47,6 +47,7 @@ func TestDialoguesOnMaildir(t *testing.T) {
 				Mail: root, Layout: store.LayoutMaildirPP, Escape: store.EscapeBackslash, Create: true,
 			}}}
 			opt := session.Options{Log: log, Limits: session.Limits{AppendBytes: 5000, CommandBytes: 100_000}, Shared: stage.Shared}
+			opt.Limits.Messages, opt.Limits.Saved = stage.MessageLimits(f)
 			s := stage.New(t, st, who, func(ctx context.Context, conn net.Conn, who store.Identity) {
 				if _, err := session.Serve(ctx, conn, &session.Login{Who: who, Tag: "l"}, st, &opt); err != nil {
 					t.Errorf("Serve: %v", err)

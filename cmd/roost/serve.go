@@ -191,6 +191,8 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Limits: session.Limits{
 				CommandBytes: int64(c.Limits.Command),
 				AppendBytes:  int64(c.Limits.Message),
+				Messages:     c.IMAP.MessageLimit,
+				Saved:        c.IMAP.SaveLimit,
 				MIME: message.Limits{
 					Depth: c.Limits.MIMEDepth, Parts: c.Limits.MIMEParts,
 					Header: int(c.Limits.MIMEHeader), Headers: 4 * int(c.Limits.MIMEHeader),

@@ -26,6 +26,7 @@ const maxHeader = 1 << 20
 type Source struct {
 	Box  store.Mailbox
 	View store.View // the client's
+	Low  int        // index of the first message that may be looked at
 
 	// Parts is the kind of the notes that message.DecodeParts reads, Fields of those
 	// that are a header of the fields for which Common holds. Common may be nil.
@@ -121,12 +122,13 @@ func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Foun
 	}
 	r.common = len(r.fields) > 0 && src.Common != nil && src.Common(r.fields)
 
-	n := src.View.UIDs.Len()
+	end := src.View.UIDs.Len()
+	n := end - src.Low
 	for done := 0; done < n; done += slice {
 		src.Progress.At(done)
-		from, to := done, min(done+slice, n)
+		from, to := src.Low+done, src.Low+min(done+slice, n)
 		if want == highest {
-			from, to = n-to, n-from
+			from, to = end-min(done+slice, n), end-done
 		}
 		r.done = done
 		if err := r.slice(from, to); err != nil || r.enough() {

@@ -48,6 +48,23 @@ func (p *Plan) Search(ctx context.Context, src Source, opt imap.SearchOptions) (
 	return found, nil
 }
 
+// Last gives the index of the lowest of the n highest messages which are looked at for
+// this query, that is which its UIDs do not rule out. more tells that there are others below.
+func (p *Plan) Last(view store.View, n int) (low int, more bool) {
+	r := &run{plan: p, depth: byUID, match: matcher{found: make([]bool, len(p.keys))}}
+	for i := view.UIDs.Len() - 1; i >= 0; i-- {
+		r.uid = view.UIDs.At(i)
+		if r.hold(p.pieces) == no {
+			continue
+		}
+		if n == 0 {
+			return low, true
+		}
+		n, low = n-1, i
+	}
+	return low, false
+}
+
 // A Range names results by their places, the first being 1: RFC 9394 section 3.1. The zero
 // Range names none.
 type Range struct {

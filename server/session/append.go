@@ -34,6 +34,9 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 		if s.lex.AtEnd() && count > 0 {
 			break
 		}
+		if n := s.saveLimit(); n > 0 && count >= n {
+			return "", no(limitCode(n, 0), "At most %d messages can be appended at once", n)
+		}
 		meta, err := s.appendMeta()
 		if err != nil {
 			return "", err

@@ -41,15 +41,32 @@ var general = []string{"LITERAL+", "INPROGRESS"}
 
 // capabilities is the list after login: what the table holds.
 func (s *session) capabilities() string {
-	return strings.Join(s.hiding.from(allCapabilities(s.appendLimit())), " ")
+	var out []string
+	for _, name := range allCapabilities() {
+		switch name {
+		case "APPENDLIMIT":
+			name += "=" + strconv.FormatInt(s.appendLimit(), 10)
+		case "MESSAGELIMIT":
+			if s.opt.Limits.Messages <= 0 {
+				continue
+			}
+			name += "=" + strconv.Itoa(s.opt.Limits.Messages)
+		case "SAVELIMIT": // RFC 9738 section 3: in place of the other
+			if s.opt.Limits.Messages > 0 || s.opt.Limits.Saved <= 0 {
+				continue
+			}
+			name += "=" + strconv.Itoa(s.opt.Limits.Saved)
+		}
+		out = append(out, name)
+	}
+	return strings.Join(s.hiding.from(out), " ")
 }
 
 // Capabilities are the names of all that can be said, before a login or after, but for
-// the mechanisms of AUTHENTICATE and the number behind APPENDLIMIT.
+// the mechanisms of AUTHENTICATE and the numbers behind the limits.
 func Capabilities() []string {
 	all := strings.Fields(BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities())
-	for _, name := range allCapabilities(0) {
-		name, _ = strings.CutSuffix(name, "=0")
+	for _, name := range allCapabilities() {
 		if !slices.Contains(all, name) {
 			all = append(all, name)
 		}
@@ -57,13 +74,10 @@ func Capabilities() []string {
 	return all
 }
 
-func allCapabilities(appendLimit int64) []string {
+func allCapabilities() []string {
 	out := slices.Concat(versions, general)
 	for _, c := range commands() {
 		for _, name := range strings.Fields(c.caps) {
-			if name == "APPENDLIMIT" {
-				name += "=" + strconv.FormatInt(appendLimit, 10)
-			}
 			if !slices.Contains(out, name) {
 				out = append(out, name)
 			}

@@ -64,10 +64,12 @@ func TestDocsNameEveryCapability(t *testing.T) {
 	for _, list := range []string{
 		BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities(),
 		(&session{login: &Login{}, opt: Options{}.withDefaults()}).capabilities(),
+		(&session{login: &Login{}, opt: Options{Limits: Limits{Messages: 1000}}.withDefaults()}).capabilities(),
+		(&session{login: &Login{}, opt: Options{Limits: Limits{Saved: 1000}}.withDefaults()}).capabilities(),
 	} {
 		for _, c := range strings.Fields(list) {
-			if strings.HasPrefix(c, "APPENDLIMIT=") {
-				c = "APPENDLIMIT"
+			if name, _, ok := strings.Cut(c, "LIMIT="); ok {
+				c = name + "LIMIT"
 			}
 			said[c] = true
 		}

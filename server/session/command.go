@@ -80,7 +80,7 @@ func commands() []command {
 		{"UNSELECT", selectedState, tellNothing, "UNSELECT", (*session).unselect},
 		{"EXPUNGE", selectedState, tellAll, "", (*session).expunge},
 		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
-		{"FETCH", selectedState, tellNoExpunge, "SAVEDATE PREVIEW", (*session).fetch},
+		{"FETCH", selectedState, tellNoExpunge, "SAVEDATE PREVIEW MESSAGELIMIT", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},
@@ -94,7 +94,7 @@ func commands() []command {
 		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
 		{"UID STORE", selectedState, tellAll, "", (*session).store},
 		{"COPY", selectedState, tellAll, "", (*session).copy},
-		{"UID COPY", selectedState, tellAll, "UIDPLUS", (*session).copy},
+		{"UID COPY", selectedState, tellAll, "UIDPLUS SAVELIMIT", (*session).copy},
 		{"MOVE", selectedState, tellAll, "MOVE", (*session).move},
 		{"UID MOVE", selectedState, tellAll, "MOVE", (*session).move},
 	}

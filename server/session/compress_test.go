@@ -80,7 +80,7 @@ func TestDialoguesCompressed(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}})
+			b := newBench(t, Options{Limits: limitsOf(f)})
 			hooks := b.Hooks()
 			hooks["forget"] = func(args []string) error { b.mem.Forget("ann", store.Name(args[0])); return nil }
 			hooks["nomodseq"] = func(args []string) error { b.mem.NoModSeq("ann", store.Name(args[0])); return nil }

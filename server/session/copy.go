@@ -18,6 +18,9 @@ func (s *session) copy(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := s.checkSaved(uids); err != nil {
+		return "", err
+	}
 	var copied store.Copied
 	for len(uids) > 0 {
 		progress := s.waiting()

@@ -40,6 +40,13 @@ func newBench(t testing.TB, opt Options) *bench {
 	})}
 }
 
+// limitsOf are those with which a file of dialogues is played.
+func limitsOf(file string) Limits {
+	l := Limits{AppendBytes: 5000, CommandBytes: 100_000}
+	l.Messages, l.Saved = stage.MessageLimits(file)
+	return l
+}
+
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -48,7 +55,7 @@ func TestDialogues(t *testing.T) {
 	for _, f := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, Options{Limits: Limits{AppendBytes: 5000, CommandBytes: 100_000}})
+			b := newBench(t, Options{Limits: limitsOf(f)})
 			hooks := b.Hooks()
 			// forget MAILBOX: when its messages were expunged
 			hooks["forget"] = func(args []string) error { b.mem.Forget("ann", store.Name(args[0])); return nil }

@@ -13,6 +13,7 @@ import (
 // are written when the command ends, by the view.
 func (s *session) expunge(ctx context.Context, c call) (string, error) {
 	var uids []imap.UID // nil: all
+	limit := ""
 	if c.uid {
 		if err := s.lex.SP(); err != nil {
 			return "", err
@@ -30,6 +31,13 @@ func (s *session) expunge(ctx context.Context, c call) (string, error) {
 		if len(uids) == 0 {
 			return "", nil
 		}
+		if s.messageLimit() > 0 {
+			rows, err := s.rowsOf(ctx, uids, 0)
+			if err != nil {
+				return "", err
+			}
+			uids, limit = s.limitedDeleted(uids, rows)
+		}
 	} else if err := s.end(); err != nil {
 		return "", err
 	}
@@ -40,5 +48,8 @@ func (s *session) expunge(ctx context.Context, c call) (string, error) {
 	gone, _, err := s.sel.box.Expunge(ctx, uids)
 	progress.stop()
 	s.expunged = len(gone) > 0
+	if err == nil && limit != "" {
+		return "", partly(limit)
+	}
 	return "", err
 }

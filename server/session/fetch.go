@@ -264,11 +264,13 @@ type fetcher struct {
 	box  store.Mailbox
 	enc  *wire.Encoder
 	uid  bool // UID FETCH
+	down bool // from the highest UID to the lowest
 	plan *fetchPlan
 
 	notes  [slice]rowNotes
 	copied []byte // what notes holds
 
+	answered  int   // in all
 	failed    error // of the first message that could not be read: the rest goes on
 	failedUID imap.UID
 }
@@ -299,8 +301,12 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	}
 	if mods.partial.text != "" {
 		from, to := mods.partial.Of(len(uids))
+		if n := s.messageLimit(); n > 0 && to-from > n { // RFC 9738 section 3.1
+			return "", no(limitCode(n, 0), "At most %d messages can be fetched at once", n)
+		}
 		uids = uids[from:to]
 	}
+	uids, limit := s.limited(uids)
 	plan := planOf(items)
 	if mods.changedSince && !plan.mod { // RFC 7162 section 3.1.4.1
 		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
@@ -328,23 +334,45 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 		progress.counted.Of(len(uids))
 	}
 
-	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan}
-	answered, err := f.run(ctx, uids, mods.since)
+	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan, down: limit != ""}
+	answered, err := f.all(ctx, uids, mods.since)
 	switch {
 	case err != nil:
 		return "", err
 	case f.failed != nil:
 		r := s.status(f.failed)
 		r.text += fmt.Sprintf(" (UID %d)", f.failedUID)
+		s.writeLimit(limit)
 		return "", r
 	case !c.uid && answered < len(uids) && !mods.changedSince:
+		if limit != "" {
+			s.writeLimit(limit)
+			return "", reply{"OK", "EXPUNGEISSUED", "Some of the messages were expunged"}
+		}
 		return "", store.ErrGone // RFC 2180 section 4.1.2
+	case limit != "":
+		return "", partly(limit)
 	}
 	return "", nil
 }
 
 // slice is how many messages are answered for between two looks at the notes.
 const slice = 64
+
+// all answers for those of uids that changed after since and counts them.
+func (f *fetcher) all(ctx context.Context, uids []imap.UID, since store.ModSeq) (answered int, err error) {
+	if !f.down {
+		return f.run(ctx, uids, since)
+	}
+	for len(uids) > 0 && err == nil {
+		from := max(0, len(uids)-slice)
+		var n int
+		n, err = f.run(ctx, uids[from:], since)
+		answered += n
+		uids = uids[:from]
+	}
+	return answered, err
+}
 
 // run answers for those of uids that changed after since and counts them.
 func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) (answered int, err error) {
@@ -358,6 +386,9 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 				f.s.writeNewKeywords()
 			}
 			for i := range rows {
+				if f.down {
+					i = len(rows) - 1 - i
+				}
 				if err := ctx.Err(); err != nil {
 					return answered, err
 				}
@@ -372,7 +403,8 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 					f.failed, f.failedUID = err, rows[i].UID
 				}
 				answered++
-				f.s.progress.step(answered)
+				f.answered++
+				f.s.progress.step(f.answered)
 				if err := f.enc.Err(); err != nil {
 					return answered, err
 				}

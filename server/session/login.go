@@ -84,6 +84,10 @@ type Limits struct {
 
 	Watched int // mailboxes of one NOTIFY; 20,000
 
+	// Messages bounds what one command is for, Saved what one COPY or APPEND adds
+	// (RFC 9738); 0 is no limit.
+	Messages, Saved int
+
 	MIME message.Limits // what of a message is taken apart
 }
 

@@ -21,6 +21,7 @@ func (s *session) move(ctx context.Context, c call) (string, error) {
 	if len(uids) == 0 || to == s.sel.name {
 		return "Nothing to move", nil
 	}
+	uids, limit := s.limited(uids)
 	progress := s.waiting()
 	moved, err := s.sel.box.Move(ctx, uids, to)
 	progress.stop()
@@ -33,7 +34,14 @@ func (s *session) move(ctx context.Context, c call) (string, error) {
 		return "", toTarget(err)
 	}
 	if len(moved.From) < len(uids) && !c.uid {
+		if limit != "" {
+			s.writeLimit(limit)
+			return "", reply{"OK", "EXPUNGEISSUED", "Some of the messages were expunged"}
+		}
 		return "", store.ErrGone
+	}
+	if limit != "" {
+		return "", partly(limit)
 	}
 	return "", nil
 }

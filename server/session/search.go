@@ -32,6 +32,9 @@ func (s *session) answerSearch(ctx context.Context, c call, p *searchParser, err
 	if err != nil && p.opt.ReturnSave {
 		s.sel.saved = nil // RFC 9051 section 6.4.4.1: after NO, "$" is empty
 	}
+	if err == nil && p.limit != "" {
+		return partly(p.limit)
+	}
 	return err
 }
 
@@ -110,6 +113,21 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 	if p.sortBy == nil && p.threads == nil { // these read what was found again
 		progress.Of(src.View.UIDs.Len())
 	}
+	if n := s.messageLimit(); n > 0 {
+		low, more := plan.Last(src.View, n)
+		switch {
+		case more && (p.sortBy != nil || p.threads != nil): // RFC 9738 section 3.3
+			return r, no(limitCode(n, 0), "At most %d messages can be sorted or threaded at once", n)
+		case more:
+			src.Low = low
+			p.limit = limitCode(n, src.View.UIDs.At(low))
+			defer func() {
+				if p.satisfied(&r.Found) {
+					p.limit = ""
+				}
+			}()
+		}
+	}
 	switch {
 	case p.sortBy != nil:
 		if r.Found, err = plan.Search(ctx, src, imap.SearchOptions{}); err == nil {
@@ -127,6 +145,20 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 		r.Found, err = plan.Search(ctx, src, p.opt)
 	}
 	return r, err
+}
+
+// satisfied tells that what was found is all that was asked for, whatever the limit kept
+// from being looked at.
+func (p *searchParser) satisfied(found *search.Found) bool {
+	o := p.opt
+	switch {
+	case p.onlyPartial():
+		from, to := p.partial.Of(int(p.partial.Last))
+		return p.partial.FromEnd && len(found.UIDs) == to-from
+	case p.partial.text == "" && !p.relevancy && o.ReturnMax && !o.ReturnMin && !o.ReturnAll && !o.ReturnCount:
+		return len(found.UIDs) > 0
+	}
+	return false
 }
 
 // writeESearch writes the answer of RFC 9051 section 7.3.4, and does what SAVE asks. nums are

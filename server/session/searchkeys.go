@@ -33,6 +33,8 @@ type searchParser struct {
 
 	filters filterSource
 
+	limit string // MESSAGELIMIT that was met, as a response code
+
 	sortBy  []search.Criterion // of SORT
 	threads threadAlgorithm    // of THREAD
 }
@@ -286,7 +288,7 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 func (p *searchParser) known(word string) bool {
 	switch word {
 	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FILTER", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
-		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UNKEYWORD", "YOUNGER":
+		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UIDAFTER", "UIDBEFORE", "UNKEYWORD", "YOUNGER":
 		return true
 	}
 	return false
@@ -300,6 +302,19 @@ func (p *searchParser) argument(word string) error {
 		return p.set(true)
 	case "FILTER":
 		return p.filter()
+	case "UIDAFTER", "UIDBEFORE": // RFC 9738 section 3.2
+		n, err := lex.NZNumber()
+		if err != nil {
+			return err
+		}
+		r := imap.UIDRange{Start: imap.UID(n) + 1, Stop: 1<<32 - 1}
+		if word == "UIDBEFORE" {
+			r = imap.UIDRange{Start: 1, Stop: imap.UID(n) - 1}
+		}
+		if n == 1<<32-1 && word == "UIDAFTER" || r.Stop == 0 {
+			return p.add(search.Key{Op: search.UIDs})
+		}
+		return p.add(search.Key{Op: search.UIDs, Set: imap.UIDSet{r}})
 	case "KEYWORD", "UNKEYWORD":
 		name, err := lex.Atom()
 		if err != nil {

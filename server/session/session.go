@@ -357,8 +357,12 @@ func (s *session) answer(ctx context.Context, c call, ok string, err error) erro
 			s.notify.own = nil
 		}
 		answer = s.guarded(answer)
-		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" && answer.code == "" {
-			answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7
+		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" {
+			if answer.code == "" {
+				answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7
+			} else {
+				s.writeHighest(s.sel.view.ModSeq)
+			}
 		}
 	}
 	s.expunged = false

@@ -48,6 +48,7 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 	if len(uids) == 0 {
 		return "", nil
 	}
+	uids, limit := s.limited(uids)
 	var before []store.Row
 	if silent && op.Op != imap.StoreFlagsSet {
 		if before, err = s.rowsOf(ctx, uids, 0); err != nil {
@@ -60,6 +61,9 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if limit != "" { // RFC 9738 section 3.1: from the highest to the lowest
+		slices.Reverse(rows)
+	}
 	s.tellStored(c, op, silent, before, rows, modified)
 	answer := reply{kind: "OK", text: "STORE completed"}
 	if len(modified) > 0 {
@@ -70,10 +74,14 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 			answer.code = "EXPUNGEISSUED"
 		}
 		answer.text = "Some of the messages were expunged"
-		if !silent {
+		if !silent && limit == "" {
 			answer.kind = "NO" // RFC 2180 section 4.2.3: the rest was done; OK for .SILENT, section 4.2.1
 		}
 	}
+	if answer.code == "" && limit != "" {
+		return "", partly(limit)
+	}
+	s.writeLimit(limit)
 	return "", answer
 }
 

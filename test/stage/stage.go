@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,4 +163,15 @@ func (s *Stage) deliver(n store.Name, flags []imap.Flag, messages ...string) err
 	}
 	_, err = b.Commit(ctx)
 	return err
+}
+
+// MessageLimits are those of RFC 9738 with which a file of dialogues is played, by its name.
+func MessageLimits(file string) (messages, saved int) {
+	switch filepath.Base(file) {
+	case "messagelimit.txt":
+		return 3, 0
+	case "savelimit.txt":
+		return 0, 3
+	}
+	return 0, 0
 }
