@@ -333,7 +333,7 @@ func (m *mailbox) describe(list []staged) ([]newcomer, error) {
 		}
 		out[i] = n
 	}
-	if err := m.saveExtra(extra, true); err != nil {
+	if err := m.changeExtra(true, func() map[string][]string { return extra }); err != nil {
 		return nil, err
 	}
 	for i := range out {

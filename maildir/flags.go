@@ -126,9 +126,11 @@ func (c *flagChange) apply(sys store.Flags, letters letterSet, more []string) (s
 // setFlags changes some messages and shows it. Called with files held.
 func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, err error) {
 	m.ensureMark()
+	if err := m.refreshKeywords(); err != nil {
+		return nil, err
+	}
 	var s step
 	var todo []imap.UID
-	extra := map[string][]string{}
 	conditional := c.HasUnchangedSince || c.UnchangedSince > 0
 	for _, uid := range uids {
 		i, ok := m.findShownLocked(uid)
@@ -140,12 +142,21 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 			continue
 		}
 		todo = append(todo, uid)
-		base := m.table.base(i)
-		if _, _, more := c.apply(0, 0, m.keywords.extra.byBase[base]); len(more) > 0 || m.keywords.extra.byBase[base] != nil {
-			extra[base] = more
-		}
 	}
-	if err := m.saveExtra(extra, false); err != nil {
+	if err := m.changeExtra(false, func() map[string][]string {
+		extra := map[string][]string{}
+		for _, uid := range todo {
+			i, ok := m.table.find(uid)
+			if !ok {
+				continue
+			}
+			base := m.table.base(i)
+			if _, _, more := c.apply(0, 0, m.keywords.extra.byBase[base]); len(more) > 0 || m.keywords.extra.byBase[base] != nil {
+				extra[base] = more
+			}
+		}
+		return extra
+	}); err != nil {
 		return refused, err
 	}
 	s.renamed, err = m.setEach(todo, c)

@@ -201,6 +201,9 @@ func (m *mailbox) apply(s step) {
 	shown = m.removeLocked(s.gone) || shown
 	wakes := m.wakesLocked(shown)
 	m.mu.Unlock()
+	if len(s.gone) > 0 && len(m.keywords.extra.byBase) > 0 {
+		m.learnKeywords(nil) // perhaps nobody has some of them any more
+	}
 	wakeAll(wakes)
 	m.record()
 }

@@ -137,7 +137,7 @@ func (m *mailbox) takeOver(f fsys.File, c *uidlist.Change, locked bool) error {
 		c.Records = u.Records
 		maps.Copy(m.keywords.extra.byBase, keywords)
 		m.mu.Lock()
-		m.known = m.keywords.all()
+		m.known = m.knownKeywords(nil)
 		m.mu.Unlock()
 		return nil
 	}
@@ -399,7 +399,7 @@ func (m *mailbox) letterKeywords() error {
 		letter[name] = places[strings.ToLower(name)].letter
 	}
 	var s step
-	left := map[string][]string{}
+	var lettered []string // bases of messages that got letters
 	for i := range m.table.rows {
 		if r := &m.table.rows[i]; r.state&rowDead != 0 || r.inNew() {
 			continue
@@ -409,8 +409,6 @@ func (m *mailbox) letterKeywords() error {
 		for _, name := range k.extra.byBase[base] {
 			if at := letter[name]; at >= 0 {
 				change.letters |= 1 << at
-			} else {
-				change.more = append(change.more, name)
 			}
 		}
 		if change.letters == 0 {
@@ -423,15 +421,26 @@ func (m *mailbox) letterKeywords() error {
 		}
 		if ok {
 			s.renamed = append(s.renamed, r)
-			left[base] = change.more
+			lettered = append(lettered, base)
 		}
 	}
 	m.apply(s)
-	if len(left) == 0 {
+	if len(lettered) == 0 {
 		return nil
 	}
 	if err := m.dirs.cur.Sync(); err != nil {
 		return err
 	}
-	return m.saveExtra(left, true)
+	return m.changeExtra(true, func() map[string][]string {
+		left := map[string][]string{}
+		for _, base := range lettered {
+			left[base] = nil
+			for _, name := range k.extra.byBase[base] {
+				if at, ok := letter[name]; !ok || at < 0 {
+					left[base] = append(left[base], name)
+				}
+			}
+		}
+		return left
+	})
 }

@@ -30,7 +30,8 @@ type keywordState struct {
 	extra     extraKeywords
 	extraAt   fileStamp
 	extraTorn bool
-	used      letterSet // every letter seen in a file name
+	strays    map[string]struct{} // bases in the file that no message had when it was last written anew
+	used      letterSet           // every letter seen in a file name
 	sets      map[letterSet]store.Keywords
 }
 
@@ -64,14 +65,21 @@ func (k *keywordState) of(base string, set letterSet) store.Keywords {
 	return kw
 }
 
-// all are the keywords that the mailbox knows, for FLAGS.
-func (k *keywordState) all() []string {
+// knownKeywords are those that have a letter, and those of the messages that are there or
+// in also, for FLAGS. Called with files held.
+func (m *mailbox) knownKeywords(also map[string][]string) []string {
+	k := &m.keywords
 	out := k.letters.all()
 	seen := map[string]bool{}
 	for _, s := range out {
 		seen[strings.ToLower(s)] = true
 	}
-	for _, list := range k.extra.byBase {
+	for base, list := range k.extra.byBase {
+		if _, ok := also[base]; !ok && m.table != nil {
+			if _, there := m.table.byBase(base); !there {
+				continue
+			}
+		}
 		for _, s := range list {
 			if l := strings.ToLower(s); !seen[l] {
 				seen[l] = true
@@ -127,12 +135,17 @@ func (m *mailbox) readKeywords() (changed bool, err error) {
 		k.extra, k.extraTorn = parseExtra(nil)
 	}
 	if changed {
-		known := k.all()
-		m.mu.Lock()
-		m.known = known
-		m.mu.Unlock()
+		m.learnKeywords(nil)
 	}
 	return changed, nil
+}
+
+// learnKeywords finds anew what FLAGS tells. Called with files held.
+func (m *mailbox) learnKeywords(also map[string][]string) {
+	known := m.knownKeywords(also)
+	m.mu.Lock()
+	m.known = known
+	m.mu.Unlock()
 }
 
 // refreshKeywords gives all rows the keywords by the newest names.
@@ -179,24 +192,25 @@ func (m *mailbox) spell(names []string) (map[string]keywordPlace, error) {
 		}
 		fresh := false
 		before := k.letters
+		known := m.knownKeywords(nil)
 		for _, n := range unknown {
 			i, isNew := k.letters.add(n, k.used)
 			if i >= 0 {
-				fresh = fresh || isNew
+				if isNew {
+					fresh, known = true, append(known, n)
+				}
 				out[strings.ToLower(n)] = keywordPlace{k.letters.name(i), i}
 				continue
 			}
-			spelled := n
-			for _, s := range k.all() {
-				if strings.EqualFold(s, n) {
-					spelled = s
+			at := slices.IndexFunc(known, func(s string) bool { return strings.EqualFold(s, n) })
+			if at < 0 {
+				if at = len(known); at >= maxKeywords {
+					k.letters = before
+					return fmt.Errorf("a mailbox holds at most %d keywords: %w", maxKeywords, store.ErrLimit)
 				}
+				known = append(known, n)
 			}
-			if len(k.all()) >= maxKeywords {
-				k.letters = before
-				return fmt.Errorf("a mailbox holds at most %d keywords: %w", maxKeywords, store.ErrLimit)
-			}
-			out[strings.ToLower(n)] = keywordPlace{spelled, -1}
+			out[strings.ToLower(n)] = keywordPlace{known[at], -1}
 		}
 		if !fresh {
 			return nil
@@ -239,11 +253,27 @@ func (m *mailbox) writeLetters() error {
 	}
 	k.letterAt = fileStampOf(st)
 	k.sets = nil
-	known := k.all()
-	m.mu.Lock()
-	m.known = known
-	m.mu.Unlock()
+	m.learnKeywords(nil)
 	return nil
+}
+
+// changeExtra keeps the keywords without letters of some bases, as change gives them by
+// what is known then. The file is read and written under the uidlist's lock: another
+// process may do the same. Called with files held.
+func (m *mailbox) changeExtra(durable bool, change func() map[string][]string) error {
+	if len(change()) == 0 {
+		return nil
+	}
+	edit := func() error {
+		if err := m.refreshKeywords(); err != nil {
+			return err
+		}
+		return m.saveExtra(change(), durable)
+	}
+	if m.list.volatile {
+		return edit() // there is no lock, and nothing that is kept
+	}
+	return m.withListLock(edit)
 }
 
 // saveExtra keeps the keywords without letters of some bases. It is written before
@@ -264,12 +294,21 @@ func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
 		return nil
 	}
 	if k.extra.wasteful() {
+		// Another process may have written the line of a message that is still on its way:
+		// only what nobody had the last time either goes.
+		strays := map[string]struct{}{}
 		for base := range k.extra.byBase {
 			_, isNew := set[base]
-			if _, ok := m.table.byBase(base); !ok && !isNew {
+			if _, ok := m.table.byBase(base); ok || isNew {
+				continue
+			}
+			if _, stayed := k.strays[base]; stayed {
 				delete(k.extra.byBase, base)
+			} else {
+				strays[base] = struct{}{}
 			}
 		}
+		k.strays = strays
 	}
 	write := func() error {
 		if !k.extraTorn && !k.extra.wasteful() {
@@ -301,10 +340,7 @@ func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
 	if st, serr := m.dirs.control.Stat(extraFile); serr == nil {
 		k.extraAt = fileStampOf(st)
 	}
-	known := k.all()
-	m.mu.Lock()
-	m.known = known
-	m.mu.Unlock()
+	m.learnKeywords(set)
 	return err
 }
 
@@ -317,6 +353,5 @@ func Letterless(box store.Mailbox) []string {
 	}
 	h.m.files.Lock()
 	defer h.m.files.Unlock()
-	k := &h.m.keywords
-	return k.all()[len(k.letters.all()):]
+	return h.m.knownKeywords(nil)[len(h.m.keywords.letters.all()):]
 }
