@@ -44,6 +44,9 @@ type batch struct {
 	notes   []map[store.NoteKind][]byte
 	err     error // of an Add: nothing can be committed then
 	closed  bool
+
+	src *hold // where old is, which the commit removes; nil: nothing
+	old imap.UID
 }
 
 // batch begins to add messages to a mailbox; see store.Account.Batch.
@@ -60,7 +63,7 @@ func (b *batch) Admit(size int64) error {
 	if limit := b.limits.MessageBytes; limit > 0 && size > limit {
 		return fmt.Errorf("%d bytes, %d are allowed: %w", size, limit, store.ErrTooBig)
 	}
-	return b.account.room(context.Background(), int64(len(b.list))+1, b.bytes+size)
+	return b.room(context.Background(), 1, size)
 }
 
 // Add implements store.Batch.
@@ -101,7 +104,7 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	s.base, s.size = withSizes(s.tmp, size, crlf), crlf
 	b.list = append(b.list, s)
 	if b.bytes += crlf; b.account.who.Quota != (store.Limits{}) {
-		if err := b.account.room(ctx, int64(len(b.list)), b.bytes); err != nil {
+		if err := b.room(ctx, 0, 0); err != nil {
 			return err
 		}
 	}
@@ -185,9 +188,9 @@ func (b *batch) Commit(ctx context.Context) (store.Copied, error) {
 	if b.err != nil {
 		return store.Copied{}, b.err
 	}
-	uids, err := b.m.commit(b.list)
+	uids, err := b.m.commit(b.list, b.replace)
 	if err != nil {
-		if errors.Is(err, store.ErrReplaced) {
+		if errors.Is(err, store.ErrReplaced) && b.m.alive() != nil {
 			err = fmt.Errorf("%w: it was deleted", store.ErrNotFound)
 		}
 		return store.Copied{}, fmt.Errorf("add to %q: %w", b.name, storageError(err))
@@ -225,8 +228,9 @@ func (m *mailbox) unstage(list []staged) {
 }
 
 // commit shows staged messages, all or none, and gives their UIDs. It is durable on
-// return, and the files in tmp/ are gone; after an error they are still there.
-func (m *mailbox) commit(list []staged) ([]imap.UID, error) {
+// return, and the files in tmp/ are gone; after an error they are still there. then,
+// when not nil, is done between the two, and may fail.
+func (m *mailbox) commit(list []staged, then func() error) ([]imap.UID, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -236,7 +240,11 @@ func (m *mailbox) commit(list []staged) ([]imap.UID, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.list.commits.run(steps...); err != nil {
+	err = m.list.commits.run(steps...)
+	if err == nil && then != nil {
+		err = then()
+	}
+	if err != nil {
 		m.files.Lock()
 		defer m.files.Unlock()
 		for _, s := range linked {

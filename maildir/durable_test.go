@@ -95,6 +95,22 @@ func (l *lab) add(n store.Name, flags []imap.Flag, texts ...string) (store.Copie
 	return b.Commit(context.Background())
 }
 
+// replace puts a message in the place of another.
+func (l *lab) replace(src store.Mailbox, uid imap.UID, to store.Name, text string) (store.Copied, error) {
+	b, err := l.a.Batch(context.Background(), to)
+	if err != nil {
+		return store.Copied{}, err
+	}
+	defer b.Close()
+	if err := b.Replace(src, uid); err != nil {
+		return store.Copied{}, err
+	}
+	if err := b.Add(context.Background(), store.Meta{Time: l.now}, strings.NewReader(text)); err != nil {
+		return store.Copied{}, err
+	}
+	return b.Commit(context.Background())
+}
+
 // uniques are the parts of transcripts that differ from run to run.
 var uniques = regexp.MustCompile(`1795500000\.M(\d+)P7Q\d+\.test\.example`)
 
@@ -158,6 +174,10 @@ func TestTranscripts(t *testing.T) {
 		_, _, err := first.Expunge(t.Context(), nil)
 		return err
 	})
+	step("replace", func() error {
+		_, err := l.replace(first, 1, store.Inbox, "Subject: 4\n\n4\n")
+		return err
+	})
 	golden(t, filepath.Join("testdata", "transcripts.txt"), got.String())
 }
 
@@ -180,12 +200,13 @@ func golden(t *testing.T, name, got string) {
 
 // history is what was shown to somebody: it must stay true whatever happens.
 type history struct {
-	validity map[store.Name]uint32
-	shown    map[store.Name]map[imap.UID]string // every UID that was ever told, with its text
-	kept     map[store.Name]map[imap.UID]string // what was acknowledged as stored and not expunged since
-	moving   map[string]bool                    // texts on their way between mailboxes
-	going    map[string]bool                    // texts that are being expunged
-	told     map[string]bool                    // texts whose UIDs were shown and not acknowledged: others' deliveries
+	validity  map[store.Name]uint32
+	shown     map[store.Name]map[imap.UID]string // every UID that was ever told, with its text
+	kept      map[store.Name]map[imap.UID]string // what was acknowledged as stored and not expunged since
+	moving    map[string]bool                    // texts on their way between mailboxes
+	going     map[string]bool                    // texts that are being expunged
+	replacing []string                           // texts of which one at least must be there
+	told      map[string]bool                    // texts whose UIDs were shown and not acknowledged: others' deliveries
 }
 
 func newHistory() *history {
@@ -303,6 +324,28 @@ func (l *lab) script(h *history) error {
 		return err
 	}
 	clear(h.moving)
+	// Of a message and the one that replaces it, one at least is there.
+	c, err = l.add("Archive", nil, text("draft"))
+	if err != nil {
+		return err
+	}
+	h.tell("Archive", c.To[0], text("draft"))
+	archive, err := l.a.Hold(ctx, "Archive", true, nil)
+	if err != nil {
+		return err
+	}
+	defer archive.Close()
+	h.replacing = []string{text("draft"), text("sent")}
+	h.going[text("draft")] = true
+	draft := c.To[0]
+	c, err = l.replace(archive, draft, store.Inbox, text("sent"))
+	if err != nil {
+		delete(h.going, text("draft")) // what was refused took nothing away
+		return err
+	}
+	h.replacing = nil
+	h.tell(store.Inbox, c.To[0], text("sent"))
+	delete(h.kept["Archive"], draft)
 	if _, _, err := inbox.SetFlags(ctx, []imap.UID{2, 4}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}); err != nil {
 		return err
 	}
@@ -349,6 +392,13 @@ func (l *lab) check(h *history, what string, power bool) {
 		if len(where[text]) == 0 {
 			l.Errorf("%s: %q is in neither mailbox", what, text)
 		}
+	}
+	there := 0
+	for _, text := range h.replacing {
+		there += len(where[text])
+	}
+	if h.replacing != nil && there == 0 {
+		l.Errorf("%s: neither of %q is there", what, h.replacing)
 	}
 	for n := range h.shown {
 		c, err := l.add(n, nil, "Subject: last\n\nlast\n")
@@ -420,6 +470,42 @@ func TestFailureAnywhere(t *testing.T) {
 			}
 			if t.Failed() {
 				return
+			}
+		}
+	}
+}
+
+// REPLACE is all or none, whichever call fails: the old message or the new one, and
+// what is answered is true.
+func TestReplaceFailsWhole(t *testing.T) {
+	for _, errno := range []error{syscall.ENOSPC, syscall.EIO} {
+		for n := 1; ; n++ {
+			mem := faultfs.NewMem()
+			mem.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+			l := newLab(t, mem)
+			l.must(l.open("boot"))
+			_, err := l.add(store.Inbox, nil, "Subject: old\r\n\r\nold\r\n")
+			l.must(err)
+			_, err = l.add("Archive", nil, "Subject: first\r\n\r\nfirst\r\n") // so that it is open
+			l.must(err)
+			inbox, err := l.a.Hold(t.Context(), store.Inbox, true, nil)
+			l.must(err)
+			l.fs.Reset()
+			l.fs.Fail(n, errno)
+			_, err = l.replace(inbox, 1, "Archive", "Subject: new\r\n\r\nnew\r\n")
+			calls := l.fs.Calls()
+			l.fs.Reset()
+			old, _, cerr := l.contents(store.Inbox)
+			l.must(cerr)
+			all, _, cerr := l.contents("Archive")
+			l.must(cerr)
+			if len(old) != 1-(len(all)-1) || (err == nil) != (len(old) == 0) {
+				t.Errorf("%v at call %d: answered %v, old %v, new %v", errno, n, err, old, all)
+			}
+			inbox.Close()
+			l.close()
+			if n > calls {
+				break
 			}
 		}
 	}

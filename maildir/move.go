@@ -31,7 +31,7 @@ func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.
 	list, err := m.stage(ctx, dst, uids, true)
 	var added []imap.UID
 	if err == nil {
-		added, err = dst.commit(list)
+		added, err = dst.commit(list, nil)
 	}
 	if err != nil {
 		dst.unstage(list)
@@ -370,7 +370,7 @@ func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID) (
 		c.From = append(c.From, uid)
 	}
 	if err == nil {
-		c.To, err = dst.commit(list)
+		c.To, err = dst.commit(list, nil)
 	}
 	if err != nil {
 		dst.unstage(list)

@@ -41,7 +41,7 @@ type Account interface {
 	// Advance; it must not block. It may be called once more after Close.
 	Hold(ctx context.Context, n Name, write bool, wake func()) (Mailbox, error)
 
-	// Batch adds messages to one mailbox, all or none: APPEND, MULTIAPPEND, LMTP.
+	// Batch adds messages to one mailbox, all or none: APPEND, MULTIAPPEND, REPLACE, LMTP.
 	// ErrNotFound.
 	Batch(ctx context.Context, n Name) (Batch, error)
 

@@ -17,6 +17,12 @@ type Batch interface {
 	// Add stores one message out of sight. The bytes are kept as they come.
 	Add(ctx context.Context, m Meta, r io.Reader) error
 
+	// Replace has Commit remove a message of src too, which is of the same account and not
+	// closed before: when what was added is durable, so that a crash may leave both and never
+	// neither. It comes before Admit and Add, for the quota counts what goes as gone. ErrReadOnly;
+	// ErrGone, of Commit too, which then adds nothing. At most once. RFC 8508.
+	Replace(src Mailbox, uid imap.UID) error
+
 	// Commit shows all that was added, in order. It is durable on return, then told to
 	// all who hold the mailbox. Copied.From is nil.
 	Commit(ctx context.Context) (Copied, error)

@@ -45,9 +45,6 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if lit.Size > s.appendLimit() {
-			return "", no("TOOBIG", "Message is larger than %d bytes", s.appendLimit())
-		}
 		if lit.Size == 0 && count > 0 {
 			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 6.3.11
 		}
@@ -57,22 +54,8 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 			}
 			defer batch.Close()
 		}
-		if err := batch.Admit(lit.Size); err != nil {
+		if err := s.take(ctx, batch, meta, lit, utf8); err != nil {
 			return "", err
-		}
-		// The first FETCH then finds its answers ready.
-		passing, notes := newDeriver(s.opt.Limits.MIME)
-		meta.Notes = notes
-		if err := batch.Add(ctx, meta, io.TeeReader(lit, passing)); err != nil {
-			return "", err
-		}
-		if lit.Left() > 0 {
-			return "", no("SERVERBUG", "Message was not read to its end")
-		}
-		if utf8 {
-			if err := s.lex.Expect(')'); err != nil {
-				return "", err
-			}
 		}
 	}
 	if err := s.end(); err != nil {
@@ -91,6 +74,26 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	}
 	code := wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)
 	return okCode(string(code), "Message saved"), nil
+}
+
+// take adds a message, whose end is behind the literal.
+func (s *session) take(ctx context.Context, batch store.Batch, meta store.Meta, lit *wire.Literal, utf8 bool) error {
+	if err := batch.Admit(lit.Size); err != nil {
+		return err
+	}
+	// The first FETCH then finds its answers ready.
+	passing, notes := newDeriver(s.opt.Limits.MIME)
+	meta.Notes = notes
+	if err := batch.Add(ctx, meta, io.TeeReader(lit, passing)); err != nil {
+		return err
+	}
+	if lit.Left() > 0 {
+		return no("SERVERBUG", "Message was not read to its end")
+	}
+	if utf8 {
+		return s.lex.Expect(')')
+	}
+	return nil
 }
 
 // appendMeta reads flags and date, both optional.
@@ -122,8 +125,16 @@ func (s *session) appendMeta() (store.Meta, error) {
 }
 
 // appendLiteral reads the announcement of a message: a literal, or UTF8 (~{n}, which
-// needs UTF8=ACCEPT (RFC 6855 section 4) and has a parenthesis behind it.
+// needs UTF8=ACCEPT (RFC 6855 section 4) and has a parenthesis behind it. Messages that
+// are too big are refused here.
 func (s *session) appendLiteral() (lit *wire.Literal, utf8 bool, err error) {
+	if lit, utf8, err = s.announced(); err == nil && lit.Size > s.appendLimit() {
+		err = no("TOOBIG", "Message is larger than %d bytes", s.appendLimit())
+	}
+	return lit, utf8, err
+}
+
+func (s *session) announced() (lit *wire.Literal, utf8 bool, err error) {
 	c, err := s.lex.Peek()
 	if err != nil {
 		return nil, false, err

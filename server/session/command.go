@@ -80,6 +80,8 @@ func commands() []command {
 		{"UNSELECT", selectedState, tellNothing, "UNSELECT", (*session).unselect},
 		{"EXPUNGE", selectedState, tellAll, "", (*session).expunge},
 		{"UID EXPUNGE", selectedState, tellAll, "UIDPLUS", (*session).expunge},
+		{"REPLACE", selectedState, tellAll, "REPLACE", (*session).replace},
+		{"UID REPLACE", selectedState, tellAll, "REPLACE", (*session).replace},
 		{"FETCH", selectedState, tellNoExpunge, "SAVEDATE PREVIEW MESSAGELIMIT", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},

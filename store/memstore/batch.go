@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/emersion/go-imap/v2"
+
 	"roost/store"
 )
 
@@ -15,6 +17,37 @@ type batch struct {
 	added []*message
 	bytes int64
 	err   error // of an Add: nothing can be committed then
+
+	src *hold // where old is, which the Commit removes; nil: nothing
+	old imap.UID
+}
+
+// Replace implements store.Batch.
+func (t *batch) Replace(src store.Mailbox, uid imap.UID) error {
+	h, ok := src.(*hold)
+	if !ok {
+		return fmt.Errorf("replace a message of another store: %w", store.ErrUnsupported)
+	}
+	err := h.lockWrite()
+	defer h.unlock()
+	if err != nil {
+		return err
+	}
+	if h.b.messages[uid] == nil {
+		return fmt.Errorf("UID %d: %w", uid, store.ErrGone)
+	}
+	t.src, t.old = h, uid
+	return nil
+}
+
+// goingLocked is how many messages and bytes the Commit removes.
+func (t *batch) goingLocked() (messages, bytes int64) {
+	if t.src != nil {
+		if m := t.src.b.messages[t.old]; m != nil {
+			return 1, m.row.Size
+		}
+	}
+	return 0, 0
 }
 
 // Admit implements store.Batch.
@@ -24,7 +57,8 @@ func (t *batch) Admit(size int64) error {
 	}
 	t.a.s.mu.Lock()
 	defer t.a.s.unlock()
-	return t.a.roomLocked(int64(len(t.added))+1, t.bytes+size)
+	n, bytes := t.goingLocked()
+	return t.a.roomLocked(int64(len(t.added))+1-n, t.bytes+size-bytes)
 }
 
 // Add implements store.Batch.
@@ -74,8 +108,16 @@ func (t *batch) Commit(ctx context.Context) (store.Copied, error) {
 	if t.b.dead {
 		return store.Copied{}, fmt.Errorf("%q: %w", t.b.name, store.ErrNotFound)
 	}
-	if err := t.a.roomLocked(int64(len(t.added)), t.bytes); err != nil {
+	n, bytes := t.goingLocked()
+	if t.src != nil && n == 0 {
+		return store.Copied{}, fmt.Errorf("replace UID %d: %w", t.old, store.ErrGone)
+	}
+	if err := t.a.roomLocked(int64(len(t.added))-n, t.bytes-bytes); err != nil {
 		return store.Copied{}, err
+	}
+	if t.src != nil {
+		t.src.b.expungeLocked([]imap.UID{t.old})
+		t.src = nil
 	}
 	c := store.Copied{UIDValidity: t.b.validity, To: t.b.addLocked(t.added)}
 	t.added, t.bytes = nil, 0
