@@ -86,6 +86,7 @@ func commands() []command {
 		{"UID FETCH", selectedState, tellAll, "", (*session).fetch},
 		{"FETCH", selectedState, tellNoExpunge, "BINARY", (*session).fetch},
 		{"UID FETCH", selectedState, tellAll, "BINARY", (*session).fetch},
+		{"CANCELUPDATE", selectedState, tellAll, "CONTEXT=SEARCH CONTEXT=SORT", (*session).cancelUpdate},
 		{"SEARCH", selectedState, tellNoExpunge, "ESEARCH SEARCHRES WITHIN PARTIAL I18NLEVEL=1 SEARCH=FUZZY FILTERS", (*session).search},
 		{"UID SEARCH", selectedState, tellAll, "ESEARCH SEARCHRES", (*session).search},
 		{"UIDBATCHES", selectedState, tellAll, "UIDBATCHES", (*session).uidBatches},

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -23,8 +24,7 @@ type notify struct {
 	sep      byte
 	watch    store.Watch // nil: nothing is wanted of other mailboxes
 
-	own      []store.Name // whose names this client changed by the command at hand
-	ownAdded []imap.UID   // added to the selected mailbox by this client: no FETCH tells of them
+	own []store.Name // whose names this client changed by the command at hand
 }
 
 // selectedEvents are those of SELECTED and SELECTED-DELAYED. RFC 5465 section 6.1.
@@ -480,24 +480,17 @@ func (s *session) renamedOwn(names ...store.Name) {
 
 // addedOwn notes messages that the client itself added to a mailbox.
 func (s *session) addedOwn(n store.Name, c store.Copied) {
-	if s.notify == nil {
-		return
-	}
-	if s.notify.watch != nil {
+	if s.notify != nil && s.notify.watch != nil {
 		s.notify.watch.Told(n, func(st *store.Status) { st.Added(c) })
 	}
-	if s.sel != nil && s.sel.name == n {
-		s.notify.ownAdded = append(s.notify.ownAdded, c.To...)
+	if sel := s.sel; sel != nil && sel.name == n && (s.notify != nil || len(sel.contexts) > 0) {
+		sel.ownAdded = append(sel.ownAdded, c.To...)
 	}
 }
 
 // leaves notes what the client knows of the mailbox that was selected, less gone messages.
 func (s *session) leaves(sel *selected, gone int) {
-	if s.notify == nil {
-		return
-	}
-	s.notify.ownAdded = nil
-	if s.notify.watch == nil {
+	if s.notify == nil || s.notify.watch == nil {
 		return
 	}
 	s.notify.watch.Told(sel.name, func(st *store.Status) {
@@ -510,28 +503,68 @@ func (s *session) leaves(sel *selected, gone int) {
 	s.wakeNews() // what was kept back while it was selected
 }
 
-// fetchNew writes the data items that MessageNew asked for, of the messages that are new
-// since the view old. RFC 5465 section 5.2. \Seen is not set: the client has seen nothing
-// yet.
-func (s *session) fetchNew(ctx context.Context, old store.View) error {
+// tellFresh tells more of the messages that are new since the view old than EXISTS does:
+// the data items that MessageNew asked for (RFC 5465 section 5.2), which results of
+// searches they are, and those of changed, and the data items that UPDATE asked for (RFC 5465
+// section 7), which stand before them: in section 5.2 those of MessageNew alone stand behind.
+func (s *session) tellFresh(ctx context.Context, old store.View, changed []imap.UID) error {
 	sel, n := s.sel, s.notify
 	first, _ := sel.view.UIDs.Find(old.UIDNext)
-	var uids []imap.UID
+	var fresh arrived
 	for _, uid := range sel.view.UIDs.All(first) {
-		if !slices.Contains(n.ownAdded, uid) {
-			uids = append(uids, uid)
+		fresh.uids = append(fresh.uids, uid)
+	}
+	tellResults := s.updateResults(ctx, changed, &fresh)
+	updates := fresh.items != nil
+	if n != nil && len(n.selected.items) > 0 {
+		for i := range fresh.uids {
+			fresh.want(i, n.selected.items)
 		}
 	}
-	n.ownAdded = nil
-	if len(uids) == 0 || len(n.selected.items) == 0 {
+	if fresh.items != nil && len(sel.ownAdded) > 0 {
+		for i, uid := range fresh.uids {
+			if slices.Contains(sel.ownAdded, uid) {
+				fresh.items[i] = nil
+			}
+		}
+	}
+	sel.ownAdded = nil
+	if updates {
+		err := s.fetchFresh(ctx, &fresh)
+		tellResults()
+		return err
+	}
+	tellResults()
+	return s.fetchFresh(ctx, &fresh)
+}
+
+// fetchFresh writes the data items of new messages. \Seen is not set: the client has seen
+// nothing yet.
+func (s *session) fetchFresh(ctx context.Context, fresh *arrived) error {
+	for from := 0; from < len(fresh.items); {
+		to := from + 1
+		for to < len(fresh.items) && len(fresh.items[to]) == len(fresh.items[from]) && reflect.DeepEqual(fresh.items[to], fresh.items[from]) {
+			to++
+		}
+		if err := s.fetchItems(ctx, fresh.uids[from:to], fresh.items[from]); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetchItem) error {
+	sel := s.sel
+	if len(items) == 0 {
 		return nil
 	}
-	plan := planOf(slices.Clone(n.selected.items))
+	plan := planOf(slices.Clone(items))
 	if sel.noModSeq {
 		plan = planOf(slices.DeleteFunc(plan.items, func(i fetchItem) bool { return i.kind == fetchModSeq }))
 	} else if s.condstore && !plan.mod { // RFC 7162 section 3.1.4.1
 		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
-		plan.mod = true
+		plan.mod, plan.onlyUID = true, false
 	}
 	plan.seen = false
 	f := &fetcher{s: s, box: sel.box, enc: s.enc, uid: s.condstore, plan: plan}

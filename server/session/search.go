@@ -51,6 +51,9 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkUpdate(c, p); err != nil {
+		return err
+	}
 	if p.asksModSeq {
 		if err := s.needsModSeq("MODSEQ"); err != nil {
 			return err
@@ -89,6 +92,7 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	}
 	if s.rev2 && p.sortBy == nil || p.extended {
 		s.writeESearch(c, p, found, nums)
+		s.keepUpdated(c, p, plan, found)
 		return nil
 	}
 	s.enc.Raw("* ").Raw(name)
@@ -119,7 +123,7 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 		case more && (p.sortBy != nil || p.threads != nil): // RFC 9738 section 3.3
 			return r, no(limitCode(n, 0), "At most %d messages can be sorted or threaded at once", n)
 		case more:
-			src.Low = low
+			src.Low, p.partly = low, true
 			p.limit = limitCode(n, src.View.UIDs.At(low))
 			defer func() {
 				if p.satisfied(&r.Found) {
@@ -139,7 +143,7 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 		}
 	case p.onlyPartial():
 		r.Found, err = plan.SearchPartial(ctx, src, p.partial.Range)
-	case p.partial.text != "" || p.relevancy:
+	case p.partial.text != "" || p.relevancy || p.update.wanted:
 		r.Found, err = plan.Search(ctx, src, imap.SearchOptions{})
 	default:
 		r.Found, err = plan.Search(ctx, src, p.opt)

@@ -1,7 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,7 +36,11 @@ type searchParser struct {
 
 	filters filterSource
 
-	limit string // MESSAGELIMIT that was met, as a response code
+	limit  string // MESSAGELIMIT that was met, as a response code
+	partly bool   // not all messages were looked at
+
+	update update // RETURN (UPDATE)
+	hinted bool   // RETURN (CONTEXT)
 
 	sortBy  []search.Criterion // of SORT
 	threads threadAlgorithm    // of THREAD
@@ -42,7 +49,7 @@ type searchParser struct {
 // onlyPartial tells that nothing but a range of the results was asked for.
 func (p *searchParser) onlyPartial() bool {
 	o := p.opt
-	return p.partial.text != "" && !p.relevancy && !o.ReturnMin && !o.ReturnMax && !o.ReturnAll && !o.ReturnCount
+	return p.partial.text != "" && !p.relevancy && !p.update.wanted && !o.ReturnMin && !o.ReturnMax && !o.ReturnAll && !o.ReturnCount
 }
 
 // joint is a key whose operands are being read.
@@ -112,36 +119,63 @@ func (p *searchParser) options() error {
 	}
 	err := p.s.lex.List(func() error {
 		name, err := p.s.lex.Keyword()
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case name == "MIN":
-			p.opt.ReturnMin = true
-		case name == "MAX":
-			p.opt.ReturnMax = true
-		case name == "ALL":
-			p.opt.ReturnAll = true
-		case name == "COUNT":
-			p.opt.ReturnCount = true
-		case name == "SAVE":
-			p.opt.ReturnSave = true
-		case name == "RELEVANCY":
-			p.relevancy, p.query.Scored = true, true
-		case name == "PARTIAL" && p.partial.text == "":
-			p.partial, err = p.s.resultRange()
-			return err
-		default:
-			return bad("Unknown or repeated result option %s", shown(name))
 		}
-		return nil
+		return p.option(name)
 	})
-	if p.partial.text == "" && !p.relevancy && p.opt == (imap.SearchOptions{}) {
+	if p.partial.text == "" && !p.relevancy && !p.update.wanted && !p.hinted && p.opt == (imap.SearchOptions{}) {
 		p.opt.ReturnAll = true
 	}
 	if err == nil && p.partial.text != "" && p.opt.ReturnAll {
 		err = bad("Only one of PARTIAL and ALL can be asked for") // RFC 9394 section 3.1
 	}
 	return err
+}
+
+// option reads what one result option has behind its name.
+func (p *searchParser) option(name string) (err error) {
+	switch {
+	case name == "MIN":
+		p.opt.ReturnMin = true
+	case name == "MAX":
+		p.opt.ReturnMax = true
+	case name == "ALL":
+		p.opt.ReturnAll = true
+	case name == "COUNT":
+		p.opt.ReturnCount = true
+	case name == "SAVE":
+		p.opt.ReturnSave = true
+	case name == "CONTEXT":
+		p.hinted = true
+	case name == "RELEVANCY":
+		p.relevancy, p.query.Scored = true, true
+	case name == "PARTIAL" && p.partial.text == "":
+		p.partial, err = p.s.resultRange()
+	case name == "UPDATE" && !p.update.wanted:
+		p.update.wanted = true
+		err = p.updateItems()
+	default:
+		err = bad("Unknown or repeated result option %s", shown(name))
+	}
+	return err
+}
+
+// updateItems reads the data items behind UPDATE, or the option that stands there.
+func (p *searchParser) updateItems() error {
+	if !p.s.lex.Accept(' ') {
+		return nil
+	}
+	c, err := p.s.lex.Peek()
+	if err == nil && c == '(' {
+		p.update.items, err = parseItems(p.s.lex)
+		return err
+	}
+	name, err := p.s.lex.Keyword()
+	if err != nil {
+		return err
+	}
+	return p.option(name) // UPDATE itself is refused now
 }
 
 // chooseCharset reads the name behind CHARSET, in which all strings are.
@@ -482,7 +516,40 @@ func (p *searchParser) set(uid bool) error {
 			k.Set = append(k.Set, imap.UIDRange{Start: sel.view.UIDs.At(r.from), Stop: sel.view.UIDs.At(r.to - 1)})
 		}
 	}
+	if uids, ok := set.(imap.UIDSet); ok && p.update.wanted {
+		k.Set = append(k.Set, above(uids, max(sel.view.UIDNext, 1))...)
+	}
 	return p.add(k)
+}
+
+// above are the ranges of a set from next on: messages that are not there yet.
+func above(set imap.UIDSet, next imap.UID) (out imap.UIDSet) {
+	var add imap.UIDSet
+	for _, r := range set {
+		switch {
+		case r.Start == 0 && r.Stop == 0: // the newest, which it was
+			continue
+		case r.Start == 0:
+			r.Start = r.Stop
+			r.Stop = math.MaxUint32
+		case r.Stop == 0:
+			r.Stop = math.MaxUint32
+		case r.Start > r.Stop:
+			r.Start, r.Stop = r.Stop, r.Start
+		}
+		if r.Start = max(r.Start, next); r.Start <= r.Stop {
+			add = append(add, r)
+		}
+	}
+	slices.SortFunc(add, func(a, b imap.UIDRange) int { return cmp.Compare(a.Start, b.Start) })
+	for _, r := range add {
+		if n := len(out); n > 0 && r.Start <= out[n-1].Stop {
+			out[n-1].Stop = max(out[n-1].Stop, r.Stop)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // within drops from a set what is above last. "*" is 0, and last of all.

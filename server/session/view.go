@@ -29,6 +29,9 @@ type selected struct {
 	// shown is the highest MODSEQ that the command at hand has told; 0 none.
 	shown store.ModSeq
 
+	ownAdded []imap.UID       // by this client, and not told yet: no FETCH tells of them
+	contexts []*searchContext // searches that are kept up to date (context.go)
+
 	saved []imap.UID // "$": the result of SEARCH RETURN (SAVE), ascending (RFC 5182)
 }
 
@@ -181,13 +184,20 @@ func (s *session) tellChanges(ctx context.Context, how tell) error {
 	if err != nil {
 		return err
 	}
+	var changed []imap.UID
+	if len(sel.contexts) > 0 {
+		s.expungeResults(old, d.Vanished)
+		for _, row := range d.Changed {
+			changed = append(changed, row.UID)
+		}
+	}
 	sel.view = view
 	if n != nil && !n.selected.flags {
 		d.Changed = nil
 	}
 	s.writeDelta(old, d)
-	if n != nil && d.Grown {
-		if err := s.fetchNew(ctx, old); err != nil {
+	if n != nil && d.Grown || len(sel.contexts) > 0 {
+		if err := s.tellFresh(ctx, old, changed); err != nil {
 			return err
 		}
 	}
