@@ -90,6 +90,44 @@ func References(ctx context.Context, src Source, found *Found) (*Threads, error)
 	return t.byReferences(), nil
 }
 
+// Refs threads found by the references of the messages alone, and puts the threads in the
+// order of their newest messages by sent date: what Dovecot calls REFS, by the draft
+// draft-ietf-morg-inthread. It fails as Search does.
+func Refs(ctx context.Context, src Source, found *Found) (*Threads, error) {
+	t, err := loadThreaded(ctx, src, found, true)
+	if err != nil {
+		return nil, err
+	}
+	return t.byNewest(), nil
+}
+
+// byNewest goes the first three steps, and sorts. It costs what byReferences does.
+func (t *threaded) byNewest() *Threads {
+	parents, size := t.prune(t.link())
+	f := t.grow(parents, size)
+	newest := make([]int32, size) // of each root, the place of its newest message
+	tops := make([]int32, len(parents))
+	for i := range tops {
+		tops[i] = -1
+	}
+	var way []int32
+	for i := range int32(len(parents)) {
+		top := i
+		for way = way[:0]; top < int32(len(parents)) && tops[top] < 0 && parents[top] >= 0; top = parents[top] {
+			way = append(way, top)
+		}
+		if top < int32(len(parents)) && tops[top] >= 0 {
+			top = tops[top]
+		}
+		for _, w := range way {
+			tops[w] = top
+		}
+		newest[top] = max(newest[top], t.rank[i])
+	}
+	slices.SortFunc(f.roots, func(a, b int32) int { return cmp.Compare(newest[a], newest[b]) })
+	return f
+}
+
 // byReferences goes the six steps. It costs O(n log n) in messages and references.
 func (t *threaded) byReferences() *Threads {
 	parents, size := t.prune(t.link())

@@ -112,6 +112,28 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+func TestRefs(t *testing.T) {
+	for _, c := range []struct {
+		mails []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"a||x", "b||x", "c||Re: x"}, "(1)(2)(3)"},
+		{[]string{"a||x", "b||y", "c|a|z", "d|b|z", "e|c|z"}, "(2 4)(1 3 5)"},
+		{[]string{"a|z|x", "b||x", "c|z|x"}, "(2)((1)(3))"},
+		{[]string{"a|z|x", "b||x"}, "(1)(2)"},
+	} {
+		src := open(t, mails(c.mails...)...)
+		f, err := Refs(t.Context(), src, foundAll(t, src))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := show(f); got != c.want {
+			t.Errorf("%q: %s, want %s", c.mails, got, c.want)
+		}
+	}
+}
+
 // Where there is no References field, the first id of In-Reply-To is the parent, and what
 // follows, often an address, is not.
 func TestInReplyTo(t *testing.T) {
@@ -346,16 +368,19 @@ func TestDeepThreads(t *testing.T) {
 			th.rank = append(th.rank, int32(i))
 		}
 		deep := 0
-		for at := range th.byReferences().Walk() {
-			if at >= 0 {
-				if order(at) != deep {
-					t.Fatalf("%s: message %d stands at depth %d", name, order(at), deep)
+		for _, f := range []*Threads{th.byReferences(), th.byNewest()} {
+			deep = 0
+			for at := range f.Walk() {
+				if at >= 0 {
+					if order(at) != deep {
+						t.Fatalf("%s: message %d stands at depth %d", name, order(at), deep)
+					}
+					deep++
 				}
-				deep++
 			}
-		}
-		if deep != n {
-			t.Errorf("%s: %d messages", name, deep)
+			if deep != n {
+				t.Errorf("%s: %d messages", name, deep)
+			}
 		}
 	}
 }

@@ -92,7 +92,7 @@ func commands() []command {
 		{"UIDBATCHES", selectedState, tellAll, "UIDBATCHES", (*session).uidBatches},
 		{"SORT", selectedState, tellNoExpunge, "SORT SORT=DISPLAY ESORT", (*session).sort},
 		{"UID SORT", selectedState, tellAll, "SORT", (*session).sort},
-		{"THREAD", selectedState, tellNoExpunge, "THREAD=ORDEREDSUBJECT THREAD=REFERENCES", (*session).thread},
+		{"THREAD", selectedState, tellNoExpunge, "THREAD=ORDEREDSUBJECT THREAD=REFERENCES THREAD=REFS", (*session).thread},
 		{"UID THREAD", selectedState, tellAll, "THREAD=ORDEREDSUBJECT", (*session).thread},
 		{"STORE", selectedState, tellNoExpunge, "", (*session).store},
 		{"UID STORE", selectedState, tellAll, "", (*session).store},

@@ -6,7 +6,7 @@ import (
 	"roost/server/search"
 )
 
-// THREAD and UID THREAD: RFC 5256 section 3.
+// THREAD and UID THREAD: RFC 5256 section 3. REFS is Dovecot's, which Roundcube asks for first.
 
 // threadAlgorithm makes threads of what was found.
 type threadAlgorithm func(context.Context, search.Source, *search.Found) (*search.Threads, error)
@@ -14,6 +14,7 @@ type threadAlgorithm func(context.Context, search.Source, *search.Found) (*searc
 var threadAlgorithms = map[string]threadAlgorithm{
 	"ORDEREDSUBJECT": search.OrderedSubject,
 	"REFERENCES":     search.References,
+	"REFS":           search.Refs,
 }
 
 // thread runs both forms.
