@@ -27,6 +27,7 @@ type watchedStore struct {
 
 	keywordsEnd bool
 	status      error
+	vanished    error
 	set         atomic.Int32 // calls that change flags
 }
 
@@ -66,6 +67,13 @@ func (b *watchedBox) Message(ctx context.Context, uid imap.UID) (store.Message, 
 	}
 	m, err := b.Mailbox.Message(ctx, uid)
 	return &watchedMessage{m, b.w, uid}, err
+}
+
+func (b *watchedBox) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
+	if b.w.vanished != nil {
+		return nil, false, b.w.vanished
+	}
+	return b.Mailbox.Vanished(since, v)
 }
 
 func (b *watchedBox) Info() store.Info {

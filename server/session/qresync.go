@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -223,6 +224,12 @@ func (s *session) writeEarlier(set imap.UIDSet, since store.ModSeq, below imap.U
 	}
 	var gone imap.UIDSet
 	for _, r := range set {
+		if r.Start == 0 { // "*"
+			if view.UIDs.Len() == 0 {
+				continue
+			}
+			r.Start = view.UIDs.At(view.UIDs.Len() - 1)
+		}
 		if r.Stop == 0 || r.Stop >= view.UIDNext {
 			r.Stop = view.UIDNext - 1
 		}
@@ -242,15 +249,15 @@ func (s *session) writeEarlier(set imap.UIDSet, since store.ModSeq, below imap.U
 	return nil
 }
 
-// appendListed adds those of uids, which ascend, that lie in r.
+// appendListed adds those of uids, which ascend, that lie in r. A client may name as many
+// ranges as fit into a command: each costs what lies in it.
 func appendListed(to imap.UIDSet, uids []imap.UID, r imap.UIDRange) imap.UIDSet {
-	for _, uid := range uids {
+	from, _ := slices.BinarySearch(uids, r.Start)
+	for _, uid := range uids[from:] {
 		if uid > r.Stop {
 			break
 		}
-		if uid >= r.Start {
-			to = appendRange(to, uid, uid)
-		}
+		to = appendRange(to, uid, uid)
 	}
 	return to
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -74,7 +75,9 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	}
 	if params.resync != nil {
 		if err := s.resync(ctx, params.resync); err != nil {
-			return "", err
+			// A SELECT that fails selects nothing (RFC 9051 section 6.3.2).
+			s.sel = nil
+			return "", errors.Join(err, box.Close())
 		}
 		sel.shown = 0 // the view is the newest: nothing is behind
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 
 	"roost/server/search"
 )
@@ -16,9 +17,6 @@ var sortKeys = map[string]search.SortKey{
 	"SUBJECT": search.SortSubject, "FROM": search.SortFrom, "TO": search.SortTo, "CC": search.SortCc,
 	"RELEVANCY": search.SortRelevancy, "DISPLAYFROM": search.SortDisplayFrom, "DISPLAYTO": search.SortDisplayTo,
 }
-
-// maxCriteria bounds a sort program: each is a column in memory.
-const maxCriteria = 20
 
 // sort runs both forms.
 func (s *session) sort(ctx context.Context, c call) (string, error) {
@@ -71,8 +69,10 @@ func (p *searchParser) criteria() error {
 		if !ok {
 			return bad("Unknown sort criterion %s", shown(name))
 		}
-		if len(p.sortBy) == maxCriteria {
-			return bad("More than %d sort criteria", maxCriteria)
+		again := slices.ContainsFunc(p.sortBy, func(c search.Criterion) bool { return c.By == by })
+		if again { // what is equal by the first is equal by this one
+			reverse = false
+			return nil
 		}
 		p.query.Scored = p.query.Scored || by == search.SortRelevancy
 		p.sortBy = append(p.sortBy, search.Criterion{By: by, Reverse: reverse})
