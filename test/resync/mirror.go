@@ -32,6 +32,9 @@ type mirror struct {
 
 	idling   bool
 	learning bool
+
+	uidOnly bool        // ENABLE UIDONLY: seqs are in no order
+	ids     *identities // nil: it asks for none
 }
 
 // connect opens a session and brings the copy up to date.
@@ -45,7 +48,11 @@ func (m *mirror) connect(addr string) error {
 	if _, err := m.r.ReadString('\n'); err != nil {
 		return err
 	}
-	for _, command := range []string{"LOGIN ann secret", "ENABLE QRESYNC"} {
+	enable := "ENABLE QRESYNC"
+	if m.uidOnly {
+		enable += " UIDONLY"
+	}
+	for _, command := range []string{"LOGIN ann secret", enable} {
 		if err := m.do(command); err != nil {
 			return err
 		}
@@ -67,7 +74,11 @@ func (m *mirror) connect(addr string) error {
 // learn asks for what is new.
 func (m *mirror) learn() error {
 	m.learning = true
-	err := m.do(fmt.Sprintf("UID FETCH %d:* (FLAGS MODSEQ)", m.last+1))
+	items := "FLAGS MODSEQ"
+	if m.ids != nil {
+		items += " EMAILID"
+	}
+	err := m.do(fmt.Sprintf("UID FETCH %d:* (%s)", m.last+1, items))
 	m.learning = false
 	if err != nil {
 		return err
@@ -100,6 +111,11 @@ func (m *mirror) do(command string) error {
 				return fmt.Errorf("%s: %w", command, err)
 			}
 			continue
+		}
+		if m.ids != nil {
+			if err := m.ids.copied(m, rest); err != nil {
+				return fmt.Errorf("%s: %w", command, err)
+			}
 		}
 		if strings.HasPrefix(rest, "BAD") {
 			return fmt.Errorf("%s: %s", command, rest)
@@ -188,6 +204,11 @@ func (m *mirror) untagged(line string) error {
 	if !ok {
 		return fmt.Errorf("unexpected %q", line)
 	}
+	if m.ids != nil && !strings.HasPrefix(rest, "OK [UIDVALIDITY") {
+		if err := m.ids.hear(m, line); err != nil {
+			return err
+		}
+	}
 	if strings.HasPrefix(rest, "OK ") {
 		if n, ok := code(rest, "UIDVALIDITY"); ok && uint32(n) != m.validity {
 			m.validity, m.flags, m.last, m.modSeq = uint32(n), map[uint32]string{}, 0, 0
@@ -233,8 +254,16 @@ func (m *mirror) untagged(line string) error {
 		}
 	case what == "EXPUNGE":
 		return fmt.Errorf("%q after ENABLE QRESYNC", line)
-	case strings.HasPrefix(what, "FETCH ("):
+	case strings.HasPrefix(what, "UIDFETCH (") && m.uidOnly:
+		if !m.has(uint32(n)) {
+			return fmt.Errorf("%q of a message that this session does not have", line)
+		}
+		m.changed(uint32(n), line)
+		return nil
+	case strings.HasPrefix(what, "FETCH (") && !m.uidOnly:
 		return m.fetched(n, line)
+	case strings.Contains(what, "FETCH"):
+		return fmt.Errorf("unexpected %q", line)
 	}
 	return nil
 }
@@ -249,14 +278,19 @@ func (m *mirror) fetched(n int, line string) error {
 		return fmt.Errorf("%q: number %d was UID %d", line, n, had)
 	}
 	m.seqs[n-1] = uint32(uid)
+	m.changed(uint32(uid), line)
+	return nil
+}
+
+// changed takes in what a response says of a message.
+func (m *mirror) changed(uid uint32, line string) {
 	// News of what it has not come to yet would leave a gap below.
-	if strings.Contains(line, "FLAGS (") && (m.learning || uint32(uid) <= m.last) {
-		m.flags[uint32(uid)] = normal(between(line, "FLAGS (", ")"))
+	if strings.Contains(line, "FLAGS (") && (m.learning || uid <= m.last) {
+		m.flags[uid] = normal(between(line, "FLAGS (", ")"))
 	}
 	if modSeq, err := strconv.ParseUint(between(line, "MODSEQ (", ")"), 10, 64); err == nil {
 		m.seen = max(m.seen, modSeq)
 	}
-	return nil
 }
 
 // between is the text behind start up to any byte of end.

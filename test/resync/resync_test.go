@@ -3,9 +3,11 @@ package resync
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +24,8 @@ type world struct {
 	dir     string
 	maildir string
 	server  *neighbour.Roost // nil: not running
-	other   *mirror          // a client that changes things and is always right
+	ids     *identities
+	other   *mirror // a client that changes things and is always right
 	copies  []*mirror
 	n       int
 	log     []string
@@ -60,6 +63,7 @@ func newWorld(t *testing.T, bin string, seed uint64) *world {
 	if os.Getuid() == 0 {
 		w.must(neighbour.Own(filepath.Join(dir, "mail")))
 	}
+	w.ids = newIdentities()
 	w.other = &mirror{}
 	return w
 }
@@ -83,8 +87,9 @@ func TestCopiesStayTrue(t *testing.T) {
 		seed := first + uint64(i)
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			w := newWorld(t, bin, seed)
-			for range 3 {
-				w.copies = append(w.copies, &mirror{})
+			w.other.ids = w.ids
+			for i := range 4 { // half of them go without numbers
+				w.copies = append(w.copies, &mirror{ids: w.ids, uidOnly: i%2 == 1})
 			}
 			defer func() {
 				if t.Failed() {
@@ -242,7 +247,7 @@ func (w *world) command(m *mirror) string {
 	}
 	uid = 1 + w.rng.Uint32N(uid)
 	flag := []string{`\Seen`, `\Flagged`, `\Answered`, "$Label1", "Work"}[w.rng.IntN(5)]
-	return []string{
+	command := []string{
 		fmt.Sprintf("UID STORE %d +FLAGS (%s)", uid, flag),
 		fmt.Sprintf("UID STORE %d:* -FLAGS (%s)", uid, flag),
 		fmt.Sprintf(`UID STORE %d +FLAGS (\Deleted)`, uid),
@@ -251,7 +256,22 @@ func (w *world) command(m *mirror) string {
 		"UID SEARCH MODSEQ 1",
 		"EXPUNGE",
 		fmt.Sprintf("UID COPY %d INBOX", uid),
-	}[w.rng.IntN(8)]
+		"UID FETCH 1:* (EMAILID)",
+		"UID SEARCH EMAILID " + w.anyEmail(),
+	}[w.rng.IntN(10)]
+	if m.uidOnly && (strings.HasPrefix(command, "STORE ") || strings.HasPrefix(command, "FETCH ")) {
+		command = "UID " + command
+	}
+	return command
+}
+
+// anyEmail is an EMAILID that some message had.
+func (w *world) anyEmail() string {
+	all := slices.Sorted(maps.Values(w.ids.emails))
+	if len(all) == 0 {
+		return "M0"
+	}
+	return all[w.rng.IntN(len(all))]
 }
 
 // cut ends the connection, perhaps while an answer is under way.
@@ -260,7 +280,7 @@ func (w *world) cut(m *mirror) {
 		return
 	}
 	if w.rng.IntN(2) == 0 {
-		fmt.Fprintf(m.conn, "x FETCH 1:* (UID FLAGS MODSEQ)\r\n")
+		fmt.Fprintf(m.conn, "x UID FETCH 1:* (UID FLAGS MODSEQ)\r\n")
 		for range w.rng.IntN(8) {
 			line, err := m.line()
 			if err != nil || strings.HasPrefix(line, "x ") {
@@ -290,7 +310,12 @@ func (w *world) deliver() {
 	w.note("delivery %d", w.n)
 	name := fmt.Sprintf("%d.M%dP%d.mta", time.Now().Unix(), w.n, os.Getpid())
 	tmp := filepath.Join(w.maildir, "tmp", name)
-	w.must(os.WriteFile(tmp, fmt.Appendf(nil, "Subject: %d\n\nhello\n", w.n), 0o600))
+	text := fmt.Sprintf("Subject: %d\n\nhello\n", w.n)
+	w.ids.delivered(text)
+	if w.rng.IntN(3) == 0 {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	w.must(os.WriteFile(tmp, []byte(text), 0o600))
 	if os.Getuid() == 0 {
 		w.must(os.Chown(tmp, neighbour.MailUID, neighbour.MailGID))
 	}
@@ -321,9 +346,12 @@ func (w *world) settle() {
 				if err := m.do("NOOP"); err != nil {
 					return err
 				}
-				return m.learn()
+				if err := m.learn(); err != nil {
+					return err
+				}
+				return m.do("UID FETCH 1:* (EMAILID)")
 			})
-			fresh := &mirror{}
+			fresh := &mirror{ids: w.ids}
 			w.live(fresh, "fresh", func() error { return nil })
 			fresh.hangUp()
 			if why = difference(m, fresh); why == "" {
