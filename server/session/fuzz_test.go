@@ -92,6 +92,9 @@ func FuzzSession(f *testing.F) {
 		"a SELECT INBOX\r\nb FETCH 2 (ENVELOPE BODYSTRUCTURE BODY BODY[] BODY[HEADER.FIELDS (subject {3+}\r\na\xfcb)] BINARY[1] BODY[2.HEADER] RFC822.TEXT BODY[1.MIME]<3.9>)\r\n",
 		"a SELECT INBOX\r\nb SORT RETURN (SAVE PARTIAL -1:-5 COUNT) (REVERSE SUBJECT DISPLAYFROM) UTF-8 ALL\r\nc UID THREAD REFERENCES UTF-8 ALL\r\nd UID FETCH 1:* (UID SAVEDATE PREVIEW (LAZY)) (PARTIAL 1:2)\r\ne FETCH 1:2 PREVIEW (LAZY)\r\nf FETCH 1:2 PREVIEW\r\ng UIDBATCHES 500 1:2\r\n",
 		"a SELECT INBOX\r\nb SEARCH RETURN (RELEVANCY PARTIAL 1:5) FUZZY (OR TEXT \"x y\" NOT FUZZY SUBJECT x)\r\nc SORT (RELEVANCY) UTF-8 FUZZY BODY body\r\n",
+		"a SETMETADATA INBOX (/private/comment ~{3+}\r\n\x00\r\n /private/specialuse NIL)\r\nb GETMETADATA (MAXSIZE 5 DEPTH infinity) INBOX (/private /shared/x)\r\nc ENABLE METADATA\r\nd GETMETADATA \"\" (DEPTH 1) /private/filters/values\r\ne LIST \"\" * RETURN (METADATA (/private/comment))\r\n",
+		"a SETMETADATA \"\" (/private/filters/values/f {12+}\r\nOR SEEN (1:*) /private/filters/values/g \"NOT FILTER f TEXT {1}\")\r\nb SELECT INBOX\r\nc SEARCH FILTER f NOT FILTER g\r\nd SORT (DATE REVERSE DATE) UTF-8 FILTER g\r\n",
+		"a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 2 1:* (1:2 1,3)))\r\nc UID FETCH *,1:9 (UID) (CHANGEDSINCE 1 VANISHED)\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))

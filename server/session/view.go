@@ -223,10 +223,13 @@ func (s *session) writeDelta(old store.View, d store.Delta) {
 		if !vanished {
 			s.enc.Untagged(uint32(at + 1 - i)).Raw("EXPUNGE\r\n")
 		}
-		if k, ok := slices.BinarySearch(sel.recent, uid); ok {
-			sel.recent = slices.Delete(sel.recent, k, k+1)
-		}
 		delete(sel.told, uid)
+	}
+	if len(d.Vanished) > 0 {
+		sel.recent = slices.DeleteFunc(sel.recent, func(uid imap.UID) bool {
+			_, gone := slices.BinarySearch(d.Vanished, uid)
+			return gone
+		})
 	}
 	if d.Grown {
 		sel.recent = append(sel.recent, d.Recent...)
