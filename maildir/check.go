@@ -20,6 +20,7 @@ const (
 	FoundUIDList       = "uidlist-damaged"       // dovecot-uidlist has lines that prove nothing
 	FoundKeywords      = "keywords-damaged"      // dovecot-keywords or roost-keywords has
 	FoundLetters       = "keywords-lost"         // letters in file names that no keyword has
+	FoundMetadata      = "metadata-damaged"      // roost-metadata or roost-server-metadata has a line that cannot be read
 	FoundSubscriptions = "subscriptions-damaged" // subscriptions has lines that are no names
 	FoundState         = "state-damaged"         // roost-state cannot be read
 	FoundLockLeft      = "lock-left"             // a lock that nobody holds
@@ -134,6 +135,7 @@ func (c *checking) root(who store.Identity, root store.Root) error {
 	}
 	if meta {
 		c.subscriptions(t)
+		c.metadata("", t.controlRoot(), serverMetadataFile)
 	}
 	inbox := t.inbox()
 	err = t.statBox(&inbox)
@@ -393,11 +395,24 @@ func (c *checking) files(mailbox store.Name, d fsys.Dir, used letterSet) {
 			bad(FoundKeywords, extraFile, "its first line or its end is damaged")
 		}
 	}
+	c.metadata(mailbox, d, metadataFile)
 	if _, _, err := uidlist.ReadReserve(d); errors.Is(err, uidlist.ErrReserve) {
 		bad(FoundState, uidlist.ReserveName, "it is damaged")
 	}
 	c.lock(mailbox, d, uidlist.LockName, uidlist.Name)
 	c.lock(mailbox, d, lettersFile+".lock", lettersFile)
+}
+
+// metadata looks at a file of annotations.
+func (c *checking) metadata(mailbox store.Name, d fsys.Dir, name string) {
+	if _, err := readMetadata(d, name); err != nil {
+		what := "it cannot be read: " + plain(err)
+		var line *damagedError
+		if errors.As(err, &line) {
+			what = line.Error()
+		}
+		c.found(Finding{Kind: FoundMetadata, Mailbox: mailbox, Path: d.Path() + "/" + name, What: what})
+	}
 }
 
 // lock looks at a dotlock.

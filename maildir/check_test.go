@@ -98,6 +98,8 @@ func TestCheck(t *testing.T) {
 		{name: "damaged keywords", files: "dovecot-keywords:0 $Junk\nx\n0 Again\n|cur/1.a:2,Sabz|roost-keywords:roost-keywords 1\nX :1.a",
 			want: []string{"keywords-damaged INBOX Maildir/dovecot-keywords: 2 lines are of no use", "keywords-damaged INBOX Maildir/roost-keywords: its first line or its end",
 				"keywords-lost INBOX Maildir/dovecot-keywords: messages have the keywords of the letters b, z"}},
+		{name: "damaged annotations", files: "roost-metadata:x\n|roost-server-metadata:roost-metadata 1\n/private/x 5%\n|.A/cur/|.A/roost-metadata:roost-metadata 1\n/private/x y",
+			want: []string{"metadata-damaged  Maildir/roost-server-metadata: line 2: the value has a control character, or a %", "metadata-damaged INBOX Maildir/roost-metadata: line 1: it is not"}},
 		{name: "damaged subscriptions", files: "subscriptions:V\t2\n\nA\n\t\tB\n", want: []string{"subscriptions-damaged  Maildir/subscriptions: 1 line is no name"}},
 		{name: "damaged state", files: "roost-state:roost-state 1\nuidnext x\n", want: []string{"state-damaged INBOX Maildir/roost-state: it is damaged"}},
 		{name: "locks", files: "dovecot-uidlist.lock:DEAD:HOST|.A/cur/|.A/dovecot-uidlist.lock:ALIVE:HOST|.B/cur/|.B/dovecot-uidlist.lock:5:elsewhere|subscriptions.lock:V\t2\n\n", later: time.Minute,

@@ -69,6 +69,7 @@ var kinds = []struct{ name, weight, about string }{
 	{maildir.FoundUIDList, ailing, "dovecot-uidlist has lines that prove nothing"},
 	{maildir.FoundKeywords, ailing, "dovecot-keywords or roost-keywords has lines that are of no use"},
 	{maildir.FoundLetters, ailing, "messages have keywords whose names are lost"},
+	{maildir.FoundMetadata, ailing, "roost-metadata has a line that cannot be read"},
 	{maildir.FoundSubscriptions, ailing, "subscriptions has lines that are no names"},
 	{maildir.FoundState, ailing, "roost-state is damaged"},
 	{maildir.FoundLockLeft, ailing, "a lock is left of a process that is no more"},

@@ -154,6 +154,8 @@ func (d *doctor) advise(m maildir.Finding) finding {
 		f.Do = "the other lines count, and these are kept as they are"
 	case maildir.FoundLetters:
 		f.Do = "they are shown as unknown-0 and so on; take the file from a backup, if it was lost"
+	case maildir.FoundMetadata:
+		f.Do = "clients get no annotations from it until the line is mended, or the file removed; what it may look like says docs/metadata.md"
 	case maildir.FoundSubscriptions:
 		f.Do = "the other lines count, and these are kept as they are"
 	case maildir.FoundState:

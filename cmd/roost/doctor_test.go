@@ -595,6 +595,7 @@ var ailments = []struct {
 	{kind: "uidlist-damaged", weight: ailing, find: "DIR/mail/ann/dovecot-uidlist: mailbox INBOX: 1 line proves nothing", first: func(p *patient) { p.plant("dovecot-uidlist|3 V1 N2\nx\n") }},
 	{kind: "keywords-damaged", weight: ailing, find: "mailbox INBOX: 1 line is of no use", first: func(p *patient) { p.plant("dovecot-keywords|0 $Junk\nx\n") }},
 	{kind: "keywords-lost", weight: ailing, find: "messages have the keywords of the letters a,", first: func(p *patient) { os.Remove(p.mail + "/dovecot-keywords") }},
+	{kind: "metadata-damaged", weight: ailing, find: "DIR/mail/ann/roost-metadata: mailbox INBOX: line 2: it does not begin with the name of an entry", first: func(p *patient) { p.plant("roost-metadata|roost-metadata 1\nx\n") }},
 	{kind: "subscriptions-damaged", weight: ailing, find: "DIR/mail/ann/subscriptions: 1 line is no name", first: func(p *patient) { p.plant("subscriptions|V\t2\n\n\t\n") }},
 	{kind: "state-damaged", weight: ailing, find: "DIR/mail/ann/roost-state: mailbox INBOX: it is damaged", first: func(p *patient) { p.plant("roost-state|x\n") }},
 	{kind: "lock-left", weight: ailing, find: "the lock is left over (process ", run: true, first: func(p *patient) {
