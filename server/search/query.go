@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"roost/store"
@@ -100,6 +101,20 @@ func (q *Query) Add(k Key) error {
 	}
 	q.keys = append(q.keys, k)
 	return nil
+}
+
+// Len is how many keys there are.
+func (q *Query) Len() int { return len(q.keys) }
+
+// WithSets gives the query with other sets of its UIDs keys: sets[i] is that of the key
+// before whose Add Len was at[i]. q stays as it is.
+func (q *Query) WithSets(at []int, sets []imap.UIDSet) Query {
+	other := *q
+	other.keys = slices.Clone(q.keys)
+	for i, k := range at {
+		other.keys[k].Set = sets[i]
+	}
+	return other
 }
 
 // operands is how many values before it a key takes.

@@ -71,6 +71,7 @@ func commands() []command {
 		{"STATUS", anyState, tellAll, "STATUS=SIZE OBJECTID", (*session).statusOf},
 		{"APPEND", anyState, tellAll, "MULTIAPPEND UIDPLUS APPENDLIMIT", (*session).append},
 		{"NOTIFY", anyState, tellAll, "NOTIFY", (*session).notifyCommand},
+		{"ESEARCH", anyState, tellAll, "MULTISEARCH", (*session).multiSearch},
 		{"IDLE", anyState, tellAll, "IDLE", (*session).idle},
 		{"GETMETADATA", anyState, tellAll, "METADATA", (*session).getMetadata},
 		{"SETMETADATA", anyState, tellAll, "METADATA", (*session).setMetadata},

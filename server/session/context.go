@@ -31,6 +31,7 @@ type searchContext struct {
 	uid    bool
 	plan   *search.Plan
 	sortBy []search.Criterion // nil: in the order of the mailbox
+	told   store.Name         // of ESEARCH: the mailbox, which each answer names (RFC 7377 section 2.1)
 	items  []fetchItem        // to be told of new messages that match (RFC 5465 section 7)
 
 	results []imap.UID // as the client knows them, in their order
@@ -79,6 +80,9 @@ func (s *session) keepUpdated(c call, p *searchParser, plan *search.Plan, found 
 		return
 	}
 	x := &searchContext{tag: c.tag, uid: c.uid, plan: plan, sortBy: p.sortBy, items: p.update.items}
+	if p.later != nil {
+		x.told = p.later.told
+	}
 	x.results = make([]imap.UID, len(found.UIDs))
 	for i := range x.results {
 		at := i
@@ -218,7 +222,7 @@ func (s *session) writeUpdate(x *searchContext, what string, steps []change, seq
 	if len(steps) == 0 {
 		return
 	}
-	s.enc.Raw("* ESEARCH (TAG ").String(x.tag).Raw(")")
+	s.writeCorrelator(x.tag, s.sel, x.told)
 	if x.uid {
 		s.enc.Raw(" UID")
 	}

@@ -58,6 +58,13 @@ func (p *progress) tick() {
 	p.timer.Reset(noticeEvery)
 }
 
+// between lets the session write whole lines while it is waiting.
+func (p *progress) between(write func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	write()
+}
+
 // stop ends the notices. It waits for one that is being written, no longer than for one
 // write.
 func (p *progress) stop() {

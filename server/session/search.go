@@ -8,6 +8,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/server/search"
+	"roost/store"
 )
 
 // SEARCH and UID SEARCH: RFC 9051 section 6.4.4, RFC 3501 section 6.4.4, RFC 4731
@@ -61,15 +62,13 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	}
 	ctx, stop := s.watched(ctx)
 	progress := s.waiting()
-	found, err := s.lookFor(ctx, p, plan, &progress.counted)
+	found, err := s.lookFor(ctx, p, s.sel, plan, &progress.counted)
 	progress.stop()
 	stop()
 	if err != nil {
 		return err
 	}
-	if found.Unread > 0 { // the store has told of each, once
-		s.log.Debug("messages could not be searched", "event", "search_unread", "mailbox", s.sel.name, "messages", found.Unread, "err", found.Err)
-	}
+	s.noteUnread(s.sel, found.Found)
 	nums := found.Nums
 	if c.uid {
 		nums = make([]uint32, len(found.UIDs))
@@ -91,7 +90,7 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 		nums = sorted
 	}
 	if s.rev2 && p.sortBy == nil || p.extended {
-		s.writeESearch(c, p, found, nums)
+		s.writeESearch(c, p, s.sel, found, nums)
 		s.keepUpdated(c, p, plan, found)
 		return nil
 	}
@@ -107,10 +106,17 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	return nil
 }
 
+// noteUnread logs what could not be searched. The store has told of each, once.
+func (s *session) noteUnread(sel *selected, found search.Found) {
+	if found.Unread > 0 {
+		s.log.Debug("messages could not be searched", "event", "search_unread", "mailbox", sel.name, "messages", found.Unread, "err", found.Err)
+	}
+}
+
 // lookFor searches, and sorts or threads what was found.
-func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Plan, progress *search.Progress) (r searchResult, err error) {
+func (s *session) lookFor(ctx context.Context, p *searchParser, sel *selected, plan *search.Plan, progress *search.Progress) (r searchResult, err error) {
 	src := search.Source{
-		Box: s.sel.box, View: s.sel.view,
+		Box: sel.box, View: sel.view,
 		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys, Digest: noteDigest,
 		Limits: s.opt.Limits.MIME, Progress: progress,
 	}
@@ -141,7 +147,7 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, plan *search.Pla
 		if r.Found, err = plan.Search(ctx, src, imap.SearchOptions{}); err == nil {
 			r.threads, err = p.threads(ctx, src, &r.Found)
 		}
-	case p.onlyPartial():
+	case p.onlyPartial() && p.later == nil: // else it must be known whether there is any
 		r.Found, err = plan.SearchPartial(ctx, src, p.partial.Range)
 	case p.partial.text != "" || p.relevancy || p.update.wanted:
 		r.Found, err = plan.Search(ctx, src, imap.SearchOptions{})
@@ -167,26 +173,30 @@ func (p *searchParser) satisfied(found *search.Found) bool {
 
 // writeESearch writes the answer of RFC 9051 section 7.3.4, and does what SAVE asks. nums are
 // in the order of the answer. Of SAVE alone there is none.
-func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums []uint32) {
+func (s *session) writeESearch(c call, p *searchParser, sel *selected, found searchResult, nums []uint32) {
 	opt := p.opt
 	from, to := p.partial.Of(len(nums))
-	if p.onlyPartial() && p.sortBy == nil { // no more was looked for
+	if p.onlyPartial() && p.sortBy == nil && p.later == nil { // no more was looked for
 		from, to = 0, len(nums)
 	}
 	told := found.told(opt, p.partial.text != "", from, to)
 	if opt.ReturnSave {
-		s.sel.saved = found.UIDs
+		sel.saved = found.UIDs
 		if told != nil {
-			s.sel.saved = nil
+			sel.saved = nil
 			for _, i := range told {
-				s.sel.saved = append(s.sel.saved, found.UIDs[i])
+				sel.saved = append(sel.saved, found.UIDs[i])
 			}
 		}
 		if !opt.ReturnMin && !opt.ReturnMax && !opt.ReturnAll && !opt.ReturnCount && p.partial.text == "" && !p.relevancy {
 			return
 		}
 	}
-	s.enc.Raw("* ESEARCH (TAG ").String(c.tag).Raw(")")
+	mailbox := store.Name("")
+	if p.later != nil {
+		mailbox = p.later.told
+	}
+	s.writeCorrelator(c.tag, sel, mailbox)
 	if c.uid {
 		s.enc.Raw(" UID")
 	}
@@ -215,9 +225,19 @@ func (s *session) writeESearch(c call, p *searchParser, found searchResult, nums
 	}
 	if m := found.Highest(told); m > 0 { // RFC 4731 section 3.2
 		s.enc.Raw(" MODSEQ ").Number(uint64(m))
-		s.sel.shown = max(s.sel.shown, m)
+		sel.shown = max(sel.shown, m)
 	}
 	s.enc.CRLF()
+}
+
+// writeCorrelator begins an answer. told names the mailbox where the command was ESEARCH,
+// else it is "".
+func (s *session) writeCorrelator(tag string, sel *selected, told store.Name) {
+	s.enc.Raw("* ESEARCH (TAG ").String(tag)
+	if told != "" {
+		s.enc.Raw(" MAILBOX ").Mailbox(string(told)).Raw(" UIDVALIDITY ").Number(uint64(sel.box.Info().UIDValidity))
+	}
+	s.enc.Raw(")")
 }
 
 // writeScores writes the scores of the results from from to to, in their order.

@@ -36,6 +36,8 @@ type searchParser struct {
 
 	filters filterSource
 
+	later *laterSets // of ESEARCH; nil: sets are of the selected mailbox
+
 	limit  string // MESSAGELIMIT that was met, as a response code
 	partly bool   // not all messages were looked at
 
@@ -69,6 +71,11 @@ func (p *searchParser) parse() error {
 	if err != nil {
 		return err
 	}
+	return p.parseFrom(word)
+}
+
+// parseFrom is parse behind the first word.
+func (p *searchParser) parseFrom(word string) (err error) {
 	if word == "RETURN" {
 		if err := p.options(); err != nil {
 			return err
@@ -496,30 +503,39 @@ func (p *searchParser) set(uid bool) error {
 	if err != nil {
 		return err
 	}
-	sel := p.s.sel
-	if imap.IsSearchRes(set) {
-		return p.add(uidsKey(sel.searchResult()))
-	}
-	if !uid && p.s.uidOnly {
+	if !uid && p.s.uidOnly && !imap.IsSearchRes(set) {
 		return uidRequired("A search key")
+	}
+	if p.later != nil {
+		return p.add(p.later.key(&p.query, set))
+	}
+	k, err := p.s.sel.key(set, p.update.wanted)
+	if err != nil {
+		return err
+	}
+	return p.add(k)
+}
+
+// key is a set of messages as a key. Numbers that no message has match nothing. With
+// grows UIDs that will be there later are in it.
+func (sel *selected) key(set imap.NumSet, grows bool) (search.Key, error) {
+	if imap.IsSearchRes(set) {
+		return uidsKey(sel.searchResult()), nil
 	}
 	if seqs, ok := set.(imap.SeqSet); ok {
 		set = within(seqs, uint32(sel.view.UIDs.Len()))
 	}
-	ranges, err := sel.ranges(set)
-	if err != nil {
-		return err
-	}
 	k := search.Key{Op: search.UIDs}
+	ranges, err := sel.ranges(set)
 	for _, r := range ranges {
 		if r.from < r.to {
 			k.Set = append(k.Set, imap.UIDRange{Start: sel.view.UIDs.At(r.from), Stop: sel.view.UIDs.At(r.to - 1)})
 		}
 	}
-	if uids, ok := set.(imap.UIDSet); ok && p.update.wanted {
+	if uids, ok := set.(imap.UIDSet); ok && grows {
 		k.Set = append(k.Set, above(uids, max(sel.view.UIDNext, 1))...)
 	}
-	return p.add(k)
+	return k, err
 }
 
 // above are the ranges of a set from next on: messages that are not there yet.
@@ -571,7 +587,12 @@ func within(set imap.SeqSet, last uint32) imap.SeqSet {
 }
 
 // recent asks for the messages that are \Recent in this session.
-func (p *searchParser) recent() search.Key { return uidsKey(p.s.sel.recent) }
+func (p *searchParser) recent() search.Key {
+	if p.later != nil {
+		return p.later.key(&p.query, nil)
+	}
+	return uidsKey(p.s.sel.recent)
+}
 
 func uidsKey(uids []imap.UID) search.Key {
 	k := search.Key{Op: search.UIDs}
