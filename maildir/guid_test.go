@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -200,5 +201,70 @@ func waitForTick(t *testing.T, dir string) {
 		return st.ModTime()
 	}
 	for start := stamp(); !stamp().After(start); {
+	}
+}
+
+// A tree that cannot be written shows ids too, where its lists have none or one that is a
+// copy's; each time the same.
+func TestReadOnlyTreeShowsIDs(t *testing.T) {
+	root := os.Getenv("ROOST_TEST_TREE")
+	if root == "" {
+		root = sealedTree(t)
+		for name, header := range map[string]string{
+			".Copy": "3 V1700000000 N10 G0123456789abcdef0123456789abcdef", ".Old": "3 V1700000001 N10", ".First": "1 1700000002 10",
+		} {
+			dir := filepath.Join(root, name)
+			for _, sub := range []string{"", "cur", "new", "tmp"} {
+				if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "dovecot-uidlist"), []byte(header+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !inChild(t, asNobody, "ROOST_TEST_TREE="+root) {
+		return
+	}
+	tree := store.Root{Mail: root}
+	first := idsOf(t, tree, store.Inbox, "Copy", "Old", "First", "Other")
+	if first[store.Inbox] != "F0123456789abcdef0123456789abcdef" {
+		t.Errorf("%v", first)
+	}
+	again := idsOf(t, tree, "First", "Old", "Copy", store.Inbox)
+	for n, id := range again {
+		if len(id) != 33 || id != first[n] {
+			t.Errorf("%s: %q became %q", n, first[n], id)
+		}
+	}
+}
+
+// A list that gets its GUID only now gets the one that was shown before it could be
+// written.
+func TestOldListGetsTheIDThatWasShown(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "Maildir")
+	for _, sub := range []string{"cur", "new", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(root, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := filepath.Join(root, "dovecot-uidlist")
+	if err := os.WriteFile(list, []byte("3 V1700000000 N10\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mailbox{key: placeKey{ino: st.Sys().(*syscall.Stat_t).Ino}}
+	m.list.validity = 1700000000
+	want := "F" + m.madeGUID()
+	if got := idsOf(t, store.Root{Mail: root}, store.Inbox)[store.Inbox]; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	b, err := os.ReadFile(list)
+	if err != nil || !strings.Contains(string(b), " G"+want[1:]) {
+		t.Errorf("%q, %v", b, err)
 	}
 }
