@@ -55,10 +55,11 @@ type Store struct {
 
 	annotated annotationWatches
 
-	mu       sync.Mutex // guards open, refs to closing of each mailbox, sentries and glimpsed
+	mu       sync.Mutex // guards open, refs to closing of each mailbox, sentries, glimpsed and opened
 	open     map[placeKey]*mailbox
 	sentries map[placeKey]*sentry
 	glimpsed []*mailbox // open only because they were counted for a watch, the longest first
+	opened   uint64     // mailboxes so far
 	graves   []*mailbox // replaced while nobody held them: to be closed
 	closed   bool
 
@@ -69,6 +70,10 @@ type Store struct {
 	stop chan struct{} // ends housekeep
 	wg   sync.WaitGroup
 }
+
+// sweepEvery is how many mailboxes are opened, where there are too many, between two looks
+// for those that can go: a look costs as many steps as there are mailboxes.
+const sweepEvery = 16
 
 // unknownBoot stands for a boot id that cannot be had.
 const unknownBoot = "unknown"
@@ -192,7 +197,12 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 			m = newMailbox(s, p)
 			m.sentry.Store(s.sentries[p.key])
 			s.open[p.key] = m
+			s.opened++
+			crowded := len(s.open) > s.opt.MaxOpen && s.opened%sweepEvery == 0
 			s.mu.Unlock()
+			if crowded {
+				s.sweep() // before descriptors are used up; who opens many waits for it
+			}
 			err := m.load(p)
 			s.mu.Lock()
 			if m.err = err; err != nil {
@@ -262,11 +272,16 @@ func (s *Store) housekeep() {
 		case <-sweep.C:
 			s.bury()
 			s.shelf.sweep(keptFor) // read only: nothing can be lost
-			for _, m := range s.overdue() {
-				if err := s.evict(m, false); err != nil {
-					s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)
-				}
-			}
+			s.sweep()
+		}
+	}
+}
+
+// sweep closes the mailboxes that lingered long enough, and the oldest of too many.
+func (s *Store) sweep() {
+	for _, m := range s.overdue() {
+		if err := s.evict(m, false); err != nil {
+			s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)
 		}
 	}
 }
