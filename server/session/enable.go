@@ -53,7 +53,9 @@ func (s *session) enable(_ context.Context, _ call) (string, error) {
 	}
 	s.rev2, s.utf8, s.enc.UTF8 = rev2, utf8, utf8
 	s.qresync = s.qresync || qresync
-	s.uidOnly = s.uidOnly || uidOnly
+	if uidOnly {
+		s.forgetNumbers()
+	}
 	s.enc.Line(strings.TrimSpace("ENABLED " + strings.Join(on, " ")))
 	if metadata {
 		s.metadataOn()

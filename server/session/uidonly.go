@@ -1,5 +1,7 @@
 package session
 
+import "slices"
+
 // UIDONLY: RFC 9586. After ENABLE UIDONLY messages have no sequence numbers, in either
 // direction: UIDFETCH comes in place of FETCH (startFetch), VANISHED in place of EXPUNGE
 // (writeDelta), and what can only be said in numbers is not said. It may come while a mailbox
@@ -14,4 +16,18 @@ var numbered = map[string]bool{
 // uidRequired refuses what goes by sequence numbers.
 func uidRequired(what string) error {
 	return reply{"BAD", "UIDREQUIRED", what + " goes by message numbers, which ENABLE UIDONLY has turned off"}
+}
+
+// forgetNumbers turns UIDONLY on. Results that are kept up to date by sequence numbers
+// (RFC 5267) cannot be any longer.
+func (s *session) forgetNumbers() {
+	if s.uidOnly = true; s.sel == nil {
+		return
+	}
+	s.sel.contexts = slices.DeleteFunc(s.sel.contexts, func(x *searchContext) bool {
+		if !x.uid {
+			s.refuseUpdate(x.tag, "Its results had message numbers")
+		}
+		return !x.uid
+	})
 }
