@@ -24,21 +24,22 @@ var lineEnd = []byte("\r\n")
 
 // Write implements io.Writer.
 func (d *Digest) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		at := bytes.IndexByte(p, '\n')
-		if at < 0 {
-			d.h.Write(p)
-			d.cr = p[len(p)-1] == '\r'
+	n, from := len(p), 0
+	for at := 0; ; at++ {
+		next := bytes.IndexByte(p[at:], '\n')
+		if next < 0 {
 			break
 		}
-		if at > 0 && p[at-1] == '\r' || at == 0 && d.cr {
-			d.h.Write(p[:at+1])
-		} else {
-			d.h.Write(p[:at])
-			d.h.Write(lineEnd)
+		if at += next; at > 0 && p[at-1] == '\r' || at == 0 && d.cr {
+			continue
 		}
-		d.cr, p = false, p[at+1:]
+		d.h.Write(p[from:at])
+		d.h.Write(lineEnd)
+		from = at + 1
+	}
+	d.h.Write(p[from:])
+	if n > 0 {
+		d.cr = p[n-1] == '\r'
 	}
 	return n, nil
 }
