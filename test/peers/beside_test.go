@@ -21,6 +21,7 @@ import (
 type besides struct {
 	roost, dovecot *imapclient.Client
 	d              *neighbour.Dovecot
+	r              *neighbour.Roost
 }
 
 // beside starts both on ann's tree. keys are of Roost's [mail], options what follows the
@@ -61,7 +62,7 @@ func (h *house) beside(t *testing.T, keys, options, extra string) besides {
 	if err := c.Login("ann@example.org", password).Wait(); err != nil {
 		t.Fatal(err, d.Log())
 	}
-	return besides{roost: login(t, r.Addr, "ann", nil), dovecot: c, d: d}
+	return besides{roost: login(t, r.Addr, "ann", nil), dovecot: c, d: d, r: r}
 }
 
 // noComplaint fails where Dovecot says that the tree is wrong.
