@@ -269,6 +269,32 @@ func (s *Store) raise(ctx context.Context, p place) {
 func (m *mailbox) raise() {
 	m.files.Lock()
 	defer m.files.Unlock()
+	if at, ok := m.annotationStamp(); ok {
+		m.metaAt = at
+	}
+	m.raiseForAnnotation()
+}
+
+// annotationStamp tells one state of roost-metadata from the next. Called with files held.
+func (m *mailbox) annotationStamp() (fileStamp, bool) {
+	st, err := m.dirs.control.Stat(metadataFile)
+	if err != nil {
+		return fileStamp{}, isNotExist(err)
+	}
+	return fileStampOf(st), true
+}
+
+// checkAnnotations raises the MODSEQ when another process, or a person, has changed the
+// file. Called with files held.
+func (m *mailbox) checkAnnotations() {
+	if at, ok := m.annotationStamp(); ok && at != m.metaAt && m.loaded {
+		m.metaAt = at
+		m.raiseForAnnotation()
+	}
+}
+
+// raiseForAnnotation is raise. Called with files held.
+func (m *mailbox) raiseForAnnotation() {
 	if m.noModSeq || m.alive() != nil {
 		return
 	}

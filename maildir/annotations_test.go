@@ -403,3 +403,42 @@ func TestAnnotateFailureAnywhere(t *testing.T) {
 		}
 	}
 }
+
+// What another process or a person changes raises the MODSEQ too, once.
+func TestAnnotationsOfAnotherProcessRaiseTheModSeq(t *testing.T) {
+	for name, opt := range map[string]Options{"polled": {Poll: true}, "events": {}} {
+		t.Run(name, func(t *testing.T) {
+			o := openOutside(t, 1, opt)
+			modSeq := func() store.ModSeq {
+				st, err := o.a.Status(t.Context(), store.Inbox, false)
+				o.must(err)
+				return st.HighestModSeq
+			}
+			o.must(annotate(o.a, store.Inbox, "/private/a", "1"))
+			raised := func(what string, change func()) {
+				t.Helper()
+				before := modSeq()
+				change()
+				if name == "events" { // one comes without being asked for
+					for o.box.View().ModSeq == before {
+						<-o.bell
+					}
+					return
+				}
+				after := modSeq()
+				if after <= before {
+					t.Errorf("%s: MODSEQ was %d, is %d", what, before, after)
+				}
+				if again := modSeq(); again != after {
+					t.Errorf("%s: MODSEQ is %d, then %d", what, after, again)
+				}
+			}
+			p := o.another(opt)
+			raised("another process", func() { o.must(annotate(p.a, store.Inbox, "/private/b", "2")) })
+			raised("a person", func() {
+				o.must(os.WriteFile(o.path(metadataFile), []byte("roost-metadata 1\n/private/a by hand\n"), 0o600))
+			})
+			raised("one who removes it", func() { o.must(os.Remove(o.path(metadataFile))) })
+		})
+	}
+}

@@ -48,7 +48,7 @@ const (
 )
 
 // watchedFiles are the names in the mailbox's own directory that matter.
-var watchedFiles = []string{uidlist.Name, lettersFile, extraFile}
+var watchedFiles = []string{uidlist.Name, lettersFile, extraFile, metadataFile}
 
 // subscribe sets the watches; what was there before is looked for afterwards.
 func (m *mailbox) subscribe() error {
@@ -240,6 +240,8 @@ func (m *mailbox) pull() {
 			if err := m.refreshKeywords(); err != nil {
 				m.warn("keywords could not be read", err)
 			}
+		case metadataFile:
+			m.checkAnnotations()
 		}
 	}
 	if m.alive() != nil {
@@ -278,6 +280,7 @@ func (m *mailbox) lookAll() error {
 	if err := m.alive(); err != nil {
 		return err
 	}
+	m.checkAnnotations()
 	return m.look()
 }
 

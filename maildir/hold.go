@@ -444,6 +444,7 @@ func (m *mailbox) refresh() error {
 	}
 	m.pull()
 	if m.watch.polled.Load() && m.alive() == nil && !m.replacedWithin() {
+		m.checkAnnotations()
 		s, err := m.stamps()
 		if err != nil {
 			return err

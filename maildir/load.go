@@ -84,6 +84,7 @@ func (m *mailbox) load(p place) (err error) {
 	}
 	m.count()
 	m.learnKeywords(nil)
+	m.metaAt, _ = m.annotationStamp()
 	m.loaded = true
 	m.beginLog(snap, b)
 	if b != beliefLast && m.writable() && !m.list.volatile {

@@ -97,6 +97,7 @@ type mailbox struct {
 	loaded   bool                // the table is that of the files
 	seen     dirStamps           // of the last complete look
 	seenAt   int64               // when it began, nanoseconds since 1970
+	metaAt   fileStamp           // of roost-metadata, when its mailbox got the last MODSEQ for it
 	doubt    bool                // something may have been missed: look before the next use
 	inNew    []imap.UID          // rows in new/, for tidyNew
 	strange  map[string]struct{} // names that were logged as no messages
