@@ -27,9 +27,10 @@ type accountWatch struct {
 	was    map[store.Name]*store.Watched
 	at     map[*sentry]store.Name
 	posts  map[store.Name]*sentry
-	spots  map[store.Name]spot // of posts
-	levels map[string]*level   // by path
-	trees  []*tree             // whose watching this is in
+	spots  map[store.Name]spot         // of posts
+	levels map[string]*level           // by path
+	trees  []*tree                     // whose watching this is in
+	first  map[store.Name]*store.Event // what the first Pull tells in any case
 
 	mu    sync.Mutex // guards what follows
 	names bool       // names may have changed
@@ -82,8 +83,8 @@ func (a *account) Watch(ctx context.Context, opt store.WatchOptions) (store.Watc
 	}
 	now, err := w.list(ctx)
 	if err == nil {
-		w.was = now
-		err = w.post(ctx, map[store.Name]*store.Event{})
+		w.was, w.first = now, map[store.Name]*store.Event{}
+		err = w.post(ctx, w.first)
 	}
 	if err != nil {
 		w.Close()
@@ -164,7 +165,11 @@ func (w *accountWatch) take(except store.Name) (names bool, news []*sentry) {
 // Pull implements store.Watch.
 func (w *accountWatch) Pull(ctx context.Context, except store.Name) ([]store.Event, error) {
 	const rounds = 3 // names may bring mailboxes that must be counted; what is left wakes again
-	events := map[store.Name]*store.Event{}
+	events := w.first
+	w.first = nil
+	if events == nil {
+		events = map[store.Name]*store.Event{}
+	}
 	for range rounds {
 		names, news := w.take(except)
 		if !names && len(news) == 0 {
