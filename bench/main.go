@@ -8,7 +8,7 @@
 //
 //	go run ./bench              all of it, 100,000 messages, 1,000 sessions
 //	go run ./bench -quick       small: that it works
-//	go run ./bench -only idle   one of: idle, open, bystander, sessions, resync, compress
+//	go run ./bench -only idle   one of: idle, open, bystander, sessions, resync, compress, notify
 package main
 
 import (
@@ -45,7 +45,7 @@ type run struct {
 
 func main() {
 	quick := flag.Bool("quick", false, "small sizes: shows that it works, not how fast")
-	only := flag.String("only", "", "measure only this: idle, open, bystander, sessions, resync, compress")
+	only := flag.String("only", "", "measure only this: idle, open, bystander, sessions, resync, compress, notify")
 	messages := flag.Int("messages", 100_000, "messages of the large mailbox")
 	sessions := flag.Int("sessions", 1000, "idle TLS sessions")
 	flag.Parse()
@@ -84,7 +84,7 @@ func (r *run) all(only string) error {
 	for _, m := range []struct {
 		name string
 		do   func() error
-	}{{"idle", r.idle}, {"open", r.open}, {"bystander", r.bystander}, {"sessions", r.idleSessions}, {"resync", r.resync}, {"compress", r.compressedSessions}} {
+	}{{"idle", r.idle}, {"open", r.open}, {"bystander", r.bystander}, {"sessions", r.idleSessions}, {"resync", r.resync}, {"compress", r.compressedSessions}, {"notify", r.notify}} {
 		if only != "" && only != m.name {
 			continue
 		}

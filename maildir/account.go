@@ -201,9 +201,9 @@ func (a *account) Subscribe(ctx context.Context, n store.Name, on bool) error {
 	if err != nil {
 		return err
 	}
+	defer t.watching.wake() // with the lock free
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.watching.wake()
 	if !on {
 		err = t.editSubscriptions(ctx, removeNames(n))
 	} else if err = t.checkNew(n); err == nil {
@@ -362,9 +362,9 @@ func (a *account) Create(ctx context.Context, n store.Name, use []imap.MailboxAt
 		err = fmt.Errorf("names begin with %q: %w", a.trees[0].root.Prefix, store.ErrCannot)
 	}
 	if err == nil {
+		defer t.watching.wake() // with the lock free
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		defer t.watching.wake()
 		err = t.create(n, kept)
 	}
 	if err != nil {
@@ -389,9 +389,9 @@ func (a *account) Delete(ctx context.Context, n store.Name) error {
 	if err != nil {
 		return err
 	}
+	defer t.watching.wake() // with the lock free
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.watching.wake()
 	s, err := t.find(n)
 	switch {
 	case err == nil:
@@ -432,9 +432,9 @@ func (a *account) rename(ctx context.Context, from, to store.Name) error {
 	case strings.HasPrefix(string(to), string(from)+string(a.sep)) && from != store.Inbox:
 		return fmt.Errorf("a mailbox cannot be below itself: %w", store.ErrCannot)
 	}
+	defer t.watching.wake() // with the lock free
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	defer t.watching.wake()
 	if from == store.Inbox {
 		return a.renameInbox(ctx, t, to)
 	}

@@ -18,6 +18,12 @@
 // changed under both files and mu, and so may be read under either. Wake functions are
 // called with mu free and must not block.
 //
+// Who watches without a hold (store.Watch) has an accountWatch (watching.go) and, at each
+// mailbox whose messages matter, a sentry that all accounts share (sentry.go): events and
+// open mailboxes set bits there, and Pull lists or counts. A sentry's setup is held over
+// file calls; its mu, accountWatch.mu and watching.mu are leaves. Names are listed under
+// tree.mu, so that a RENAME of this process is seen whole.
+//
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
 // with Dovecot. roost-keywords, roost-metadata, roost-state and roost-courier are ours and are kept; what
 // begins with courierimap is Courier's, and only read (takeover.go). roost.index,

@@ -27,7 +27,6 @@ type accountWatch struct {
 	was    map[store.Name]*store.Watched
 	at     map[*sentry]store.Name
 	posts  map[store.Name]*sentry
-	spots  map[store.Name]spot         // of posts
 	levels map[string]*level           // by path
 	trees  []*tree                     // whose watching this is in
 	first  map[store.Name]*store.Event // what the first Pull tells in any case
@@ -79,7 +78,7 @@ func (a *account) Watch(ctx context.Context, opt store.WatchOptions) (store.Watc
 	w := &accountWatch{
 		a: a, opt: opt,
 		was: map[store.Name]*store.Watched{}, at: map[*sentry]store.Name{}, posts: map[store.Name]*sentry{},
-		spots: map[store.Name]spot{}, levels: map[string]*level{}, news: map[*sentry]struct{}{},
+		levels: map[string]*level{}, news: map[*sentry]struct{}{},
 	}
 	now, err := w.list(ctx)
 	if err == nil {
@@ -90,8 +89,8 @@ func (a *account) Watch(ctx context.Context, opt store.WatchOptions) (store.Watc
 		w.Close()
 		return nil, fmt.Errorf("watch: %w", storageError(err))
 	}
-	for n, p := range w.spots {
-		if st, ok := a.s.countsAtHand(p.place().key); ok {
+	for n, y := range w.posts {
+		if st, ok := a.s.countsAtHand(y.key); ok {
 			w.was[n].Begin(st)
 		}
 	}
@@ -360,7 +359,6 @@ func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Ev
 			w.withdraw(n)
 		case now != n: // it goes along
 			delete(w.posts, n)
-			delete(w.spots, n)
 		}
 	}
 	for y := range w.at {
@@ -380,7 +378,6 @@ func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Ev
 			y = w.a.s.sentry(key)
 			w.posts[n], w.at[y] = y, n
 		}
-		w.spots[n] = p
 		again, err := y.attend(p, w)
 		switch {
 		case err == nil:
@@ -408,7 +405,6 @@ func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Ev
 func (w *accountWatch) withdraw(n store.Name) {
 	y := w.posts[n]
 	delete(w.posts, n)
-	delete(w.spots, n)
 	delete(w.at, y)
 	w.mu.Lock()
 	delete(w.news, y)

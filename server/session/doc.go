@@ -25,6 +25,11 @@
 // While a command waits for the store, a timer may write that it is still at work
 // (progress.go): the encoder is lent to it as to the pusher.
 //
+// Under NOTIFY the same goes on between commands (await in notify.go): the pusher tells of
+// the selected mailbox by tellChanges, and of others by tellNews, from a store.Watch.
+// Searches that are kept up to date (context.go) are told where their cause is, in
+// tellChanges.
+//
 // Locks: pusher.mu and deadline.mu are leaves; neither is held while the store or
 // the stream is called, but for setting deadlines. progress.mu is held while a notice is
 // written, and the session's goroutine takes it only to end that.

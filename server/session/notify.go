@@ -22,6 +22,7 @@ type notify struct {
 	selected selectedEvents
 	groups   []eventGroup // of other mailboxes, in order
 	sep      byte
+	listens  bool        // something is wanted
 	watch    store.Watch // nil: nothing is wanted of other mailboxes
 
 	own []store.Name // whose names this client changed by the command at hand
@@ -87,6 +88,7 @@ func (s *session) notifyCommand(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	n.listens = n.selected.messages || slices.ContainsFunc(n.groups, func(g eventGroup) bool { return g.events != 0 })
 	if len(n.groups) > 0 {
 		n.watch, err = s.acct.Watch(ctx, store.WatchOptions{Want: n.interest, Limit: s.opt.Limits.Watched, Wake: s.wakeNews})
 		if errors.Is(err, store.ErrLimit) {
@@ -350,10 +352,15 @@ func (s *session) endWatch() {
 // selected mailbox. RFC 5465 section 3.1.
 func (s *session) writeWatched(ctx context.Context) error {
 	n := s.notify
+	ctx, stop := s.watched(ctx)
+	defer stop()
+	progress := s.working(false)
+	defer progress.stop()
 	for e, err := range s.listed(ctx, store.ListQuery{Patterns: []string{"*"}}) {
 		if err != nil {
 			return err
 		}
+		progress.tellIfDue()
 		what := n.interest(e.Entry)
 		if what&store.InterestMessages == 0 || !canSelect(e.Attrs) || s.sel != nil && s.sel.name == e.Name {
 			continue
@@ -578,7 +585,7 @@ func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetch
 // await waits for the next command. Under NOTIFY the pusher writes meanwhile, and the
 // client may be silent for as long as it is there, as when it idles.
 func (s *session) await(ctx context.Context) error {
-	if s.notify == nil || s.lex.Pending() > 0 {
+	if s.notify == nil || !s.notify.listens || s.lex.Pending() > 0 {
 		return s.lex.Wait()
 	}
 	if err := s.enc.Flush(); err != nil {

@@ -1,8 +1,13 @@
 package session
 
 import (
+	"bufio"
+	"net"
 	"slices"
+	"strings"
 	"testing"
+
+	"roost/store"
 )
 
 // More mailboxes than may be watched: NOTIFY is refused, and where they come later all
@@ -33,5 +38,44 @@ func TestNotificationOverflow(t *testing.T) {
 	}
 	if _, lines := c.do("NOTIFY SET (selected (MessageNew MessageExpunge)) (mailboxes (a b) (MessageNew MessageExpunge))"); !slices.Equal(lines, []string{"* 1 EXISTS", "* 1 RECENT"}) {
 		t.Errorf("NOTIFY SET is a NOOP: %q", lines)
+	}
+}
+
+// panicky fails in the second Advance as only a bug does.
+type panicky struct {
+	store.Mailbox
+	calls int
+}
+
+func (p *panicky) Advance(v store.View, _ bool) (store.View, store.Delta, error) {
+	if p.calls++; p.calls == 2 {
+		panic("bug")
+	}
+	return v, store.Delta{}, nil
+}
+
+// A bug met while nobody asks ends its session and no other.
+func TestPanicOfThePusherEndsOneSession(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	s := newSession(server, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}}, &Options{Log: quiet()})
+	s.sel = &selected{name: store.Inbox, box: &panicky{}}
+	why := make(chan string)
+	go func() { why <- s.loop(t.Context()) }() // ends by the panic
+	if _, err := client.Write([]byte("t1 IDLE\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(client)
+	for _, want := range []string{"+ idling", "* BYE Internal server error"} {
+		line, err := in.ReadString('\n')
+		if err != nil || !strings.HasPrefix(line, want) {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if want == "+ idling" {
+			s.wake()
+		}
+	}
+	if got := <-why; got != "panic" {
+		t.Error(got)
 	}
 }

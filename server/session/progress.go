@@ -81,6 +81,11 @@ func (p *progress) step(done int) {
 		return // no command is at hand: NOTIFY tells of new messages
 	}
 	p.counted.At(done)
+	p.tellIfDue()
+}
+
+// tellIfDue is step where nothing is counted.
+func (p *progress) tellIfDue() {
 	if p.due.Load() {
 		p.due.Store(false)
 		p.write()

@@ -121,7 +121,16 @@ func (s *session) startPush(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idling = true
-	p.run = func() { s.pushAll(ctx) }
+	p.run = func() {
+		defer func() {
+			if r := recover(); r != nil {
+				s.panicked(r)
+				s.closing, s.reason = true, "panic"
+				s.interrupt()
+			}
+		}()
+		s.pushAll(ctx)
+	}
 	if every := s.opt.Keepalive; every > 0 {
 		p.timer = time.AfterFunc(every, func() {
 			p.mu.Lock()
