@@ -66,6 +66,29 @@ A< * SEARCH 1
 A> b8 STORE 1 +FLAGS (\Deleted)
 A> b9 EXPUNGE
 A< * 1 EXPUNGE`},
+		// NOTIFY, and searches that are kept up to date (section 4.1).
+		{"nobody is told of anything", `
+A> a1 LOGIN ann secret
+A> a2 CREATE Work
+A> a3 SELECT INBOX
+A> a4 NOTIFY SET (selected (MessageNew MessageExpunge FlagChange)) (personal (MessageNew MessageExpunge MailboxName))
+A> a5 UID SEARCH RETURN (UPDATE) ALL
+A< ...
+A> a6 UNAUTHENTICATE
+B> b1 LOGIN ann secret
+B>> "b2 APPEND INBOX {5+}\r\nhello\r\n"
+B< b2 OK ...
+B>> "b3 APPEND Work {5+}\r\nhello\r\n"
+B< b3 OK ...
+B> b4 CREATE More
+A> a7 NOOP
+A< a7 OK ...
+A> a8 LOGIN ann secret
+A< a8 OK ...
+B>> "b5 APPEND Work {5+}\r\nhello\r\n"
+B< b5 OK ...
+A> a9 NOOP
+A< a9 OK ...`},
 		{"the next login in the same segment", `
 A> a1 LOGIN ann secret
 A>> "a2 UNAUTHENTICATE\r\na3 LOGIN zoe secret\r\na4 NOOP\r\na5 UNAUTHENTICATE\r\na6 AUTHENTICATE PLAIN ` + b64("\x00ann\x00secret") + `\r\na7 NOOP\r\n"

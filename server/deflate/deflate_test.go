@@ -230,6 +230,45 @@ func TestMemoryBetweenCommands(t *testing.T) {
 	}
 }
 
+// resting looks at a Reader at each read.
+type resting struct {
+	src   io.Reader
+	r     *Reader
+	reads int
+	least float64 // of the window that was kept, at least so much was saved
+}
+
+func (s *resting) Read(p []byte) (int, error) {
+	s.reads++
+	if s.r.ring == nil && s.r.rest != nil {
+		s.least = min(s.least, 1-float64(len(s.r.rest))/float64(window))
+	}
+	s.r.Rest(s.reads%3 > 0)
+	return s.src.Read(p)
+}
+
+// A Reader that rests keeps little, and knows all when it goes on.
+func TestRest(t *testing.T) {
+	for name, data := range samples() {
+		var in bytes.Buffer
+		w, _ := stdflate.NewWriter(&in, 9)
+		for i := 0; i < len(data); i += 3000 {
+			w.Write(data[i:min(i+3000, len(data))])
+			w.Flush()
+		}
+		w.Close()
+		src := &resting{src: iotest.OneByteReader(&in), least: 1}
+		src.r = NewReader(src, nil)
+		got, err := io.ReadAll(src.r)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d of %d bytes, %v", name, len(got), len(data), err)
+		}
+		if want := map[string]float64{"lines": 0.7, "base64": 0.2, "zeros": 0.9}[name]; src.least < want || want > 0 && src.least == 1 {
+			t.Errorf("%s: %.2f of the window was saved", name, src.least)
+		}
+	}
+}
+
 func TestCorrupt(t *testing.T) {
 	for name, in := range map[string]string{
 		"a kind of block that is not": "\x07", "a stored length that does not fit": "\x00\x01\x00\x00\x00",

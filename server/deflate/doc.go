@@ -9,7 +9,8 @@
 // A Reader is an inflater of our own: those of the libraries keep their window and tables
 // of some 44 KiB from the first byte to the last and are lost at an error of the stream,
 // where a timeout is what ends a look ahead. This one gives back what it holds between
-// blocks and goes on after any error of the stream.
+// blocks, keeps its window compressed while it rests, and goes on after any error of the
+// stream.
 //
 // What a newcomer gets wrong: between blocks does not mean between bytes. Up to 7 bits
 // may be left over there, and they are kept.

@@ -53,14 +53,48 @@ type Reader struct {
 
 	lits, dists, metas int     // sizes of a block's codes
 	t                  *tables // nil between blocks
-	ring               []byte  // the window, of a size that is a power of two
+	ring               []byte  // the window, of a size that is a power of two; nil: see rest
 	at                 int     // where the next byte goes
 	full               bool    // ring is as large as it gets and was once round
+
+	resting bool
+	rest    []byte // what ring held, compressed
 }
 
 // NewReader begins a stream that starts with first and goes on in src. first is kept
 // until it was read.
 func NewReader(src io.Reader, first []byte) *Reader { return &Reader{src: src, in: first} }
+
+// Rest says whether the peer is expected to be silent for long: then the window is kept
+// compressed, where that saves something.
+func (r *Reader) Rest(resting bool) { r.resting = resting }
+
+// worthResting is the window from which it does.
+const worthResting = 4 << 10
+
+// lieDown compresses the window.
+func (r *Reader) lieDown() {
+	if len(r.ring) < worthResting {
+		return
+	}
+	out := outputs.Get().(*bytes.Buffer)
+	out.Reset()
+	new(Writer).compress(out, r.ring, false) // as it lies there
+	if out.Len() < len(r.ring)-len(r.ring)/8 {
+		r.rest, r.ring = bytes.Clone(out.Bytes()), nil
+	}
+	outputs.Put(out)
+}
+
+// getUp makes the window what it was.
+func (r *Reader) getUp() {
+	var size int
+	for size = firstRing; size < r.at || r.full && size < window; size *= 2 {
+	}
+	r.ring = make([]byte, size)
+	io.ReadFull(NewReader(bytes.NewReader(r.rest), nil), r.ring) // of our own making
+	r.rest = nil
+}
 
 // Read inflates what is there. It blocks only when that is nothing.
 func (r *Reader) Read(p []byte) (int, error) {
@@ -89,6 +123,9 @@ func (r *Reader) more() error {
 	into := r.small[:]
 	if r.step == atHeader {
 		r.release()
+		if r.resting {
+			r.lieDown()
+		}
 	} else {
 		if r.pooled == nil {
 			r.pooled = inputs.Get().(*[]byte)
@@ -96,6 +133,9 @@ func (r *Reader) more() error {
 		into = *r.pooled
 	}
 	n, err := r.src.Read(into)
+	if r.rest != nil {
+		r.getUp()
+	}
 	r.in = into[:n]
 	if n > 0 {
 		return nil // an error comes again

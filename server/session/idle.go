@@ -24,6 +24,10 @@ func (s *session) idle(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	s.startPush(ctx)
+	if s.packed != nil {
+		s.packed.in.Rest(true)
+		defer func() { s.packed.in.Rest(false) }()
+	}
 	err := s.lex.Wait()
 	s.push.stop()
 	s.idling = false

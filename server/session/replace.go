@@ -65,6 +65,7 @@ func (s *session) replace(ctx context.Context, c call) (string, error) {
 		return "", err
 	}
 	s.expunged = true
+	s.addedOwn(to.name, added)
 	s.writeOldName(to)
 	// In front of the EXPUNGE, which follows when the command ends: RFC 8508 section 4.3.
 	code := wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)

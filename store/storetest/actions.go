@@ -35,6 +35,7 @@ func actions() []action {
 		{14, true, (*history).flags},
 		{8, true, (*history).expunge},
 		{10, true, (*history).transfer},
+		{5, true, (*history).replace},
 		{4, true, (*history).rows},
 		{4, true, (*history).read},
 		{6, false, func(h *history, _ int) { h.outsideDelivers() }},
@@ -339,6 +340,43 @@ func (c *client) transfer(uids []imap.UID, to store.Name, move bool) string {
 		return word(err)
 	}
 	return fmt.Sprint(done.From, done.To)
+}
+
+// replace puts a message in the place of one that the session shows.
+func (h *history) replace(i int) {
+	shows := h.model(i).shows
+	if len(shows) == 0 {
+		return
+	}
+	uid, n, k := pick(h.r, shows), pick(h.r, h.names()), h.step
+	if h.model(i).box.Info().Name == n {
+		return // one change or two: another process sees two
+	}
+	m := with(h.flagList()...)
+	m.Time = h.time()
+	answer := h.adding(fmt.Sprintf("%d replace %d in %s by %v", i, uid, n, m), func(s *side) string {
+		return s.sessions[i].replace(uid, n, k, m)
+	})
+	h.dead(i, answer)
+}
+
+func (c *client) replace(uid imap.UID, n store.Name, step int, m store.Meta) string {
+	b, err := c.account.Batch(c.side.ctx, n)
+	if err != nil {
+		return word(err)
+	}
+	defer b.Close()
+	if err := b.Replace(c.box, uid); err != nil {
+		return word(err)
+	}
+	if err := b.Add(c.side.ctx, m, strings.NewReader(text(step, 0))); err != nil {
+		return word(err)
+	}
+	to, err := b.Commit(c.side.ctx)
+	if err != nil {
+		return word(err)
+	}
+	return fmt.Sprint(to.To)
 }
 
 func (h *history) rows(i int) {
