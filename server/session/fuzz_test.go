@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -80,6 +81,9 @@ const broken = "From: \"unclosed <a@b>, (x\r\nTo: g:a@b,<@r:c@d>;\r\nSubject: \x
 	"Content-Type: multipart/mixed; boundary=\"b\"; x=\"\xfc\\\"\"\r\n\r\n--b\r\nContent-Type: \"/(; name=a\x01b\r\nContent-ID: (\r\n\r\n\x00\xff\r\n" +
 	"--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: nonsense)\r\n\r\nSubject:\r\n\r\n--b--\r\n"
 
+// numberedAnswer is one that goes by sequence numbers.
+var numberedAnswer = regexp.MustCompile(`(?m)^\* \d+ (FETCH|EXPUNGE)`)
+
 // Whatever a client sends after login: the session ends without a panic, every
 // line it answered is whole, and memory stays bounded by what was sent.
 func FuzzSession(f *testing.F) {
@@ -95,6 +99,8 @@ func FuzzSession(f *testing.F) {
 		"a SETMETADATA INBOX (/private/comment ~{3+}\r\n\x00\r\n /private/specialuse NIL)\r\nb GETMETADATA (MAXSIZE 5 DEPTH infinity) INBOX (/private /shared/x)\r\nc ENABLE METADATA\r\nd GETMETADATA \"\" (DEPTH 1) /private/filters/values\r\ne LIST \"\" * RETURN (METADATA (/private/comment))\r\n",
 		"a SETMETADATA \"\" (/private/filters/values/f {12+}\r\nOR SEEN (1:*) /private/filters/values/g \"NOT FILTER f TEXT {1}\")\r\nb SELECT INBOX\r\nc SEARCH FILTER f NOT FILTER g\r\nd SORT (DATE REVERSE DATE) UTF-8 FILTER g\r\n",
 		"a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 2 1:* (1:2 1,3)))\r\nc UID FETCH *,1:9 (UID) (CHANGEDSINCE 1 VANISHED)\r\n",
+		"a SELECT INBOX\r\nb FETCH 1:2 (THREADID EMAILID)\r\nc ENABLE UIDONLY CONDSTORE\r\nd UID FETCH 1:* (UID FLAGS BODY[])\r\ne UID STORE 1:2 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)\r\nf EXPUNGE\r\n",
+		"a ENABLE UIDONLY\r\nb SELECT INBOX\r\nc UID SEARCH RETURN (SAVE UPDATE) OR UIDBEFORE 2 NOT (UIDAFTER 1 EMAILID Mx THREADID T_-)\r\nd UID MOVE $ Work\r\ne CREATE x\r\nf STATUS x (MAILBOXID)\r\ng UID THREAD REFS UTF-8 ALL\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))
@@ -110,13 +116,16 @@ func FuzzSession(f *testing.F) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := Serve(context.Background(), stream, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st,
-			&Options{Log: quiet(), Limits: Limits{CommandBytes: 2000, AppendBytes: 1000}, Keepalive: -1})
+			&Options{Log: quiet(), Limits: Limits{CommandBytes: 2000, AppendBytes: 1000, Messages: len(b) % 3}, Keepalive: -1})
 		runtime.ReadMemStats(&after)
 		if err != nil {
 			t.Fatalf("Serve: %v", err)
 		}
 		if out := stream.out.Bytes(); !bytes.HasPrefix(out, []byte("l OK [CAPABILITY ")) || !bytes.HasSuffix(out, []byte("\r\n")) {
 			t.Fatalf("answers are cut: %q", out)
+		}
+		if _, after, ok := bytes.Cut(stream.out.Bytes(), []byte("* ENABLED UIDONLY\r\n")); ok && numberedAnswer.Match(after) && !numberedAnswer.Match(b) {
+			t.Fatalf("a sequence number is told: %q", after)
 		}
 		checkAnswers(t, stream.out.Bytes(), bytes.Contains(bytes.ToUpper(b), []byte("ENABLE")))
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
