@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"roost/maildir/fsys"
 	"roost/maildir/index"
@@ -58,11 +59,22 @@ func oldestIn(dirs ...fsys.Dir) (oldest int64) {
 }
 
 // guids are the mailboxes of a tree by their GUIDs, as they were when that was first of
-// interest.
+// interest. Many mailboxes are opened for the first time one after the other; then it is
+// only memory.
 type guids struct {
-	mu     sync.Mutex // guards both; held while the tree is read, for the next needs it too
+	mu     sync.Mutex // guards all; held while the tree is read, for the next needs it too
 	known  map[string][]store.Name
 	opened map[string]placeKey // those of the mailboxes that were opened since
+	timer  *time.Timer
+}
+
+// keepGUIDs is how long they are kept after they were of use.
+const keepGUIDs = time.Minute
+
+func (g *guids) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.known, g.opened = nil, nil
 }
 
 // twin reports whether another mailbox than that of key has the GUID and was shown
@@ -75,6 +87,11 @@ func (t *tree) twin(guid string, key placeKey, oldest func() int64) bool {
 			t.log.Warn("mailboxes cannot be compared; one that was copied may show the id of the other", "event", "guid", "user", t.user, "err", err)
 			return false
 		}
+	}
+	if t.guids.timer == nil {
+		t.guids.timer = time.AfterFunc(keepGUIDs, t.guids.forget)
+	} else {
+		t.guids.timer.Reset(keepGUIDs)
 	}
 	if first, ok := t.guids.opened[guid]; ok && first != key && t.stillHas(first, guid) {
 		return true
