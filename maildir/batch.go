@@ -197,6 +197,7 @@ func (m *mailbox) adopt(list []newcomer) error {
 		if m.loaded && m.list.file != nil && m.list.file.Header().Validity == m.list.validity {
 			return nil // they could not be told apart from others' later: hidden
 		}
+		m.callByName(list)
 		for i := range list {
 			list[i].uid = m.list.next
 			m.list.next++
@@ -233,6 +234,7 @@ func (m *mailbox) adopt(list []newcomer) error {
 			shown = true
 			return nil
 		}
+		m.callByName(found)
 		if a, err = m.assign(found, false); err != nil || m.list.foreign {
 			return err
 		}

@@ -369,6 +369,7 @@ func twoStores(t *testing.T) (fs *faultfs.FS, d dirs, ours, theirs store.Account
 		}
 		t.Cleanup(func() { s.Close(context.Background()) })
 		s.env.Alive = func(int) bool { return true }
+		s.env.Now, s.env.Booted = mem.Now, time.Time{}
 		s.wall, s.pause = mem.Now, func(time.Duration) {}
 		a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: "/Maildir"}}})
 		if err != nil {

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -316,7 +317,15 @@ func (m *mailbox) events(inNew, inCur []string) error {
 		s        step
 		arrivals []newcomer
 		fresh    = map[string]bool{}
+		letters  letterSet
 	)
+	for _, name := range slices.Concat(inNew, inCur) {
+		_, more := flagsOf(name)
+		letters |= more
+	}
+	if m.learnLetters(letters); m.alive() != nil {
+		return m.alive()
+	}
 	for _, d := range []struct {
 		names []string
 		inNew bool

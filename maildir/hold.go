@@ -456,6 +456,8 @@ func (m *mailbox) refresh() error {
 			if m.hasWriter() {
 				m.tidyNew()
 			}
+		} else if err := m.refreshKeywords(); err != nil {
+			m.warn("keywords could not be read", err)
 		}
 	}
 	return m.alive()

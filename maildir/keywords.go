@@ -94,6 +94,16 @@ func (t *letterTable) all() []string {
 	return out
 }
 
+// given are the letters that have a line.
+func (t *letterTable) given() (set letterSet) {
+	for i, s := range t.names {
+		if s != "" {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
 // find gives the index of a keyword, whatever its case, or -1.
 func (t *letterTable) find(keyword string) int {
 	for i, s := range t.names {

@@ -1,15 +1,23 @@
 package maildir
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/fsys/faultfs"
+	"roost/maildir/uidlist"
+	"roost/maildir/watch"
+	"roost/maildir/watch/watchtest"
 	"roost/store"
 )
 
@@ -190,5 +198,147 @@ func TestLetterWhoseNameIsLearnedByStoreIsNotUnknownForEver(t *testing.T) {
 	o.must(o.box.Look(t.Context()))
 	if got := keywordsOf(t, o.box); fmt.Sprint(got) != "[[Work] [Work]]" {
 		t.Errorf("keywords %v", got)
+	}
+}
+
+// Another program puts letters into file names and writes their keywords behind, as Dovecot
+// does. The event of the keywords comes last: no client is told of "unknown-0" by then.
+func TestLetterIsCalledByItsNameBeforeTheEventOfTheName(t *testing.T) {
+	const base = "1795500001.M1P1.dovecot"
+	write := func(d dirs, text string) {
+		t.Helper()
+		f, err := d.box.Create(lettersFile+".lock", 0o600)
+		if err == nil {
+			_, err = f.Write([]byte(text))
+		}
+		if err = errors.Join(err, f.Close(), d.box.Rename(lettersFile+".lock", d.box, lettersFile)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, event := range map[string]func(d dirs, s *Store, m *mailbox, theirs store.Account){
+		"delivery": func(d dirs, s *Store, m *mailbox, _ store.Account) {
+			makeFile(d.cur, base+":2,Sa")
+			write(d, "0 Work\n")
+			s.watch.(*watchtest.Fake).Note("/Maildir/cur", watch.Report{Names: []string{base + ":2,Sa"}})
+		},
+		"delivery that is looked for": func(d dirs, s *Store, m *mailbox, _ store.Account) {
+			makeFile(d.cur, base+":2,Sa")
+			s.pause = func(time.Duration) {}
+			f := m.st.opt.FS.(*faultfs.FS)
+			f.FailWhere(func(_ int, call string) error {
+				if call == "names cur/" {
+					write(d, "0 Work\n")
+				}
+				return nil
+			})
+			s.watch.(*watchtest.Fake).Note("/Maildir/cur", watch.Report{Look: true})
+		},
+		"delivery by a program that holds the lock": func(d dirs, s *Store, m *mailbox, _ store.Account) {
+			makeFile(d.cur, base+":2,Sa")
+			makeFile(d.box, uidlist.LockName)
+			s.env.Sleep = func(context.Context, time.Duration) error {
+				write(d, "0 Work\n")
+				return d.box.Remove(uidlist.LockName)
+			}
+			s.watch.(*watchtest.Fake).Note("/Maildir/cur", watch.Report{Names: []string{base + ":2,Sa"}})
+		},
+		"mark": func(d dirs, s *Store, m *mailbox, _ store.Account) {
+			mark(t, d, "Sa")
+			write(d, "0 Work\n")
+			m.doubt = true
+		},
+		"mark by a program that holds the lock": func(d dirs, s *Store, m *mailbox, _ store.Account) {
+			to := mark(t, d, "Sa")
+			makeFile(d.box, uidlist.LockName)
+			s.env.Sleep = func(context.Context, time.Duration) error {
+				write(d, "0 Work\n")
+				return d.box.Remove(uidlist.LockName)
+			}
+			s.watch.(*watchtest.Fake).Note("/Maildir/cur", watch.Report{Names: []string{to}})
+		},
+		"message of another process": func(d dirs, s *Store, m *mailbox, theirs store.Account) {
+			appendOne(t, theirs, []imap.Flag{imap.FlagSeen, "Work"})
+			makeFile(d.new, "1795500002.M1P1.mta")
+			s.watch.(*watchtest.Fake).Note("/Maildir/new", watch.Report{Names: []string{"1795500002.M1P1.mta"}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs, d, ours, theirs := twoStores(t)
+			appendOne(t, ours, []imap.Flag{imap.FlagSeen})
+			box, err := ours.Hold(t.Context(), store.Inbox, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer box.Close()
+			m := box.(*hold).m
+			v := box.View()
+			m.files.Lock()
+			event(d, m.st, m, theirs)
+			m.files.Unlock()
+			for len(slices.Concat(keywordsOf(t, box)...)) == 0 {
+				if err := box.Look(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fs.FailWhere(nil)
+			if got := slices.Concat(keywordsOf(t, box)...); fmt.Sprint(got) != "[Work]" {
+				t.Errorf("keywords %v", got)
+			}
+			_, delta, err := box.Advance(v, true)
+			if err != nil || len(m.changed.entries) > 1 {
+				t.Errorf("it was told of %d times: %+v, %v", len(m.changed.entries), delta, err)
+			}
+		})
+	}
+}
+
+// mark changes the name of the one message.
+func mark(t *testing.T, d dirs, flags string) (to string) {
+	t.Helper()
+	var from string
+	if err := d.cur.Names(func(name string, _ iofs.FileMode) bool { from = name; return false }); err != nil {
+		t.Fatal(err)
+	}
+	to = baseOf(from) + infoMark + flags
+	if err := d.cur.Rename(from, d.cur, to); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// A letter whose keyword is written long after gets its name then, with a MODSEQ that tells
+// clients: by the event, by a look where no events come, and when the mailbox is opened next.
+func TestLetterThatIsNamedLater(t *testing.T) {
+	for _, way := range []string{"event", "look", "open"} {
+		t.Run(way, func(t *testing.T) {
+			opt := Options{Poll: way != "event", PollEvery: time.Hour}
+			o := openOutside(t, 2, opt)
+			o.must(os.Rename(o.path("cur/"+o.base(0)+":2,"), o.path("cur/"+o.base(0)+":2,a")))
+			for fmt.Sprint(keywordsOf(t, o.box)) != "[[unknown-0] []]" {
+				o.must(o.box.Look(t.Context()))
+			}
+			before := rowOf(t, o.box, 1).ModSeq
+			if way == "open" {
+				o.close()
+			}
+			o.must(os.WriteFile(o.path(lettersFile+".lock"), []byte("0 Work\n"), 0o600))
+			o.must(os.Rename(o.path(lettersFile+".lock"), o.path(lettersFile)))
+			switch way {
+			case "event":
+				for fmt.Sprint(keywordsOf(t, o.box)) == "[[unknown-0] []]" {
+					runtime.Gosched()
+				}
+			case "look":
+				o.must(o.box.Look(t.Context()))
+			case "open":
+				o.open(opt)
+			}
+			if got := keywordsOf(t, o.box); fmt.Sprint(got) != "[[Work] []]" {
+				t.Errorf("keywords %v", got)
+			}
+			if now := rowOf(t, o.box, 1).ModSeq; now <= before {
+				t.Errorf("MODSEQ %d, and it was %d before", now, before)
+			}
+		})
 	}
 }

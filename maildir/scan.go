@@ -104,6 +104,17 @@ func (v *survey) decode(i int) (info string, inNew bool) {
 	return v.infos.get(v.saw[i]>>1 - 1), v.saw[i]&1 != 0
 }
 
+// nameless reports whether letters were seen whose keywords are not known.
+func (v *survey) nameless() bool {
+	given := v.m.keywords.letters.given()
+	for _, info := range v.infos.all {
+		if _, letters := flagsOf(info); letters&^given != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // note takes one directory entry.
 func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 	m := v.m
@@ -215,6 +226,11 @@ func (m *mailbox) look() error {
 		if n == lookPasses {
 			m.doubt = true // somebody is busy here; what is missing is believed another time
 			break
+		}
+	}
+	if v.nameless() {
+		if err := m.refreshKeywords(); err != nil { // without the lock: row numbers must stay
+			m.warn("keywords could not be read", err)
 		}
 	}
 	var s step
@@ -382,7 +398,7 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 	return list, again
 }
 
-// newcomer makes the row of a file, its UID apart.
+// newcomer makes the row of a file, its UID and keywords apart.
 func (m *mailbox) newcomer(s sighting) (newcomer, error) {
 	st, err := m.dirs.of(s.inNew).Stat(s.name)
 	if err != nil {
@@ -396,9 +412,7 @@ func (m *mailbox) newcomer(s sighting) (newcomer, error) {
 	if s.inNew {
 		n.state |= rowInNew
 	}
-	var letters letterSet
-	n.flags, letters = flagsOf(s.name)
-	n.row.keywords = m.keywords.of(n.baseName, letters)
+	n.flags, _ = flagsOf(s.name)
 	n.internal = unixSeconds(st.Mtime)
 	n.size = believedSize(s.name, st.Size)
 	return n, nil

@@ -32,6 +32,7 @@ type keywordState struct {
 	extraTorn bool
 	strays    map[string]struct{} // bases in the file that no message had when it was last written anew
 	used      letterSet           // every letter seen in a file name
+	waited    letterSet           // those without a name for whose writer the lock was waited for
 	sets      map[letterSet]store.Keywords
 }
 
@@ -164,6 +165,41 @@ func (m *mailbox) refreshKeywords() error {
 	}
 	m.apply(s)
 	return nil
+}
+
+// learnLetters reads the names of letters that stand in file names and have none yet.
+// Dovecot writes them behind the files, under the uidlist's lock, and the event that tells
+// of it is on its way: clients should not be told "unknown-0" meanwhile. Called with files
+// held; row numbers are not good afterwards.
+func (m *mailbox) learnLetters(set letterSet) {
+	k := &m.keywords
+	nameless := func() letterSet { return set &^ k.letters.given() }
+	if nameless() == 0 {
+		return
+	}
+	beside := m.list.locked || m.meets() || m.list.beside // before it is read: who is gone by then has written
+	err := m.refreshKeywords()
+	if left := nameless() &^ k.waited; err == nil && left != 0 && beside && !m.list.volatile {
+		k.waited |= left // once: the names of some are lost for ever
+		err = m.withListLock(m.refreshKeywords)
+	}
+	if err != nil && !errors.Is(err, store.ErrReplaced) {
+		m.warn("keywords could not be read", err)
+	}
+}
+
+// callByName gives newcomers their keywords.
+func (m *mailbox) callByName(list []newcomer) {
+	letters := make([]letterSet, len(list))
+	var all letterSet
+	for i := range list {
+		_, letters[i] = flagsOf(list[i].baseName + list[i].info)
+		all |= letters[i]
+	}
+	m.learnLetters(all)
+	for i := range list {
+		list[i].row.keywords = m.keywords.of(list[i].baseName, letters[i])
+	}
 }
 
 // spell gives each keyword the spelling that the mailbox saw first, and a letter
