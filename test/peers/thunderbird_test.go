@@ -161,6 +161,9 @@ await Services.logins.addLoginAsync(login);`, nil)
 	if n := sameAsThunderbird(t, c, near); n < 100 {
 		t.Errorf("only %d messages came over", n)
 	}
+	if len(r.said(`COMPRESS DEFLATE`)) == 0 {
+		t.Error("it did not ask for COMPRESS")
+	}
 	if len(r.said(moving)) == 0 {
 		t.Fatal("the first start moved nothing that this test understands")
 	}
