@@ -51,11 +51,9 @@ type session struct {
 	after    func() error // what the command at hand begins behind its answer
 	expunged bool         // the command at hand expunged messages and ends with the new cursor
 
-	closing bool   // LOGOUT, or a hold that died: no further command
-	reason  string // why, for Outcome
-	nobody  bool   // UNAUTHENTICATE: the stream goes on without the session
-	rest    []byte // what was read of it by then
-	kept    []byte // what is not sent any more, but left to who goes on; nil before that
+	closing bool       // LOGOUT, or a hold that died: no further command
+	reason  string     // why, for Outcome
+	departs *departure // UNAUTHENTICATE
 
 	hiding  *Hiding // from this client; nil: nothing
 	client  string  // what ID told
@@ -123,8 +121,8 @@ func (s *session) read(p []byte) (int, error) {
 
 // write counts what goes, and gives each write its time.
 func (s *session) write(p []byte) (int, error) {
-	if s.kept != nil {
-		s.kept = append(s.kept, p...)
+	if d := s.departs; d != nil {
+		d.output = append(d.output, p...)
 		return len(p), nil
 	}
 	if err := s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
@@ -199,7 +197,10 @@ func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err e
 		err = errors.Join(err, s.shut())
 	}()
 	out.Reason = s.loop(ctx)
-	out.Unauthenticated, out.Input, out.Output, out.Client = s.nobody, s.rest, s.kept, s.login.Client
+	out.Client = s.login.Client
+	if d := s.departs; d != nil && d.done {
+		out.Unauthenticated, out.Input, out.Output = true, d.input, d.output
+	}
 	return out, nil
 }
 

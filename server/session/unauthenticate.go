@@ -25,6 +25,13 @@ func (s *session) unauthenticate(_ context.Context, _ call) (string, error) {
 	return "Nobody is logged in any more", nil
 }
 
+// departure is how a session leaves a stream that goes on without it.
+type departure struct {
+	input  []byte // what was read by then
+	output []byte // what is not sent any more, but left to who goes on
+	done   bool
+}
+
 // letGo hands the stream back as it was before the session. The answer is not sent yet:
 // who has it may count on the place of this session being free. Compression ends behind the
 // answer in one direction and behind the command in the other (RFC 8437 section 4.1).
@@ -33,7 +40,8 @@ func (s *session) letGo() error {
 	if p != nil {
 		p.last = true
 	}
-	s.kept = []byte{}
+	d := new(departure)
+	s.departs = d
 	if err := s.enc.Flush(); err != nil {
 		return err
 	}
@@ -49,6 +57,6 @@ func (s *session) letGo() error {
 		}
 		s.packed = nil
 	}
-	s.nobody, s.rest = true, rest
+	d.input, d.done = rest, true
 	return nil
 }
