@@ -101,6 +101,8 @@ func FuzzSession(f *testing.F) {
 		"a ENABLE QRESYNC\r\nb SELECT INBOX (QRESYNC (1 2 1:* (1:2 1,3)))\r\nc UID FETCH *,1:9 (UID) (CHANGEDSINCE 1 VANISHED)\r\n",
 		"a SELECT INBOX\r\nb FETCH 1:2 (THREADID EMAILID)\r\nc ENABLE UIDONLY CONDSTORE\r\nd UID FETCH 1:* (UID FLAGS BODY[])\r\ne UID STORE 1:2 (UNCHANGEDSINCE 1) +FLAGS (\\Deleted)\r\nf EXPUNGE\r\n",
 		"a ENABLE UIDONLY\r\nb SELECT INBOX\r\nc UID SEARCH RETURN (SAVE UPDATE) OR UIDBEFORE 2 NOT (UIDAFTER 1 EMAILID Mx THREADID T_-)\r\nd UID MOVE $ Work\r\ne CREATE x\r\nf STATUS x (MAILBOXID)\r\ng UID THREAD REFS UTF-8 ALL\r\n",
+		"a NOTIFY SET STATUS (selected-delayed (MessageNew (UID BODY[]) MessageExpunge FlagChange)) (subtree (x {1+}\r\ny) (MessageNew MessageExpunge MailboxName)) (personal NONE)\r\nb SELECT INBOX\r\nc COPY 1 INBOX\r\nd CREATE x/y\r\ne NOTIFY NONE\r\n",
+		"a SELECT INBOX\r\nb UID SEARCH RETURN (UPDATE (UID BODY[]) COUNT) UNDELETED\r\nc SORT RETURN (CONTEXT UPDATE) (SUBJECT) UTF-8 UID 2:*\r\nd STORE 1 +FLAGS (\\Deleted)\r\ne COPY 1:2 INBOX\r\nf EXPUNGE\r\ng CANCELUPDATE \"b\" {1+}\r\nc\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))

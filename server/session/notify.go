@@ -422,6 +422,9 @@ func (s *session) tellNews(ctx context.Context) {
 		return
 	}
 	for _, e := range events {
+		if e.From != "" {
+			s.renamed(e.From, e.Name)
+		}
 		if slices.ContainsFunc(own, func(name store.Name) bool { return s.isKin(e.Name, name) }) {
 			e.Kind &^= store.InterestNames | store.InterestSubscriptions
 		}

@@ -36,12 +36,20 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 	if old.given != old.told || n.given != n.told {
 		s.writeOldName(spelled{given: old.given, name: to, told: n.told})
 	}
-	if s.sel != nil && from != store.Inbox {
-		if s.sel.name == from {
-			s.sel.name = to
-		} else if rest, ok := strings.CutPrefix(string(s.sel.name), string(from)+string(s.sep)); ok {
-			s.sel.name = to + store.Name(s.sep) + store.Name(rest)
-		}
+	if from != store.Inbox {
+		s.renamed(from, to)
 	}
 	return "", nil
+}
+
+// renamed follows the selected mailbox to its new name.
+func (s *session) renamed(from, to store.Name) {
+	if s.sel == nil {
+		return
+	}
+	if s.sel.name == from {
+		s.sel.name = to
+	} else if rest, ok := strings.CutPrefix(string(s.sel.name), string(from)+string(s.sep)); ok {
+		s.sel.name = to + store.Name(s.sep) + store.Name(rest)
+	}
 }
