@@ -549,7 +549,7 @@ func (t *tree) isOfNames(entry string) bool {
 	case entry == "new", entry == "tmp", entry == t.root.SubsFile+".lock", entry == "maildirsize":
 		return false
 	}
-	for _, ours := range []string{"dovecot-uidlist", "dovecot-keywords", "dovecot.index", "roost.", "roost-"} {
+	for _, ours := range []string{"dovecot-uidlist", "dovecot-keywords", "dovecot.index", "dovecot.list.index", "dovecot.map.index", "dovecot.mailbox.log", "roost.", "roost-"} {
 		if strings.HasPrefix(entry, ours) {
 			return false
 		}
