@@ -7,11 +7,13 @@ import (
 	"io"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"roost/server/deflate"
 	"roost/store"
 	"roost/store/memstore"
 )
@@ -33,8 +35,8 @@ func (*script) SetWriteDeadline(time.Time) error { return nil }
 func (*script) Close() error                     { return nil }
 
 // checkAnswers reads what a session wrote: lines that are whole, of bytes that the
-// grammar has outside of literals (RFC 9051 section 9): no control characters, quotes
-// that close, brackets that do, and nothing above 127 for those who enabled no UTF-8.
+// grammar has outside of literals (RFC 9051 section 9): no control characters but in
+// quotes, which close, as brackets do, and nothing above 127 for those who enabled no UTF-8.
 func checkAnswers(t *testing.T, out []byte, utf8 bool) {
 	t.Helper()
 	all := out
@@ -43,7 +45,7 @@ func checkAnswers(t *testing.T, out []byte, utf8 bool) {
 		text := false // what follows is for people: a status response
 		for ; i < len(out) && out[i] != '\n'; i++ {
 			switch c := out[i]; {
-			case c >= 0x80 && !utf8, c < ' ' && c != '\r', c == 0x7f, c == '\r' && (i+1 == len(out) || out[i+1] != '\n'):
+			case c >= 0x80 && !utf8, c == 0, (c < ' ' && c != '\r' || c == 0x7f) && !quoted, c == '\r' && (i+1 == len(out) || out[i+1] != '\n'):
 				t.Fatalf("byte %#x in %.300q of %.2000q", c, out, all)
 			case quoted && c == '\\':
 				i++
@@ -81,6 +83,26 @@ const broken = "From: \"unclosed <a@b>, (x\r\nTo: g:a@b,<@r:c@d>;\r\nSubject: \x
 	"Content-Type: multipart/mixed; boundary=\"b\"; x=\"\xfc\\\"\"\r\n\r\n--b\r\nContent-Type: \"/(; name=a\x01b\r\nContent-ID: (\r\n\r\n\x00\xff\r\n" +
 	"--b\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: nonsense)\r\n\r\nSubject:\r\n\r\n--b--\r\n"
 
+// compressed is text behind a COMPRESS, and a flush.
+func compressed(text string) string {
+	var b bytes.Buffer
+	deflate.NewWriter(&b).Write([]byte(text))
+	return b.String()
+}
+
+// inflated makes readable what was said behind a COMPRESS. An answer to UNAUTHENTICATE is
+// not there.
+func inflated(out *bytes.Buffer) {
+	plain, packed, ok := bytes.Cut(out.Bytes(), []byte(" OK DEFLATE active\r\n"))
+	if !ok {
+		return
+	}
+	rest, _ := io.ReadAll(deflate.NewReader(bytes.NewReader(packed), nil))
+	all := slices.Concat(plain, []byte(" OK DEFLATE active\r\n"), rest)
+	out.Reset()
+	out.Write(all)
+}
+
 // numberedAnswer is one that goes by sequence numbers.
 var numberedAnswer = regexp.MustCompile(`(?m)^\* \d+ (FETCH|EXPUNGE)`)
 
@@ -103,6 +125,9 @@ func FuzzSession(f *testing.F) {
 		"a ENABLE UIDONLY\r\nb SELECT INBOX\r\nc UID SEARCH RETURN (SAVE UPDATE) OR UIDBEFORE 2 NOT (UIDAFTER 1 EMAILID Mx THREADID T_-)\r\nd UID MOVE $ Work\r\ne CREATE x\r\nf STATUS x (MAILBOXID)\r\ng UID THREAD REFS UTF-8 ALL\r\n",
 		"a NOTIFY SET STATUS (selected-delayed (MessageNew (UID BODY[]) MessageExpunge FlagChange)) (subtree (x {1+}\r\ny) (MessageNew MessageExpunge MailboxName)) (personal NONE)\r\nb SELECT INBOX\r\nc COPY 1 INBOX\r\nd CREATE x/y\r\ne NOTIFY NONE\r\n",
 		"a SELECT INBOX\r\nb UID SEARCH RETURN (UPDATE (UID BODY[]) COUNT) UNDELETED\r\nc SORT RETURN (CONTEXT UPDATE) (SUBJECT) UTF-8 UID 2:*\r\nd STORE 1 +FLAGS (\\Deleted)\r\ne COPY 1:2 INBOX\r\nf EXPUNGE\r\ng CANCELUPDATE \"b\" {1+}\r\nc\r\n",
+		"a SELECT INBOX\r\nb REPLACE 2 Work (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" {3+}\r\nabc\r\nc UID REPLACE * INBOX ~{2+}\r\nx\x00\r\nd UNAUTHENTICATE\r\ne NOOP\r\n",
+		"a ESEARCH IN (personal subtree-one (Work INBOX) mailboxes x) RETURN (MIN COUNT PARTIAL 1:2) OR 1:* NOT (UID 2:* TEXT x)\r\nb SELECT INBOX\r\nc ESEARCH RETURN (SAVE UPDATE) $\r\n",
+		"a COMPRESS DEFLATE\r\n" + compressed("b SELECT INBOX\r\nc FETCH 1:* (FLAGS BODY[])\r\nd COMPRESS DEFLATE\r\ne UNAUTHENTICATE\r\n") + "f NOOP\r\n",
 		"a ID (\"name\" NIL)\r\nb NAMESPACE\r\nc UID EXPUNGE 1:*\r\nd FROB {4+}\r\nx\r\ny\r\n",
 	} {
 		f.Add([]byte(s))
@@ -123,6 +148,7 @@ func FuzzSession(f *testing.F) {
 		if err != nil {
 			t.Fatalf("Serve: %v", err)
 		}
+		inflated(&stream.out)
 		if out := stream.out.Bytes(); !bytes.HasPrefix(out, []byte("l OK [CAPABILITY ")) || !bytes.HasSuffix(out, []byte("\r\n")) {
 			t.Fatalf("answers are cut: %q", out)
 		}
