@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"roost/maildir/fsys"
 	"roost/maildir/fsys/faultfs"
 	"roost/maildir/watch"
@@ -21,6 +23,7 @@ type watchedTree struct {
 	t     *testing.T
 	root  string
 	s     *Store
+	a     store.Account
 	fake  *watchtest.Fake
 	fs    *faultfs.FS
 	watch store.Watch
@@ -43,6 +46,7 @@ func watchTree(t *testing.T, fault func(call string) error, folders ...string) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.a = a
 	if fault != nil {
 		w.fs.FailWhere(func(_ int, call string) error { return fault(call) })
 	}
@@ -212,4 +216,45 @@ func TestWatchKeepsFewMailboxesOpen(t *testing.T) {
 	if n := len(w.s.sentries); n > 0 {
 		t.Errorf("%d sentries are left", n)
 	}
+}
+
+// What this process does to an open mailbox is told by the mailbox: a message may be shown
+// long after the event of its file.
+func TestWatchIsToldByOpenMailboxes(t *testing.T) {
+	w := watchTree(t, nil, "Work")
+	for i := range 3 {
+		b, err := w.a.Batch(t.Context(), "Work")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Add(t.Context(), store.Meta{}, strings.NewReader("Subject: x\r\n\r\nx\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.Close()
+		w.wants("added", fmt.Sprintf("Work %d", i+1))
+	}
+	box, err := w.a.Hold(t.Context(), "Work", true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer box.Close()
+	if _, _, err := box.SetFlags(t.Context(), []imap.UID{2}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagDeleted}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := box.Expunge(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.wants("expunged", "Work 2")
+}
+
+// A folder that is made and filled before its watch stands is counted at once.
+func TestWatchCountsWhatIsNew(t *testing.T) {
+	w := watchTree(t, nil)
+	w.make("New")
+	w.deliver("New")
+	w.fake.Note(w.root, watch.Report{Names: []string{".New"}})
+	w.wants("made", "New names 1")
 }
