@@ -35,10 +35,10 @@ type row struct {
 	modSeq   store.ModSeq
 	size     int64 // with CRLF; -1 not known
 	internal int64 // unix seconds
+	keywords store.Keywords
 	uid      imap.UID
 	base     uint32 // in names
 	info     uint32 // in infos: what follows the base in the file name
-	keywords store.Keywords
 	flags    store.Flags
 	state    rowState
 }

@@ -1,24 +1,27 @@
 package store
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"weak"
 )
 
-// Keywords is an interned set of keywords, so that a message costs four bytes for
+// Keywords is an interned set of keywords, so that a message costs eight bytes for
 // it. The zero value is the empty set. Names compare without case (RFC 9051 section
 // 2.3.2), but sets are equal values only where they are spelled alike: a mailbox
 // keeps the spelling it met first. Safe for concurrent use.
-type Keywords struct{ id uint32 }
+type Keywords struct{ set *keywordSet }
 
-// interned holds every set ever made. It only grows, and stays small because
-// mailboxes share their sets; implementations bound the keywords of a mailbox.
+type keywordSet struct{ names []string }
+
+// interned finds every set that somebody holds. It lets go of the others: a client that
+// tries all subsets of some keywords on one message would fill the memory.
 var interned = struct {
-	mu   sync.RWMutex // guards both
-	ids  map[string]uint32
-	sets [][]string
-}{ids: map[string]uint32{"": 0}, sets: [][]string{nil}}
+	mu   sync.RWMutex // guards sets
+	sets map[string]weak.Pointer[keywordSet]
+}{sets: map[string]weak.Pointer[keywordSet]{}}
 
 // KeywordsOf gives the set of these names; doubles are dropped.
 func KeywordsOf(names ...string) Keywords {
@@ -35,29 +38,36 @@ func KeywordsOf(names ...string) Keywords {
 	key := strings.Join(set, " ") // no keyword holds a space: it is an atom
 
 	interned.mu.RLock()
-	id, ok := interned.ids[key]
+	known := interned.sets[key].Value()
 	interned.mu.RUnlock()
-	if ok {
-		return Keywords{id}
+	if known != nil {
+		return Keywords{known}
 	}
 	interned.mu.Lock()
 	defer interned.mu.Unlock()
-	if id, ok = interned.ids[key]; !ok {
-		id = uint32(len(interned.sets))
-		interned.sets = append(interned.sets, set)
-		interned.ids[key] = id
+	if known = interned.sets[key].Value(); known == nil {
+		known = &keywordSet{set}
+		interned.sets[key] = weak.Make(known)
+		runtime.AddCleanup(known, forgetKeywords, key)
 	}
-	return Keywords{id}
+	return Keywords{known}
+}
+
+// forgetKeywords follows the end of a set, unless the same was made again since.
+func forgetKeywords(key string) {
+	interned.mu.Lock()
+	defer interned.mu.Unlock()
+	if interned.sets[key].Value() == nil {
+		delete(interned.sets, key)
+	}
 }
 
 // Names are the keywords of the set; the slice must not be changed.
 func (k Keywords) Names() []string {
-	if k.id == 0 {
+	if k.set == nil {
 		return nil
 	}
-	interned.mu.RLock()
-	defer interned.mu.RUnlock()
-	return interned.sets[k.id]
+	return k.set.names
 }
 
 // Has reports whether the set holds a keyword, whatever its case.
