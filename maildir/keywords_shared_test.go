@@ -17,7 +17,7 @@ import (
 func (o *outside) another(opt Options) *outside {
 	o.Helper()
 	p := &outside{T: o.T, root: o.root, bell: make(chan struct{}, 1)}
-	opt.PID = 4_000_001 // none that lives
+	opt.PID = os.Getppid() // one that lives: locks of the dead are taken away
 	p.open(opt)
 	return p
 }
