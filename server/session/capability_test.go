@@ -50,6 +50,11 @@ func TestDocsNameEveryCapability(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([A-Z][^ |]*) \| [R(].* \| ([^|]*) \|$`).FindAllStringSubmatch(string(page), -1) {
+		if strings.Count(m[0], " |") == 4 && !regexp.MustCompile(`^(unreleased|[0-9]+\.[0-9]+(\.[0-9]+)?)$`).MatchString(m[2]) {
+			t.Errorf("docs/support.md: %s is there since %q, which is no release", m[1], m[2])
+		}
+	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^\| ([A-Z][^ |]*) \| [R(]`).FindAllStringSubmatch(string(page), -1) {
 		if strings.HasPrefix(m[1], "AUTH=") {
