@@ -152,12 +152,20 @@ func TestMovedAndRemovedDirectoriesAreLost(t *testing.T) {
 					t.Error("lost was told once and forgotten")
 				}
 
-				// Another directory in its place is watched anew.
+				// Another directory in its place is watched anew. The parent told of the move; the
+				// directory's own word of it may be on its way, and is taken for one of the new
+				// directory then: that is Lost too, once.
 				os.Mkdir(path, 0o700)
 				again := listen(t, s, open(t, path))
 				l.sub.Close()
 				os.WriteFile(filepath.Join(path, "x"), nil, 0o600)
-				again.until("an event in the new directory", has("x"))
+				again.until("an event in the new directory", func(r Report) bool { return r.Lost || has("x")(r) })
+				if again.all.Lost {
+					again.sub.Close()
+					again = listen(t, s, open(t, path))
+					os.WriteFile(filepath.Join(path, "y"), nil, 0o600)
+					again.until("an event in the new directory", has("y"))
+				}
 			})
 		}
 	}
