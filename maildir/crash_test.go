@@ -137,6 +137,7 @@ func TestStopAnywhere(t *testing.T) {
 		a.Close()
 		for _, op := range ops {
 			t.Run(l.name+"/"+op.name, func(t *testing.T) {
+				t.Parallel()
 				for n := 0; ; n++ {
 					dir := t.TempDir()
 					if err := os.CopyFS(dir, os.DirFS(template)); err != nil {

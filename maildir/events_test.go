@@ -206,6 +206,7 @@ func TestRenameStormExpungesNothing(t *testing.T) {
 	const n = 2000
 	for _, poll := range []bool{false, true} {
 		t.Run(fmt.Sprintf("poll %v", poll), func(t *testing.T) {
+			t.Parallel()
 			o := openOutside(t, n, Options{Poll: poll, PollEvery: 5 * time.Millisecond})
 			stop := make(chan struct{})
 			var wg sync.WaitGroup

@@ -24,90 +24,93 @@ import (
 // uidlist in any way.
 func TestNoChangeIsMissedAfterCrash(t *testing.T) {
 	for seed := range uint64(4) {
-		for n := 1; ; n += 1 + 6*int(seed) { // one of them stops at every call
-			d := newDiary(t, faultfs.NewMem())
-			r := rand.New(rand.NewPCG(seed, 1))
-			d.must(d.start("boot 1"))
-			for k := range 6 { // not empty, and with a log
-				d.must(d.act(r, k))
-				d.wall.pass(time.Second)
-			}
-			if seed%2 == 1 { // closed before, as mostly
-				d.must(d.box.Look(t.Context()))
-				d.rest()
-				d.stop()
-				d.lab.now = d.lab.now.Add(time.Second)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			for n := 1; ; n += 1 + 6*int(seed) { // one of them stops at every call
+				d := newDiary(t, faultfs.NewMem())
+				r := rand.New(rand.NewPCG(seed, 1))
 				d.must(d.start("boot 1"))
-			}
-			d.fs.Reset()
-			d.fs.Stop(n)
-			d.stopAt = n
-			finished := true
-			before := d.files(d.mem)
-			for k := range 14 {
-				before = d.files(d.mem)
-				if r.IntN(4) == 0 {
+				for k := range 6 { // not empty, and with a log
+					d.must(d.act(r, k))
+					d.wall.pass(time.Second)
+				}
+				if seed%2 == 1 { // closed before, as mostly
+					d.must(d.box.Look(t.Context()))
 					d.rest()
+					d.stop()
+					d.lab.now = d.lab.now.Add(time.Second)
+					d.must(d.start("boot 1"))
 				}
-				d.wall.pass(time.Duration(r.IntN(3)) * time.Second)
-				if err := d.act(r, 100+k); err != nil {
-					finished = false
-					break
+				d.fs.Reset()
+				d.fs.Stop(n)
+				d.stopAt = n
+				finished := true
+				before := d.files(d.mem)
+				for k := range 14 {
+					before = d.files(d.mem)
+					if r.IntN(4) == 0 {
+						d.rest()
+					}
+					d.wall.pass(time.Duration(r.IntN(3)) * time.Second)
+					if err := d.act(r, 100+k); err != nil {
+						finished = false
+						break
+					}
+					d.learn()
 				}
-				d.learn()
-			}
-			for _, how := range []string{"killed", "killed, undone", "killed, log torn", "killed, log flipped", "power cut 0", "power cut 1", "power cut 2", "rebooted"} {
-				what := fmt.Sprintf("seed %d, call %d, %s", seed, n, how)
-				rr := rand.New(rand.NewPCG(seed, uint64(n)))
-				mem, boot := d.mem.Clone(), "boot 1"
-				switch {
-				case strings.HasPrefix(how, "power cut"):
-					boot = "boot 2"
-					mem = d.mem.Crash(rand.New(rand.NewPCG(uint64(n), uint64(how[10]))))
-				case how == "rebooted":
-					boot = "boot 2"
-				}
-				mem.Now = d.mem.Now
-				d.wall.pass(time.Second)
-				d.later = time.Second
-				if rr.IntN(2) == 0 {
-					d.later = -time.Hour
-				}
-				if strings.HasPrefix(how, "killed, ") {
-					for base, now := range d.files(mem) {
-						if was, ok := before[base]; ok && was != now {
-							d.outside(mem, now, was)
+				for _, how := range []string{"killed", "killed, undone", "killed, log torn", "killed, log flipped", "power cut 0", "power cut 1", "power cut 2", "rebooted"} {
+					what := fmt.Sprintf("seed %d, call %d, %s", seed, n, how)
+					rr := rand.New(rand.NewPCG(seed, uint64(n)))
+					mem, boot := d.mem.Clone(), "boot 1"
+					switch {
+					case strings.HasPrefix(how, "power cut"):
+						boot = "boot 2"
+						mem = d.mem.Crash(rand.New(rand.NewPCG(uint64(n), uint64(how[10]))))
+					case how == "rebooted":
+						boot = "boot 2"
+					}
+					mem.Now = d.mem.Now
+					d.wall.pass(time.Second)
+					d.later = time.Second
+					if rr.IntN(2) == 0 {
+						d.later = -time.Hour
+					}
+					if strings.HasPrefix(how, "killed, ") {
+						for base, now := range d.files(mem) {
+							if was, ok := before[base]; ok && was != now {
+								d.outside(mem, now, was)
+							}
 						}
 					}
+					if strings.HasPrefix(how, "killed, log") {
+						damage(d, mem, rr, how == "killed, log torn")
+					}
+					again := d.reopen(mem, boot)
+					power := strings.HasPrefix(how, "power cut")
+					d.check(again, what, power)
+					if t.Failed() {
+						return
+					}
+					// And once more, after a change: what was found must have been written too.
+					again.later = d.later * 2
+					again.inherit(d)
+					d.must(again.act(rr, 200))
+					again.watch()
+					again.learn()
+					third := again.reopen(again.mem.Clone(), boot)
+					again.check(third, what+", then killed", power)
+					third.stop()
+					again.stop()
+					if t.Failed() {
+						return
+					}
 				}
-				if strings.HasPrefix(how, "killed, log") {
-					damage(d, mem, rr, how == "killed, log torn")
-				}
-				again := d.reopen(mem, boot)
-				power := strings.HasPrefix(how, "power cut")
-				d.check(again, what, power)
-				if t.Failed() {
-					return
-				}
-				// And once more, after a change: what was found must have been written too.
-				again.later = d.later * 2
-				again.inherit(d)
-				d.must(again.act(rr, 200))
-				again.watch()
-				again.learn()
-				third := again.reopen(again.mem.Clone(), boot)
-				again.check(third, what+", then killed", power)
-				third.stop()
-				again.stop()
-				if t.Failed() {
-					return
+				d.stop()
+				if finished {
+					break
 				}
 			}
-			d.stop()
-			if finished {
-				break
-			}
-		}
+		})
 	}
 }
 

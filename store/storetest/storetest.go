@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	for _, part := range [][]promise{mailboxes, annotations, views, flags, content, copies, replaces, durable, watches} {
 		for _, p := range part {
 			t.Run(strings.ReplaceAll(p.name, " ", "-"), func(t *testing.T) {
+				t.Parallel() // each on a store of its own
 				w := &world{T: t, ctx: context.Background(), Backend: open(t)}
 				w.a = w.account(w.Who)
 				p.check(w)
