@@ -109,7 +109,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 		case r.err != nil:
 			return 0, r.err
 		}
-		if err := r.more(); err != nil {
+		n, err := r.src.Read(r.emptied()) // here, for what waits should not lie deep
+		if err := r.filled(n, err); err != nil {
 			return 0, err
 		}
 	}
@@ -117,33 +118,45 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 var inputs = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
 
-// more reads from src. Nothing is left of what was read before but bits.
-func (r *Reader) more() error {
+// emptied gives what is read into. Nothing is left of what was read before but bits.
+func (r *Reader) emptied() []byte {
 	r.in = nil
-	into := r.small[:]
-	if r.step == atHeader {
-		r.release()
-		if r.resting {
-			r.lieDown()
-		}
-	} else {
+	if r.step != atHeader {
 		if r.pooled == nil {
 			r.pooled = inputs.Get().(*[]byte)
 		}
-		into = *r.pooled
+		return *r.pooled
 	}
-	n, err := r.src.Read(into)
+	r.release()
+	if r.resting {
+		r.lieDown()
+	}
+	return r.small[:]
+}
+
+// filled takes n bytes that were read.
+func (r *Reader) filled(n int, err error) error {
 	if r.rest != nil {
 		r.getUp()
 	}
-	r.in = into[:n]
-	if n > 0 {
-		return nil // an error comes again
+	r.in = r.small[:]
+	if r.pooled != nil {
+		r.in = *r.pooled
 	}
-	if err == nil {
-		err = io.ErrNoProgress
+	r.in = r.in[:n]
+	switch {
+	case n > 0:
+		return nil // an error comes again
+	case err == nil:
+		return io.ErrNoProgress
 	}
 	return err
+}
+
+// more reads from src.
+func (r *Reader) more() error {
+	n, err := r.src.Read(r.emptied())
+	return r.filled(n, err)
 }
 
 // release gives back what is held only within a block.

@@ -56,10 +56,11 @@ func (s *session) pack() error {
 	return nil
 }
 
-func (p *packing) read(b []byte) (int, error) {
-	n, err := p.in.Read(b)
-	p.due = false
-	return n, err
+// rest says whether the client may be silent for long.
+func (p *packing) rest(resting bool) {
+	if p != nil {
+		p.in.Rest(resting)
+	}
 }
 
 func (p *packing) write(b []byte) (int, error) {
@@ -69,7 +70,8 @@ func (p *packing) write(b []byte) (int, error) {
 	return p.out.Write(b)
 }
 
-// packedInput and packedOutput are the ends of the stream.
+// packedInput and packedOutput are the ends of the stream. Each frame that lies under a
+// waiting session counts: see Serve.
 type packedInput struct{ p *packing }
 
 func (i packedInput) Read(b []byte) (int, error) {
@@ -79,7 +81,9 @@ func (i packedInput) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return i.p.s.read(b)
+	n, err := i.p.s.stream.Read(b)
+	i.p.s.in.Add(int64(n))
+	return n, err
 }
 
 type packedOutput struct{ p *packing }

@@ -24,11 +24,9 @@ func (s *session) idle(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	s.startPush(ctx)
-	if s.packed != nil {
-		s.packed.in.Rest(true)
-		defer func() { s.packed.in.Rest(false) }()
-	}
+	s.packed.rest(true)
 	err := s.lex.Wait()
+	s.packed.rest(false)
 	s.push.stop()
 	s.idling = false
 	if err != nil {

@@ -98,7 +98,9 @@ type input struct{ s *session }
 
 func (i input) Read(p []byte) (int, error) {
 	if i.s.packed != nil {
-		return i.s.packed.read(p)
+		n, err := i.s.packed.in.Read(p)
+		i.s.packed.due = false
+		return n, err
 	}
 	return i.s.read(p)
 }
