@@ -109,6 +109,11 @@ type shard struct {
 	mu     sync.Mutex // guards the maps and the subs in them; taken after setup
 	byPath map[string]*watched
 	byID   map[inode]*watched
+
+	// stale are paths that left the maps while fsnotify may still watch what was there. It
+	// must forget them before it hears of another: told of one directory by two paths it
+	// mixes up its tables, loses events, and panics.
+	stale map[string]struct{}
 }
 
 type inode struct{ dev, ino uint64 }
@@ -156,10 +161,17 @@ func (sh *shard) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 	}
 	sub := NewSub(wake, only, false, func(s *Sub) { sh.remove(w, s) })
 	w.subs = append(w.subs, sub)
+	var stale map[string]struct{}
+	if fresh {
+		stale, sh.stale = sh.stale, nil
+	}
 	sh.mu.Unlock()
 
 	if !fresh {
 		return sub, nil
+	}
+	for path := range stale {
+		sh.watcher.Remove(path) // best effort: mostly it went with the directory
 	}
 	err = sh.watcher.Add(path)
 	if err == nil {
@@ -184,10 +196,18 @@ func (sh *shard) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 func (sh *shard) dropLocked(w *watched) {
 	if sh.byPath[w.path] == w {
 		delete(sh.byPath, w.path)
+		sh.staleLocked(w.path)
 	}
 	if sh.byID[w.id] == w {
 		delete(sh.byID, w.id)
 	}
+}
+
+func (sh *shard) staleLocked(path string) {
+	if sh.stale == nil {
+		sh.stale = map[string]struct{}{}
+	}
+	sh.stale[path] = struct{}{}
 }
 
 func (sh *shard) remove(w *watched, s *Sub) {
@@ -198,7 +218,9 @@ func (sh *shard) remove(w *watched, s *Sub) {
 	last := len(w.subs) == 0
 	if last {
 		sh.dropLocked(w)
-		last = sh.byPath[w.path] == nil // else the path is another's now
+		if last = sh.byPath[w.path] == nil; last { // else the path is another's now
+			delete(sh.stale, w.path)
+		}
 	}
 	sh.mu.Unlock()
 	if last && !sh.done {
@@ -273,6 +295,9 @@ func (sh *shard) overflow(err error) {
 	sh.mu.Lock()
 	for _, w := range sh.byID {
 		all = append(all, w.subs...)
+	}
+	for path := range sh.byPath {
+		sh.staleLocked(path)
 	}
 	clear(sh.byPath)
 	clear(sh.byID)

@@ -359,3 +359,43 @@ func TestCloseBesideEvents(t *testing.T) {
 	os.WriteFile(filepath.Join(path, "last"), nil, 0o600)
 	l.until("the last event", has("last"))
 }
+
+// Directories that changed places while nobody was told are watched each where it is now,
+// and the end of their watches harms nothing: fsnotify, which would still know them by
+// their old paths, panicked.
+func TestDirectoriesThatChangePlaces(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name, "cur") }
+	s := system(t, Options{Shards: 1})
+	var old []*listener
+	for _, name := range []string{"a", "b"} {
+		if err := os.MkdirAll(at(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		old = append(old, listen(t, s, open(t, at(name))))
+	}
+	for range 3 {
+		s.shards[0].overflow(fsnotify.ErrEventOverflow)
+		for _, move := range [][2]string{{"a", "t"}, {"b", "a"}, {"t", "b"}} {
+			if err := os.Rename(filepath.Join(dir, move[0]), filepath.Join(dir, move[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var now []*listener
+		for _, name := range []string{"b", "a"} {
+			now = append(now, listen(t, s, open(t, at(name))))
+		}
+		for i, name := range []string{"b", "a"} {
+			file := filepath.Join(at(name), "in-"+name)
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			now[i].until("what is made in "+name, has("in-"+name))
+			os.Remove(file)
+		}
+		for _, l := range old {
+			l.sub.Close()
+		}
+		old = now
+	}
+}
