@@ -147,10 +147,12 @@ func (w *accountWatch) namesChanged() {
 }
 
 // take gives what is to be looked at, and leaves what is not.
-func (w *accountWatch) take(except store.Name) (names bool, news []*sentry) {
+func (w *accountWatch) take(except store.Name, withNames bool) (names bool, news []*sentry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	names, w.names = w.names, false
+	if withNames {
+		names, w.names = w.names, false
+	}
 	for y := range w.news {
 		if n, ok := w.at[y]; ok && n == except && !names {
 			continue
@@ -163,14 +165,16 @@ func (w *accountWatch) take(except store.Name) (names bool, news []*sentry) {
 
 // Pull implements store.Watch.
 func (w *accountWatch) Pull(ctx context.Context, except store.Name) ([]store.Event, error) {
-	const rounds = 3 // names may bring mailboxes that must be counted; what is left wakes again
+	// Names may bring mailboxes that must be counted; what is left wakes again. Names are
+	// compared once: what two comparisons tell of renamed mailboxes cannot be told as one.
+	const rounds = 3
 	events := w.first
 	w.first = nil
 	if events == nil {
 		events = map[store.Name]*store.Event{}
 	}
-	for range rounds {
-		names, news := w.take(except)
+	for round := range rounds {
+		names, news := w.take(except, round == 0)
 		if !names && len(news) == 0 {
 			break
 		}
@@ -237,9 +241,10 @@ func (w *accountWatch) count(ctx context.Context, n store.Name, y *sentry, event
 		return ctx.Err()
 	case errors.Is(storageError(err), store.ErrNoPermission):
 		what = store.NoAccess & x.Want
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoSelect), isGone(err):
-		// An event of the directory above tells of it.
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoSelect), isGone(err), errors.Is(err, watch.ErrMoved):
+		x.Missed() // it may have another name, of which an event of the directory above tells
 	default:
+		x.Missed()
 		w.a.s.opt.Log.Warn("a mailbox that is watched could not be counted; the next event tries again", "event", "watch_failed", "user", w.a.who.User, "mailbox", n, "err", err)
 	}
 	if what == 0 {
@@ -269,7 +274,7 @@ func (w *accountWatch) relist(ctx context.Context, events map[store.Name]*store.
 		return err
 	}
 	for n, e := range store.Changes(w.was, now, w.a.sep) {
-		if had := events[n]; had != nil { // of an earlier round
+		if had := events[n]; had != nil { // of when the watch began
 			e.Kind |= had.Kind
 			e.Status = had.Status
 		}
@@ -395,7 +400,7 @@ func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Ev
 		default:
 			return fmt.Errorf("watch %q: %w", n, err)
 		}
-		if first && x.Due() || !first && again {
+		if x.Due() || !first && again {
 			w.heard(y) // what came before the watch was set
 		}
 	}

@@ -27,6 +27,9 @@ func (w *Watched) Begin(st Status) { w.told, w.known, w.fresh, w.due = st, true,
 // or put in the place of another, since the watching began.
 func (w *Watched) Due() bool { return w.due }
 
+// Missed notes that it could not be counted, though it was to be.
+func (w *Watched) Missed() { w.due = true }
+
 // Edit lets edit change the counts that were told last.
 func (w *Watched) Edit(edit func(*Status)) {
 	if w.known {
@@ -80,43 +83,44 @@ func (w *Watched) exists() bool {
 // be told of names and subscriptions (RFC 5465 section 5.4, RFC 5465 section 5.5). The
 // counts that were told go along with their mailboxes into now.
 func Changes(was, now map[Name]*Watched, sep byte) map[Name]*Event {
-	c := comparison{was: was, now: now, sep: sep, from: map[Name]Name{}, left: map[Name]bool{}, events: map[Name]*Event{}}
+	c := comparison{was: was, now: now, sep: sep, from: map[Name]Name{}, left: map[Name]bool{}, torn: map[Name]bool{}, events: map[Name]*Event{}}
 	c.findRenamed()
 	for n, x := range now {
 		old := was[n]
 		from, renamed := c.from[n]
 		switch {
-		case renamed:
+		case renamed && !c.torn[n]:
 			x.told, x.known, x.fresh, x.due = was[from].told, was[from].known, was[from].fresh, was[from].due
 		case x.Box != nil && old != nil && old.Box != nil:
 			x.told, x.known, x.fresh, x.due = old.told, old.known, old.fresh, old.due || old.Box != x.Box
 		case x.Box != nil:
 			x.known, x.fresh, x.due = true, true, true
 		}
-		if (old != nil && old.Entry.Subscribed) != x.Entry.Subscribed && !(renamed && c.withParent(n)) {
+		if (old != nil && old.Entry.Subscribed) != x.Entry.Subscribed {
 			c.tell(n, InterestSubscriptions)
 		}
 		switch {
-		case renamed && c.withParent(n): // RFC 5465 section 5.4: of children nothing is told
+		case renamed && !c.torn[n] && c.withParent(n): // RFC 5465 section 5.4: of children nothing is told
 		case renamed:
 			c.tell(n, InterestNames)
 			if e := c.events[n]; e != nil && e.Kind&InterestNames != 0 {
-				e.From = from
+				e.From, e.Torn = from, c.torn[n]
+			}
+			if c.torn[n] && !old.exists() {
+				c.came(n)
 			}
 		case x.exists() != old.exists():
-			c.tell(n, InterestNames)
-			c.tellParent(n)
+			c.came(n)
 		case old != nil && !slices.Equal(x.Entry.Attrs, old.Entry.Attrs):
 			c.tell(n, InterestNames)
 		}
 	}
 	for n, old := range was {
-		if now[n] != nil || c.left[n] { // of what left, the line of its new name tells
+		if now[n] != nil {
 			continue
 		}
-		if old.exists() {
-			c.tell(n, InterestNames)
-			c.tellParent(n)
+		if old.exists() && !c.left[n] { // of what left, the line of its new name tells
+			c.came(n)
 		}
 		if old.Entry.Subscribed {
 			c.tell(n, InterestSubscriptions)
@@ -129,7 +133,8 @@ type comparison struct {
 	was, now map[Name]*Watched
 	sep      byte
 	from     map[Name]Name // where the mailbox of a new name was
-	left     map[Name]bool // names whose mailbox has another now
+	left     map[Name]bool // names whose mailbox has another now, which tells so
+	torn     map[Name]bool // new names of which from cannot be told
 	events   map[Name]*Event
 }
 
@@ -147,9 +152,64 @@ func (c *comparison) findRenamed() {
 	for n, x := range c.now {
 		if old, ok := at[x.Box]; x.Box != nil && ok {
 			c.from[n] = old
-			c.left[old] = true
 		}
 	}
+	below := c.below()
+	for n, from := range c.from {
+		if c.torn[n] = !c.whole(n, from, below); !c.torn[n] {
+			c.left[from] = true
+		}
+	}
+}
+
+// below gives, for all names that mailboxes left, those of mailboxes and levels that lay
+// below and that lie there now.
+func (c *comparison) below() map[Name][]Name {
+	sources := map[Name]bool{}
+	for _, from := range c.from {
+		sources[from] = true
+	}
+	below := map[Name][]Name{}
+	note := func(n Name) {
+		for p, ok := n.Parent(c.sep); ok; p, ok = p.Parent(c.sep) {
+			if sources[p] {
+				below[p] = append(below[p], n)
+			}
+		}
+	}
+	for n, old := range c.was {
+		if old.exists() {
+			note(n)
+		}
+	}
+	for n, x := range c.now {
+		if x.exists() && !c.was[n].exists() {
+			note(n)
+		}
+	}
+	return below
+}
+
+// whole tells whether it is the whole truth that from is now called n, with all that is
+// below: a client takes that along, and believes that nothing is left behind, and that
+// nothing was at its place. Where several things happened since the last look that may be
+// false, and each name is told for itself.
+func (c *comparison) whole(n, from Name, below map[Name][]Name) bool {
+	switch {
+	case c.was[n].exists():
+		return false
+	case from == Inbox: // of which a new one is there, and nothing below goes along
+		return true
+	case c.now[from].exists():
+		return false
+	}
+	for _, old := range below[from] {
+		to := n + old[len(from):]
+		if c.was[old] == nil || c.now[old].exists() || c.was[to].exists() || !c.now[to].exists() || c.now[to].Box != c.was[old].Box {
+			return false
+		}
+	}
+	return true
 }
 
 // withParent tells whether a mailbox has another name because its parent has.
@@ -165,6 +225,15 @@ func (c *comparison) tellParent(n Name) {
 	if p, ok := n.Parent(c.sep); ok && (c.now[p] != nil || c.was[p] != nil) {
 		c.tell(p, InterestNames)
 	}
+}
+
+// came tells of a name that is there only since, or no longer.
+func (c *comparison) came(n Name) {
+	c.tell(n, InterestNames)
+	if e := c.events[n]; e != nil {
+		e.Came = true
+	}
+	c.tellParent(n)
 }
 
 func (c *comparison) tell(n Name, what Interest) {
@@ -185,11 +254,20 @@ func (c *comparison) tell(n Name, what Interest) {
 	c.events[n].Kind |= what
 }
 
-// Sorted gives events in the order in which Pull tells them.
+// Sorted gives events in the order in which Pull tells them: mailboxes that were renamed
+// first, for what else is told goes by the new names.
 func Sorted(events map[Name]*Event) []Event {
 	out := make([]Event, 0, len(events))
 	for _, n := range slices.Sorted(maps.Keys(events)) {
 		out = append(out, *events[n])
 	}
+	slices.SortStableFunc(out, func(a, b Event) int { return rank(a) - rank(b) })
 	return out
+}
+
+func rank(e Event) int {
+	if e.From != "" && !e.Torn {
+		return 0
+	}
+	return 1
 }

@@ -37,7 +37,8 @@ type WatchOptions struct {
 // what is: nothing piles up where nobody pulls. One goroutine at a time, which may be
 // none that uses the Account meanwhile.
 type Watch interface {
-	// Pull tells what changed, each mailbox once, sorted by name. What happened to the
+	// Pull tells what changed, each mailbox once: those that were renamed, then the others,
+	// each sorted by name. What happened to the
 	// messages of except is left for a later Pull. Of a mailbox whose counts were not at
 	// hand when the Watch began, the first change of any kind is told as all kinds. An
 	// error says that nothing can be told any more: ErrLimit, or what List may fail with.
@@ -58,6 +59,8 @@ type Watch interface {
 type Event struct {
 	Name   Name
 	From   Name     // it was renamed from this; "" it was not
+	Torn   bool     // and that alone would mislead: all names concerned are told each for itself
+	Came   bool     // the name is there only since, or no longer
 	Kind   Interest // what of it changed, as far as that was wanted
 	Entry  Entry    // as it is now; \NonExistent and no more where there is nothing left to list
 	Status Status   // with InterestMessages, InterestUnseen or InterestFlags; no Size

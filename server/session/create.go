@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // uses are the special uses that CREATE takes (RFC 6154 section 2, RFC 8457 section 3):
@@ -42,10 +44,10 @@ func (s *session) create(ctx context.Context, _ call) (string, error) {
 	if err := checkNew(n.name); err != nil {
 		return "", err
 	}
-	s.renamedOwn(n.name)
 	if err := s.acct.Create(ctx, n.name, kept); err != nil {
 		return "", err
 	}
+	s.didOwn(ownChange{n.name, store.InterestNames, true})
 	s.writeOldName(n)
 	if code := s.createdCode(ctx, n.name); code != "" {
 		return okCode(code, "Mailbox created"), nil

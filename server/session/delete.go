@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // deleteMailbox removes a mailbox and its messages. RFC 9051 section 6.3.5.
@@ -12,13 +14,13 @@ func (s *session) deleteMailbox(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.renamedOwn(n.name)
 	progress := s.waiting()
 	err = s.acct.Delete(ctx, n.name)
 	progress.stop()
 	if err != nil {
 		return "", err
 	}
+	s.didOwn(ownChange{n.name, store.InterestNames, false})
 	s.writeOldName(n, imap.MailboxAttrNonExistent)
 	// Our own hold is dead then; other sessions learn of it by themselves.
 	if s.sel != nil && s.sel.name == n.name {

@@ -25,7 +25,7 @@ type notify struct {
 	listens  bool        // something is wanted
 	watch    store.Watch // nil: nothing is wanted of other mailboxes
 
-	own []store.Name // whose names this client changed by the command at hand
+	own []ownChange // by the command at hand
 }
 
 // selectedEvents are those of SELECTED and SELECTED-DELAYED. RFC 5465 section 6.1.
@@ -421,21 +421,57 @@ func (s *session) tellNews(ctx context.Context) {
 		s.overflow(err)
 		return
 	}
+	s.follow(events)
 	for _, e := range events {
-		if e.From != "" {
-			s.renamed(e.From, e.Name)
-		}
-		if slices.ContainsFunc(own, func(name store.Name) bool { return s.isKin(e.Name, name) }) {
-			e.Kind &^= store.InterestNames | store.InterestSubscriptions
+		for _, o := range own {
+			e.Kind &^= o.explains(e, s.sep)
 		}
 		s.writeEvent(e)
 	}
 }
 
-// isKin tells whether a command that changed the name own may have changed that of n too.
-func (s *session) isKin(n, own store.Name) bool {
-	sep := string(s.sep)
-	return n == own || strings.HasPrefix(string(n), string(own)+sep) || strings.HasPrefix(string(own), string(n)+sep)
+// follow finds the selected mailbox again where it has another name.
+func (s *session) follow(events []store.Event) {
+	if s.sel == nil {
+		return
+	}
+	for _, e := range events {
+		if e.From == s.sel.name {
+			s.sel.name = e.Name
+			return
+		}
+	}
+	for _, e := range events {
+		if before := s.sel.name; e.From != "" && !e.Torn {
+			if s.renamed(e.From, e.Name); s.sel.name != before {
+				return
+			}
+		}
+	}
+}
+
+// ownChange is what the client did itself to a name, of which it is not told (RFC 5465
+// section 5). What others did to the same name meanwhile it is told.
+type ownChange struct {
+	name  store.Name
+	event store.Interest // InterestNames or InterestSubscriptions
+	on    bool           // it is there now, or subscribed
+}
+
+// explains gives those changes of e that the client knows of.
+func (o ownChange) explains(e store.Event, sep byte) store.Interest {
+	there := !slices.Contains(e.Entry.Attrs, imap.MailboxAttrNonExistent)
+	switch {
+	case e.Torn:
+	case o.event == store.InterestSubscriptions:
+		if e.Name == o.name && e.Entry.Subscribed == o.on {
+			return store.InterestSubscriptions
+		}
+	case e.Name == o.name && there == o.on,
+		!e.Came && strings.HasPrefix(string(o.name), string(e.Name)+string(sep)): // it has children now, or none
+		return store.InterestNames
+	}
+	return 0
 }
 
 // overflow ends all notifications that can be told no longer. RFC 5465 section 5.8.
@@ -466,7 +502,7 @@ func (s *session) writeEvent(e store.Event) {
 			attrs = append(attrs, imap.MailboxAttrNoSelect)
 		}
 		s.writeListed("LIST", attrs, told)
-		if e.From != "" {
+		if e.From != "" && !e.Torn {
 			s.enc.Raw(` ("OLDNAME" (`).Mailbox(string(s.told(e.From))).Raw("))")
 		}
 		s.enc.CRLF()
@@ -480,11 +516,10 @@ func (s *session) writeEvent(e store.Event) {
 	}
 }
 
-// renamedOwn notes names that the client changes by the command at hand: it is not told of
-// them (RFC 5465 section 5).
-func (s *session) renamedOwn(names ...store.Name) {
+// didOwn notes what the client did by the command at hand.
+func (s *session) didOwn(changes ...ownChange) {
 	if s.notify != nil && s.notify.watch != nil {
-		s.notify.own = append(s.notify.own, names...)
+		s.notify.own = append(s.notify.own, changes...)
 	}
 }
 

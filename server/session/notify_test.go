@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-imap/v2"
+
 	"roost/store"
 )
 
@@ -77,5 +79,34 @@ func TestPanicOfThePusherEndsOneSession(t *testing.T) {
 	}
 	if got := <-why; got != "panic" {
 		t.Error(got)
+	}
+}
+
+// Of its own command a client is told nothing, and nothing less of what others did meanwhile.
+func TestOwnChangeExplainsOnlyItself(t *testing.T) {
+	const names, subs = store.InterestNames, store.InterestSubscriptions
+	made, gone := ownChange{"a/b", names, true}, ownChange{"a/b", names, false}
+	there, missing := []imap.MailboxAttr{imap.MailboxAttrHasNoChildren}, []imap.MailboxAttr{imap.MailboxAttrNonExistent}
+	for _, tc := range []struct {
+		what string
+		own  ownChange
+		e    store.Event
+		want store.Interest
+	}{
+		{"CREATE", made, store.Event{Name: "a/b", Came: true, Entry: store.Entry{Attrs: there}}, names},
+		{"its parent has children now", made, store.Event{Name: "a", Entry: store.Entry{Attrs: there}}, names},
+		{"its parent was made along", made, store.Event{Name: "a", Came: true, Entry: store.Entry{Attrs: there}}, 0},
+		{"another made one below", made, store.Event{Name: "a/b/c", Came: true, Entry: store.Entry{Attrs: there}}, 0},
+		{"another deleted it", made, store.Event{Name: "a/b", Came: true, Entry: store.Entry{Attrs: missing}}, 0},
+		{"DELETE", gone, store.Event{Name: "a/b", Came: true, Entry: store.Entry{Attrs: missing}}, names},
+		{"another made it again", gone, store.Event{Name: "a/b", Entry: store.Entry{Attrs: there}}, 0},
+		{"another name", gone, store.Event{Name: "a/bc", Entry: store.Entry{Attrs: missing}}, 0},
+		{"SUBSCRIBE", ownChange{"a/b", subs, true}, store.Event{Name: "a/b", Entry: store.Entry{Subscribed: true}}, subs},
+		{"another unsubscribed", ownChange{"a/b", subs, true}, store.Event{Name: "a/b"}, 0},
+		{"RENAME, and another beside it", made, store.Event{Name: "a/b", From: "c", Torn: true, Entry: store.Entry{Attrs: there}}, 0},
+	} {
+		if got := tc.own.explains(tc.e, '/'); got != tc.want {
+			t.Errorf("%s: %b, want %b", tc.what, got, tc.want)
+		}
 	}
 }

@@ -26,13 +26,13 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	from, to := old.name, n.name
-	s.renamedOwn(from, to)
 	progress := s.waiting()
 	err = s.acct.Rename(ctx, from, to)
 	progress.stop()
 	if err != nil {
 		return "", err
 	}
+	s.didOwn(ownChange{from, store.InterestNames, false}, ownChange{to, store.InterestNames, true})
 	if old.given != old.told || n.given != n.told {
 		s.writeOldName(spelled{given: old.given, name: to, told: n.told})
 	}

@@ -1,6 +1,10 @@
 package session
 
-import "context"
+import (
+	"context"
+
+	"roost/store"
+)
 
 // subscribe adds a name to those that LSUB lists, whether or not there is such a
 // mailbox. RFC 9051 section 6.3.7.
@@ -18,6 +22,9 @@ func (s *session) setSubscribed(ctx context.Context, on bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.renamedOwn(n.name)
-	return "", s.acct.Subscribe(ctx, n.name, on)
+	if err := s.acct.Subscribe(ctx, n.name, on); err != nil {
+		return "", err
+	}
+	s.didOwn(ownChange{n.name, store.InterestSubscriptions, on})
+	return "", nil
 }

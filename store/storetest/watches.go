@@ -72,6 +72,9 @@ func eventText(e store.Event) string {
 	}
 	if e.From != "" {
 		text += " from=" + string(e.From)
+		if e.Torn {
+			text += " torn"
+		}
 	}
 	if e.Kind&store.InterestMessages != 0 {
 		text += fmt.Sprintf(" messages=%d,%d", e.Status.Messages, e.Status.UIDNext)
@@ -166,22 +169,36 @@ var watches = []promise{
 		w.ok(w.a.Delete(w.ctx, "z"))
 		x.tells()
 	}},
-	{"a watch tells the old name, of children nothing", func(w *world) {
+	{"a watch tells the old name, of children their subscriptions", func(w *world) {
 		w.create(w.name("a", "b"), "t")
 		w.add(w.name("a", "b"), plain(1)...)
 		w.ok(w.a.Subscribe(w.ctx, w.name("a", "b"), true))
 		x := w.watch(all)
 		w.ok(w.a.Rename(w.ctx, "a", "z"))
-		x.tells(`z names(\HasChildren) from=a`)
+		x.tells(`z names(\HasChildren) from=a`, `a/b subscribed=false(\NonExistent)`, `z/b subscribed=true(\HasNoChildren)`)
 		w.add(w.name("z", "b"), plain(1)...)
 		x.tells(`z/b messages=2,3 unseen=2 flags`)
 		w.ok(w.a.Rename(w.ctx, "z", w.name("t", "z")))
-		x.tells(`t names(\HasChildren)`, `t/z names(\HasChildren) from=z`)
+		x.tells(`t/z names(\HasChildren) from=z`, `t names(\HasChildren)`, `t/z/b subscribed=true(\HasNoChildren)`, `z/b subscribed=false(\NonExistent)`)
 		w.create("z")
 		x.tells(`z names(\HasNoChildren)`)
 		w.add("z", plain(1)...)
 		w.ok(w.a.Rename(w.ctx, "z", "y"))
 		x.tells(`y names(\HasNoChildren) from=z messages=1,2 unseen=1 flags`)
+	}},
+	{"a watch tells names apart where the old name alone would mislead", func(w *world) {
+		w.create("a", "b")
+		w.add("a", plain(1)...)
+		w.add("b", plain(2)...)
+		x := w.watch(all)
+		w.ok(w.a.Rename(w.ctx, "a", "c")) // and another one is at its place
+		w.create("a")
+		w.add("a", plain(3)...)
+		x.tells(`a messages=3,4 unseen=3 flags`, `c names(\HasNoChildren) from=a torn messages=1,2 unseen=1 flags`)
+		w.ok(w.a.Rename(w.ctx, "a", "t")) // two change places
+		w.ok(w.a.Rename(w.ctx, "b", "a"))
+		w.ok(w.a.Rename(w.ctx, "t", "b"))
+		x.tells(`a names(\HasNoChildren) from=b torn messages=2,3 unseen=2 flags`, `b names(\HasNoChildren) from=a torn messages=3,4 unseen=3 flags`)
 	}},
 	{"a watch tells of subscriptions, with a mailbox or without", func(w *world) {
 		w.create("a")

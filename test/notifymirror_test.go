@@ -1,0 +1,822 @@
+package test
+
+import (
+	"bufio"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"roost/maildir"
+	"roost/store"
+)
+
+// A listener is a client that learns of folders and counts by NOTIFY (RFC 5465) alone:
+// it lists and counts once, and never asks again. What it changes itself it works out,
+// for it is not told. It takes part in one of several dialects.
+type listener struct {
+	*hearer
+	dialect dialect
+	folders map[string]*folderKnown
+	sel     string
+	opening string // by a SELECT under way
+	// Of the selected mailbox. A UID of 0 is not known yet; with UIDONLY there are no numbers.
+	uids   []uint32
+	exists int
+	flags  map[uint32]string
+	next   uint32
+	idling string // tag of IDLE
+}
+
+type dialect struct {
+	name                                   string
+	enable                                 string
+	qresync, uidOnly, compressed, deferred bool
+}
+
+// folderKnown is what is known of a folder.
+type folderKnown struct {
+	subscribed, exists               bool
+	messages, unseen, next, validity uint32
+	modSeq                           uint64
+}
+
+func (f *folderKnown) String() string {
+	return fmt.Sprintf("subscribed=%v exists=%v MESSAGES %d UNSEEN %d UIDNEXT %d UIDVALIDITY %d", f.subscribed, f.exists, f.messages, f.unseen, f.next, f.validity)
+}
+
+// hearer is a connection of which lines are read as they come.
+type hearer struct {
+	conn  net.Conn
+	w     io.Writer
+	pack  *flate.Writer
+	lines chan string
+	done  chan struct{}
+	tags  int
+	log   func(string, ...any)
+}
+
+var errGone = errors.New("the server ended the session")
+
+func hear(v *village, log func(string, ...any)) *hearer {
+	conn, err := v.talk.Dial("")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	h := &hearer{conn: conn, w: conn, log: log}
+	h.from(conn)
+	return h
+}
+
+// from reads lines, until the connection ends; a line that says that more is compressed is
+// the last.
+func (h *hearer) from(r io.Reader) {
+	lines, done := make(chan string, 1024), make(chan struct{})
+	h.lines, h.done = lines, done
+	b := bufio.NewReader(r)
+	go func() { // ends with the connection, or before the stream changes
+		defer close(done)
+		defer close(lines)
+		for {
+			line, err := b.ReadString('\n')
+			if err != nil {
+				return
+			}
+			line = strings.TrimSuffix(line, "\r\n")
+			lines <- line
+			if strings.HasSuffix(line, "DEFLATE active") {
+				return
+			}
+		}
+	}()
+}
+
+func (h *hearer) close() {
+	h.conn.Close()
+	for range h.lines {
+	}
+	<-h.done
+}
+
+func (h *hearer) send(line string) {
+	io.WriteString(h.w, line+"\r\n") // an error shows in the lines
+	if h.pack != nil {
+		h.pack.Flush()
+	}
+}
+
+// line is the next one. The server owes it: nothing says how long it may take, but for ever
+// is too long.
+func (h *hearer) line() (string, error) {
+	select {
+	case line, ok := <-h.lines:
+		if !ok {
+			return "", errGone
+		}
+		h.log("  < %s", line)
+		return line, nil
+	case <-time.After(time.Minute):
+		return "", errors.New("nothing came")
+	}
+}
+
+// do runs a command and gives its answer; each is given what comes before.
+func (h *hearer) do(command string, each func(string) error) (answer string, err error) {
+	h.tags++
+	tag := fmt.Sprintf("t%d", h.tags)
+	h.log("  > %s %s", tag, command)
+	h.send(tag + " " + command)
+	for {
+		line, err := h.line()
+		if err != nil {
+			return "", err
+		}
+		if rest, ok := strings.CutPrefix(line, tag+" "); ok {
+			return rest, nil
+		}
+		if strings.HasPrefix(line, "+ ") {
+			return line, nil
+		}
+		if each != nil {
+			if err := each(line); err != nil {
+				return "", err
+			}
+		}
+	}
+}
+
+var (
+	listLine   = regexp.MustCompile(`^\* LIST \(([^)]*)\) "/" "?([^" ]+)"?(?: \("OLDNAME" \("?([^")]+)"?\)\))?$`)
+	statusLine = regexp.MustCompile(`^\* STATUS "?([^" ]+)"? \(([^)]*)\)$`)
+	fetchLine  = regexp.MustCompile(`^\* (\d+) (?:UID)?FETCH \((.*)\)$`)
+	codeLine   = regexp.MustCompile(`\[(APPENDUID|COPYUID) (\d+) ([0-9:,]+)(?: ([0-9:,]+))?\]`)
+)
+
+// learn understands a line.
+func (l *listener) learn(line string) error {
+	if m := listLine.FindStringSubmatch(line); m != nil {
+		return l.listed(strings.Fields(m[1]), m[2], m[3])
+	}
+	if m := statusLine.FindStringSubmatch(line); m != nil {
+		if m[1] == l.sel {
+			return fmt.Errorf("STATUS of the selected mailbox: %s", line)
+		}
+		l.folder(m[1]).counts(m[2])
+		return nil
+	}
+	if m := fetchLine.FindStringSubmatch(line); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return l.fetched(n, m[2], line)
+	}
+	f := strings.Fields(line)
+	switch {
+	case len(f) >= 3 && f[2] == "EXISTS":
+		n, _ := strconv.Atoi(f[1])
+		if n < l.exists {
+			return fmt.Errorf("%s after %d", line, l.exists)
+		}
+		for l.exists < n {
+			l.exists++
+			l.uids = append(l.uids, 0)
+		}
+	case len(f) >= 3 && f[2] == "EXPUNGE":
+		n, _ := strconv.Atoi(f[1])
+		if l.dialect.qresync || l.dialect.uidOnly || n < 1 || n > l.exists {
+			return fmt.Errorf("%s of %d", line, l.exists)
+		}
+		delete(l.flags, l.uids[n-1])
+		l.uids = slices.Delete(l.uids, n-1, n)
+		l.exists--
+	case strings.HasPrefix(line, "* VANISHED "):
+		if !l.dialect.qresync && !l.dialect.uidOnly {
+			return fmt.Errorf("unexpected %s", line)
+		}
+		for _, uid := range numbers(f[2]) {
+			l.exists--
+			at := slices.Index(l.uids, uid)
+			if at < 0 {
+				at = slices.Index(l.uids, 0)
+			}
+			if at < 0 {
+				return fmt.Errorf("%s: %d was not there", line, uid)
+			}
+			l.uids = slices.Delete(l.uids, at, at+1)
+			delete(l.flags, uid)
+		}
+	case strings.Contains(line, "NOTIFICATIONOVERFLOW"):
+		return errors.New(line)
+	case strings.HasPrefix(line, "* OK [UIDNEXT "):
+		fmt.Sscanf(line, "* OK [UIDNEXT %d]", &l.next)
+	case strings.HasPrefix(line, "* OK [UIDVALIDITY ") && l.sel != "":
+		fmt.Sscanf(line, "* OK [UIDVALIDITY %d]", &l.folder(l.sel).validity)
+	case strings.HasPrefix(line, "* BYE"), strings.HasPrefix(line, "* OK"), len(f) >= 3 && f[2] == "RECENT":
+	case strings.HasPrefix(line, "* FLAGS"):
+		if l.opening != "" { // all before this is told of the one that was selected
+			l.leave()
+			l.sel, l.opening = l.opening, ""
+		}
+	case strings.HasPrefix(line, "* ENABLED"), strings.HasPrefix(line, "* SEARCH"), strings.HasPrefix(line, "* NO"):
+	default:
+		return fmt.Errorf("what is %q?", line)
+	}
+	return nil
+}
+
+func (l *listener) folder(name string) *folderKnown {
+	f := l.folders[name]
+	if f == nil {
+		f = &folderKnown{}
+		l.folders[name] = f
+	}
+	return f
+}
+
+func (l *listener) listed(attrs []string, name, from string) error {
+	if from != "" {
+		l.renamed(from, name) // with those below: RFC 5465 section 5.4
+	}
+	f := l.folder(name)
+	f.subscribed = slices.Contains(attrs, `\Subscribed`)
+	f.exists = !slices.Contains(attrs, `\NonExistent`)
+	if !f.exists {
+		*f = folderKnown{subscribed: f.subscribed}
+	}
+	return nil
+}
+
+func (l *listener) renamed(from, to string) {
+	for _, name := range slices.Sorted(maps.Keys(l.folders)) {
+		if name != from && !strings.HasPrefix(name, from+"/") {
+			continue
+		}
+		f := l.folders[name]
+		target := to + strings.TrimPrefix(name, from)
+		if l.sel == name {
+			l.sel = target
+		}
+		if !f.exists {
+			continue
+		}
+		moved := *f
+		moved.subscribed = l.folder(target).subscribed
+		l.folders[target] = &moved
+		*f = folderKnown{subscribed: f.subscribed}
+	}
+}
+
+func (f *folderKnown) counts(list string) {
+	words := strings.Fields(list)
+	for i := 0; i+1 < len(words); i += 2 {
+		n, _ := strconv.ParseUint(words[i+1], 10, 64)
+		switch words[i] {
+		case "MESSAGES":
+			f.messages = uint32(n)
+		case "UNSEEN":
+			f.unseen = uint32(n)
+		case "UIDNEXT":
+			f.next = uint32(n)
+		case "UIDVALIDITY":
+			f.validity = uint32(n)
+		case "HIGHESTMODSEQ":
+			f.modSeq = n
+		}
+	}
+}
+
+// added counts what the client added itself, if the counts are not of a later time already.
+func (f *folderKnown) added(uid uint32, flags string) {
+	if f.next > uid {
+		return
+	}
+	f.messages++
+	f.next = uid + 1
+	if !strings.Contains(flags, `\Seen`) {
+		f.unseen++
+	}
+}
+
+func (l *listener) fetched(n int, items, line string) error {
+	uid := uint32(n)
+	if !l.dialect.uidOnly {
+		if n < 1 || n > l.exists {
+			return fmt.Errorf("%s of %d", line, l.exists)
+		}
+		_, after, ok := strings.Cut(items, "UID ")
+		if ok {
+			after, _, _ = strings.Cut(after, " ")
+			after, _, _ = strings.Cut(after, ")")
+			x, _ := strconv.ParseUint(after, 10, 32)
+			if l.uids[n-1] != 0 && l.uids[n-1] != uint32(x) {
+				return fmt.Errorf("%s: %d is UID %d", line, n, l.uids[n-1])
+			}
+			l.uids[n-1] = uint32(x)
+		}
+		uid = l.uids[n-1]
+	} else if !slices.Contains(l.uids, uid) {
+		at := slices.Index(l.uids, 0)
+		if at < 0 {
+			return fmt.Errorf("%s: of no message", line)
+		}
+		l.uids[at] = uid
+	}
+	l.next = max(l.next, uid+1)
+	if _, after, ok := strings.Cut(items, "FLAGS ("); ok && uid != 0 {
+		after, _, _ = strings.Cut(after, ")")
+		l.flags[uid] = inOrder(after)
+	}
+	return nil
+}
+
+func inOrder(flags string) string {
+	list := slices.DeleteFunc(strings.Fields(flags), func(f string) bool { return f == `\Recent` })
+	slices.Sort(list)
+	return strings.Join(list, " ")
+}
+
+func numbers(set string) (out []uint32) {
+	for part := range strings.SplitSeq(set, ",") {
+		from, to, isRange := strings.Cut(part, ":")
+		if !isRange {
+			to = from
+		}
+		a, _ := strconv.Atoi(from)
+		b, _ := strconv.Atoi(to)
+		for n := a; n <= b; n++ {
+			out = append(out, uint32(n))
+		}
+	}
+	return out
+}
+
+// leave works out the counts of what was selected.
+func (l *listener) leave() {
+	if l.sel == "" {
+		return
+	}
+	f := l.folder(l.sel)
+	f.messages, f.unseen = uint32(l.exists), 0
+	for _, uid := range l.uids {
+		if !strings.Contains(l.flags[uid], `\Seen`) {
+			f.unseen++
+		}
+	}
+	f.next, f.modSeq = l.next, 0
+	l.sel, l.next, l.uids, l.exists, l.flags = "", 0, nil, 0, map[uint32]string{}
+}
+
+// mirrored is the test's world.
+type mirrored struct {
+	*village
+	rng     *rand.Rand
+	l       *listener
+	other   *hearer
+	history []string
+	n       int
+}
+
+func (w *mirrored) note(format string, args ...any) {
+	w.history = append(w.history, fmt.Sprintf(format, args...))
+}
+
+var pool = []string{"INBOX", "A", "A/x", "A/y", "A/x/z", "B", "C", "B/x"}
+
+func (w *mirrored) name() string   { return pool[w.rng.IntN(len(pool))] }
+func (w *mirrored) folder() string { return pool[1+w.rng.IntN(len(pool)-1)] }
+
+func (w *mirrored) begin(d dialect) {
+	w.l = &listener{hearer: hear(w.village, w.note), dialect: d, folders: map[string]*folderKnown{}, flags: map[uint32]string{}}
+	l := w.l
+	if _, err := l.line(); err != nil {
+		w.t.Fatal(err)
+	}
+	commands := []string{}
+	if d.enable != "" {
+		commands = append(commands, "ENABLE "+d.enable)
+	}
+	events := "(MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)"
+	selected := "selected"
+	if d.deferred {
+		selected = "selected-delayed"
+	}
+	commands = append(commands, "NOTIFY SET STATUS ("+selected+" (MessageNew (UID FLAGS) MessageExpunge FlagChange)) (personal "+events+")", `LIST "" * RETURN (SUBSCRIBED)`)
+	if d.compressed {
+		if answer, err := l.do("COMPRESS DEFLATE", l.learn); err != nil || !strings.HasPrefix(answer, "OK") {
+			w.t.Fatal(answer, err)
+		}
+		<-l.done
+		l.pack, _ = flate.NewWriter(l.conn, 6)
+		l.w = l.pack
+		l.from(flate.NewReader(l.conn))
+	}
+	for _, c := range commands {
+		if answer, err := l.do(c, l.learn); err != nil || !strings.HasPrefix(answer, "OK") {
+			w.t.Fatal(c, answer, err)
+		}
+	}
+}
+
+// own runs a command of the listener, which changes what it knows itself.
+func (w *mirrored) own(command string, then func(answer string)) error {
+	l := w.l
+	if l.idling != "" {
+		l.send("DONE")
+		for {
+			line, err := l.line()
+			if err != nil {
+				return err
+			}
+			if strings.HasPrefix(line, l.idling+" ") {
+				break
+			}
+			if err := l.learn(line); err != nil {
+				return err
+			}
+		}
+		l.idling = ""
+	}
+	answer, err := l.do(command, l.learn)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(answer, "+") {
+		l.idling = fmt.Sprintf("t%d", l.tags)
+		return nil
+	}
+	if strings.HasPrefix(answer, "BAD") {
+		return fmt.Errorf("%s: %s", command, answer)
+	}
+	if strings.HasPrefix(answer, "OK") && then != nil {
+		then(answer)
+	}
+	// What it added itself to the selected mailbox it was not told the UIDs of.
+	if slices.Contains(l.uids, 0) {
+		from := uint32(1)
+		for _, uid := range l.uids {
+			from = max(from, uid+1)
+		}
+		_, err = l.do("UID FETCH 1:* (FLAGS)", l.learn)
+	}
+	return err
+}
+
+func (w *mirrored) literal(to, flags string) string {
+	w.n++
+	text := fmt.Sprintf("Subject: %d\r\n\r\nhello\r\n", w.n)
+	return fmt.Sprintf("APPEND %s (%s) {%d+}\r\n%s", to, flags, len(text), text)
+}
+
+// ownStep is one thing that the listener does.
+func (w *mirrored) ownStep() error {
+	l := w.l
+	uid := uint32(0)
+	if n := len(l.uids); n > 0 {
+		uid = l.uids[w.rng.IntN(n)]
+	}
+	n := w.folder()
+	switch k := w.rng.IntN(16); {
+	case k == 0:
+		to := w.name()
+		known := l.folders[to]
+		if known == nil || !known.exists || to == l.sel {
+			return nil
+		}
+		flags := []string{"", `\Seen`}[w.rng.IntN(2)]
+		return w.own(w.literal(to, flags), func(answer string) {
+			if m := codeLine.FindStringSubmatch(answer); m != nil {
+				f := l.folder(to)
+				f.added(numbers(m[3])[0], flags)
+				fmt.Sscan(m[2], &f.validity)
+			}
+		})
+	case k == 1 && l.sel != "":
+		return w.own(w.literal(l.sel, ""), nil)
+	case k == 2:
+		return w.own("CREATE "+n, func(string) {
+			f := l.folder(n)
+			f.exists = true
+		})
+	case k == 3 && n != l.sel:
+		return w.own("DELETE "+n, func(string) {
+			f := l.folder(n)
+			*f = folderKnown{subscribed: f.subscribed}
+		})
+	case k == 4:
+		verb := []string{"SUBSCRIBE ", "UNSUBSCRIBE "}[w.rng.IntN(2)]
+		return w.own(verb+n, func(string) { l.folder(n).subscribed = verb == "SUBSCRIBE " })
+	case k <= 7 && (l.sel == "" || w.rng.IntN(2) == 0):
+		to := w.name()
+		verb := []string{"SELECT ", "EXAMINE "}[w.rng.IntN(2)]
+		if err := w.own("NOOP", nil); err != nil {
+			return err
+		}
+		l.opening = to
+		err := w.own(verb+to, nil)
+		if l.opening != "" { // it failed: none is selected now
+			l.opening = ""
+			l.leave()
+		}
+		return err
+	case k == 8 && l.sel != "":
+		err := w.own("UNSELECT", nil)
+		l.leave()
+		return err
+	case k == 9:
+		return w.own("IDLE", nil)
+	case k == 10 && uid != 0:
+		flag := []string{`\Seen`, `\Flagged`, `\Deleted`}[w.rng.IntN(3)]
+		sign := []string{"+", "-"}[w.rng.IntN(2)]
+		return w.own(fmt.Sprintf("UID STORE %d %sFLAGS (%s)", uid, sign, flag), nil)
+	case k == 11 && l.sel != "":
+		return w.own("EXPUNGE", nil)
+	case k == 12 && uid != 0:
+		to := w.name()
+		known := l.folders[to]
+		if known == nil || !known.exists || to == l.sel {
+			return nil
+		}
+		move := w.rng.IntN(2) == 0
+		verb := "COPY"
+		if move {
+			verb = "MOVE"
+		}
+		flags := l.flags[uid]
+		count := func(line string) {
+			if m := codeLine.FindStringSubmatch(line); m != nil {
+				f := l.folder(to)
+				f.added(numbers(m[4])[0], flags)
+				fmt.Sscan(m[2], &f.validity)
+			}
+		}
+		if l.idling != "" {
+			if err := w.own("NOOP", nil); err != nil {
+				return err
+			}
+			flags = l.flags[uid]
+		}
+		answer, err := l.do(fmt.Sprintf("UID %s %d %s", verb, uid, to), func(line string) error {
+			count(line)
+			return l.learn(line)
+		})
+		count(answer)
+		return err
+	case k == 13:
+		return w.own("NOOP", nil)
+	case k == 14 && n != l.sel:
+		to := w.folder()
+		if to == n || strings.HasPrefix(to, n+"/") || strings.HasPrefix(l.sel, n) {
+			return nil
+		}
+		return w.own("RENAME "+n+" "+to, func(string) {
+			l.renamed(n, to)
+		})
+	}
+	return nil
+}
+
+// othersStep is one thing that other clients and programs do.
+func (w *mirrored) othersStep() {
+	n := w.folder()
+	keep := w.l.sel // a selected mailbox that goes ends the session, which is another test's
+	touches := func(n string) bool { return keep == n || strings.HasPrefix(keep, n+"/") }
+	do := func(c string) string {
+		answer, err := w.other.do(c, nil)
+		if err != nil {
+			w.t.Fatal(c, err)
+		}
+		return answer
+	}
+	switch w.rng.IntN(14) {
+	case 0, 1:
+		for range 1 + w.rng.IntN(3) {
+			to := w.name()
+			if _, err := os.Stat(w.path(to) + "/new"); err == nil {
+				w.note("deliver %s", to)
+				if err := w.deliver(to); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+	case 2:
+		do(w.literal(w.name(), []string{"", `\Seen`}[w.rng.IntN(2)]))
+	case 3:
+		do("CREATE " + n)
+	case 4:
+		if keep != n {
+			do("DELETE " + n)
+		}
+	case 5:
+		if to := w.folder(); !touches(n) && !touches(to) && to != n && !strings.HasPrefix(to, n+"/") {
+			do("RENAME " + n + " " + to)
+		}
+	case 6:
+		do([]string{"SUBSCRIBE ", "UNSUBSCRIBE "}[w.rng.IntN(2)] + n)
+	case 7, 8, 9:
+		if strings.HasPrefix(do("SELECT "+w.name()), "OK") {
+			for range 1 + w.rng.IntN(3) {
+				do([]string{
+					`STORE 1 +FLAGS (\Seen)`, `STORE 1:* -FLAGS (\Seen)`, `STORE 1 +FLAGS (\Deleted)`, `STORE * +FLAGS (\Deleted \Seen)`,
+					"EXPUNGE", "COPY 1 " + w.name(), "MOVE 1 " + w.name(), `STORE 1:* +FLAGS (\Flagged)`, "EXPUNGE",
+				}[w.rng.IntN(9)])
+			}
+			do("UNSELECT")
+		}
+	case 10, 11:
+		dir := filepath.Join(w.path(w.name()), "cur")
+		entries, _ := os.ReadDir(dir)
+		if len(entries) == 0 {
+			return
+		}
+		e := entries[w.rng.IntN(len(entries))].Name()
+		base, _, _ := strings.Cut(e, ":2,")
+		if w.rng.IntN(2) == 0 {
+			w.note("remove %s/%s", dir, e)
+			os.Remove(filepath.Join(dir, e))
+		} else {
+			w.note("mark %s/%s", dir, e)
+			os.Rename(filepath.Join(dir, e), filepath.Join(dir, base+[]string{":2,", ":2,S", ":2,FS"}[w.rng.IntN(3)]))
+		}
+	case 12:
+		if _, err := os.Stat(w.path(n)); err != nil {
+			w.note("make %s", n)
+			if err := w.make(w.path(n)); err != nil {
+				w.t.Fatal(err)
+			}
+			if w.rng.IntN(2) == 0 {
+				w.deliver(n)
+			}
+		}
+	case 13:
+		if to := w.folder(); !touches(n) && !touches(to) && !strings.HasPrefix(to, n+"/") && w.layout == store.LayoutMaildirPP {
+			if _, err := os.Stat(w.path(to)); err != nil {
+				w.note("move %s %s: %v", n, to, os.Rename(w.path(n), w.path(to)))
+			}
+		}
+	}
+}
+
+// truth asks for everything.
+func (w *mirrored) truth() map[string]*folderKnown {
+	t := &listener{folders: map[string]*folderKnown{}}
+	quiet := *w.other
+	if _, err := quiet.do(`LIST "" * RETURN (SUBSCRIBED STATUS (MESSAGES UNSEEN UIDNEXT UIDVALIDITY HIGHESTMODSEQ))`, t.learn); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := quiet.do(`LIST (SUBSCRIBED) "" *`, t.learn); err != nil {
+		w.t.Fatal(err)
+	}
+	w.other.tags = quiet.tags
+	return t.folders
+}
+
+// differs compares what the listener knows with what is.
+func (w *mirrored) differs() string {
+	now := w.truth()
+	l := w.l
+	for name, is := range now {
+		if name == l.sel {
+			continue
+		}
+		have := l.folder(name)
+		same := have.exists == is.exists && have.subscribed == is.subscribed
+		if is.exists {
+			same = same && have.messages == is.messages && have.unseen == is.unseen && (have.validity == is.validity || have.validity == 0 && is.messages == 0)
+			same = same && (have.next == is.next || have.next <= 1 && is.next <= 1)
+		}
+		if !same {
+			return fmt.Sprintf("%s is      %v\n%s is told %v", name, is, name, have)
+		}
+	}
+	for name, have := range l.folders {
+		if now[name] == nil && (have.exists || have.subscribed) {
+			return fmt.Sprintf("%s is not there, and told %v", name, have)
+		}
+	}
+	if l.sel == "" {
+		return ""
+	}
+	t := &listener{flags: map[uint32]string{}}
+	if answer, err := w.other.do("EXAMINE "+l.sel, t.learn); err != nil || !strings.HasPrefix(answer, "OK") {
+		w.t.Fatal(l.sel, answer, err)
+	}
+	w.other.do("UID FETCH 1:* (FLAGS)", t.learn)
+	w.other.do("UNSELECT", nil)
+	have := slices.Sorted(slices.Values(l.uids))
+	if !slices.Equal(have, t.uids) {
+		return fmt.Sprintf("%s has %v, told %v", l.sel, t.uids, have)
+	}
+	if !maps.Equal(l.flags, t.flags) {
+		return fmt.Sprintf("%s has flags %v, told %v", l.sel, t.flags, l.flags)
+	}
+	return ""
+}
+
+// settle waits for what is under way to be told. It asks nothing; but where expunges are to be
+// told at commands, it gives one.
+func (w *mirrored) settle() error {
+	if w.l.dialect.deferred {
+		if err := w.own("NOOP", nil); err != nil {
+			return err
+		}
+	}
+	why := ""
+	for range 4000 {
+		for more := true; more; {
+			select {
+			case line, ok := <-w.l.lines:
+				if !ok {
+					return errGone
+				}
+				w.note("  < %s", line)
+				if err := w.l.learn(line); err != nil {
+					return err
+				}
+			default:
+				more = false
+			}
+		}
+		// History repeats here: only the last of it is of use.
+		kept := len(w.history)
+		if why = w.differs(); why == "" {
+			w.history = append(w.history[:kept], "settled")
+			return nil
+		}
+		w.history = w.history[:kept]
+		if w.l.dialect.deferred && w.l.idling == "" {
+			if err := w.own("NOOP", nil); err != nil {
+				return err
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	subs, _ := os.ReadFile(filepath.Join(w.root, "subscriptions"))
+	w.note("%s\n%s", why, subs)
+	w.other.do(`LIST "" * RETURN (SUBSCRIBED)`, nil)
+	w.other.do(`LIST (SUBSCRIBED) "" *`, nil)
+	return errors.New("it is never told:\n" + why)
+}
+
+// Who asks once and then listens knows at each quiet moment what all folders hold,
+// whoever changes them.
+func TestNotifyIsEnoughToKnowAllFolders(t *testing.T) {
+	seeds, first := 1, uint64(time.Now().UnixNano())
+	if s := os.Getenv("ROOST_NOTIFY_SEEDS"); s != "" {
+		seeds, _ = strconv.Atoi(s)
+	}
+	if s := os.Getenv("ROOST_NOTIFY_SEED"); s != "" {
+		first, _ = strconv.ParseUint(s, 10, 64)
+	}
+	for _, d := range []dialect{
+		{name: "plain"},
+		{name: "delayed", deferred: true},
+		{name: "all", enable: "QRESYNC UIDONLY", qresync: true, uidOnly: true, compressed: true},
+		{name: "qresync", enable: "QRESYNC", qresync: true},
+	} {
+		for i := range seeds {
+			for _, layout := range []store.Layout{store.LayoutMaildirPP, store.LayoutFS} {
+				t.Run(fmt.Sprintf("%s/%v/seed=%d", d.name, layout, first+uint64(i)), func(t *testing.T) {
+					w := &mirrored{village: newVillage(t, layout, maildir.Options{}, "A", "B"), rng: rand.New(rand.NewPCG(first+uint64(i), 7))}
+					defer func() {
+						if t.Failed() {
+							t.Logf("ROOST_NOTIFY_SEED=%d\n%s", first+uint64(i), strings.Join(w.history[max(0, len(w.history)-5000):], "\n"))
+						}
+					}()
+					w.other = hear(w.village, w.note)
+					defer func() { w.other.close() }()
+					if _, err := w.other.line(); err != nil {
+						t.Fatal(err)
+					}
+					w.begin(d)
+					defer func() { w.l.close() }()
+					for range 150 {
+						var err error
+						switch k := w.rng.IntN(20); {
+						case k < 9:
+							w.othersStep()
+						case k < 18:
+							err = w.ownStep()
+						default:
+							err = w.settle()
+						}
+						if err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := w.settle(); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+		}
+	}
+}
