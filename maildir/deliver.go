@@ -98,6 +98,11 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 		return &store.Explained{Err: store.ErrUnsupported, Text: "Message begins like one stored with " + p.name + "; send it as an attachment"}
 	}
 	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, io.MultiReader(bytes.NewReader(start[:k]), in), meta.Time)
+	if isGone(err) {
+		if _, now := b.account.place(b.name); errors.Is(now, store.ErrNotFound) { // we hear of it later
+			return fmt.Errorf("%w: it was deleted", store.ErrNotFound)
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 			defer batch.Close()
 		}
 		if err := s.take(ctx, batch, meta, lit, utf8); err != nil {
-			return "", err
+			return "", toTarget(err)
 		}
 	}
 	if err := s.end(); err != nil {
@@ -65,7 +65,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	added, err := batch.Commit(ctx)
 	progress.stop()
 	if err != nil {
-		return "", err
+		return "", toTarget(err)
 	}
 	s.addedOwn(to.name, added)
 	s.writeOldName(to)

@@ -53,7 +53,7 @@ func (s *session) replace(ctx context.Context, c call) (string, error) {
 		return "", err
 	}
 	if err := s.take(ctx, batch, meta, lit, utf8); err != nil {
-		return "", err
+		return "", toTarget(err)
 	}
 	if err := s.end(); err != nil {
 		return "", err
@@ -62,7 +62,7 @@ func (s *session) replace(ctx context.Context, c call) (string, error) {
 	added, err := batch.Commit(ctx)
 	progress.stop()
 	if err != nil {
-		return "", err
+		return "", toTarget(err)
 	}
 	s.expunged = true
 	s.addedOwn(to.name, added)
