@@ -39,8 +39,9 @@ type patient struct {
 	between issuer
 	mail     string // the Maildir of ann
 	uid, gid int
-	as       int    // the server is started as this user; 0 as ours
-	bin      string // stand-ins for programs that a test must not run
+	as       int           // the server is started as this user; 0 as ours
+	bin      string        // stand-ins for programs that a test must not run
+	ended    chan struct{} // closed when the process of occupy is gone; nil: there was none
 }
 
 // issuer signs certificates.
@@ -692,6 +693,7 @@ func (p *patient) occupy(port int) {
 		p.Fatal(err)
 	}
 	gone := make(chan struct{})
+	p.ended = gone
 	go func() { // ends with the process; it must not stay behind as a zombie that holds nothing
 		cmd.Wait()
 		close(gone)
@@ -749,6 +751,9 @@ func TestDoctorFinds(t *testing.T) {
 			}
 			if a.settle != "" {
 				p.wait(a.settle)
+			}
+			if p.ended != nil {
+				<-p.ended // a killed process keeps its sockets for a moment
 			}
 			if left := p.examine(a.kind); len(left) > 0 {
 				t.Errorf("%s\nmends nothing: %s", f.Run, left[0].line())
