@@ -358,3 +358,39 @@ func TestRenamedMailboxHearsOfMail(t *testing.T) {
 		}
 	})
 }
+
+// Who asks for news right behind another program's change is told of it, though its event
+// may be on its way: NOOP behind the 250 of a delivery.
+func TestNewsOfThisMoment(t *testing.T) {
+	o := openOutside(t, 1, Options{})
+	const n = 200
+	look := func() {
+		t.Helper()
+		o.must(o.box.Look(t.Context()))
+		v, d, err := o.box.Advance(o.v, true)
+		o.must(err)
+		o.v, o.all.Changed = v, d.Changed
+	}
+	for i := range n {
+		name := fmt.Sprintf("17%08d.M1P2.host", i)
+		o.must(os.WriteFile(o.path("tmp/"+name), []byte("Subject: x\n\nx\n"), 0o600))
+		o.must(os.Rename(o.path("tmp/"+name), o.path("new/"+name)))
+		if look(); o.v.UIDs.Len() != i+2 {
+			t.Fatalf("%d messages, want %d", o.v.UIDs.Len(), i+2)
+		}
+	}
+	at := o.path("cur/" + o.base(0) + ":2,")
+	for i, flags := range []string{"S", "F", "", "R", "FS", "T", ""} {
+		to := o.path("cur/" + o.base(0) + ":2," + flags)
+		o.must(os.Rename(at, to))
+		at = to
+		if look(); len(o.all.Changed) != 1 || o.all.Changed[0].UID != 1 {
+			t.Fatalf("%d: changed is %v", i, o.all.Changed)
+		}
+		st, err := o.a.Status(t.Context(), store.Inbox, false)
+		o.must(err)
+		if seen := strings.Contains(flags, "S"); (st.Unseen == n) != seen {
+			t.Errorf("flags %q: %d are unseen", flags, st.Unseen)
+		}
+	}
+}

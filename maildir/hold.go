@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -428,19 +429,24 @@ func (h *hold) Look(ctx context.Context) error {
 	return nil
 }
 
-// refresh makes sure that what others did is known: all of it where no events come,
-// and what events told of where they do.
+// newsFor is how long who asks for news waits for who is at the files: a delivery that is
+// being taken in is done sooner.
+const newsFor = 50 * time.Millisecond
+
+// refresh makes sure that what others did is known: where no events come, and where they
+// do, those that were on their way.
 func (m *mailbox) refresh() error {
 	if err := m.alive(); err != nil {
 		return err
 	}
-	if m.files.TryLock() {
-		defer m.files.Unlock()
-	} else if m.quiet() {
-		return nil // somebody is at it, and will see what came
-	} else {
+	if !m.quiet() {
 		m.files.Lock()
-		defer m.files.Unlock()
+	} else if !m.tryFiles() {
+		return nil // somebody is at it for longer, and will see what came
+	}
+	defer m.files.Unlock()
+	if sub := m.watch.subs[subNew]; sub != nil {
+		sub.Settle() // all three hear from one queue
 	}
 	m.pull()
 	if m.watch.polled.Load() && m.alive() == nil && !m.replacedWithin() {
@@ -461,6 +467,16 @@ func (m *mailbox) refresh() error {
 		}
 	}
 	return m.alive()
+}
+
+// tryFiles locks files if that can be had within newsFor.
+func (m *mailbox) tryFiles() bool {
+	for end := time.Now().Add(newsFor); !m.files.TryLock(); time.Sleep(newsFor / 100) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
 }
 
 // quiet reports whether events come, so that nobody needs to look.

@@ -113,7 +113,8 @@ type shard struct {
 	// stale are paths that left the maps while fsnotify may still watch what was there. It
 	// must forget them before it hears of another: told of one directory by two paths it
 	// mixes up its tables, loses events, and panics.
-	stale map[string]struct{}
+	stale  map[string]struct{}
+	marker marker
 }
 
 type inode struct{ dev, ino uint64 }
@@ -160,6 +161,7 @@ func (sh *shard) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 		sh.byPath[path], sh.byID[id] = w, w
 	}
 	sub := NewSub(wake, only, false, func(s *Sub) { sh.remove(w, s) })
+	sub.settle = sh.settle
 	w.subs = append(w.subs, sub)
 	var stale map[string]struct{}
 	if fresh {
@@ -238,7 +240,7 @@ func (sh *shard) stop() error {
 	}
 	err := w.Close()
 	sh.wg.Wait()
-	return err
+	return errors.Join(err, sh.marker.close())
 }
 
 // drain notes events and does nothing else: the kernel's queue is short.
@@ -249,7 +251,9 @@ func (sh *shard) drain(w *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			if ev.Op&^fsnotify.Chmod != 0 { // ATTRIB alone: link counts, times
+			switch {
+			case sh.marker.passed(ev.Name):
+			case ev.Op&^fsnotify.Chmod != 0: // ATTRIB alone: link counts, times
 				sh.event(ev)
 			}
 		case err, ok := <-w.Errors:
@@ -303,6 +307,7 @@ func (sh *shard) overflow(err error) {
 	clear(sh.byID)
 	sh.mu.Unlock()
 	noteAll(all, Report{Lost: true})
+	sh.marker.lost()
 }
 
 func noteAll(subs []*Sub, r Report) {

@@ -45,6 +45,7 @@ type Sub struct {
 	only   []string // nil: every name is of interest
 	polled bool
 	close  func(*Sub) // of the Watcher
+	settle func()     // of the Watcher; nil: it cannot
 
 	mu     sync.Mutex // guards what follows; held for an append
 	report Report
@@ -60,6 +61,15 @@ func NewSub(wake func(), only []string, polled bool, close func(*Sub)) *Sub {
 // Polled reports whether changes are seen only every Interval: who needs to know now
 // (NOOP, CHECK) scans himself.
 func (s *Sub) Polled() bool { return s.polled }
+
+// Settle returns when what happened before the call, in all directories of the Sub's key,
+// was noted for Pull to take: an event may be on its way for longer than a client needs to
+// ask. It waits for a second at most.
+func (s *Sub) Settle() {
+	if s.settle != nil {
+		s.settle()
+	}
+}
 
 // Pull takes what there is to tell.
 func (s *Sub) Pull() Report {
