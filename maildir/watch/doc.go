@@ -14,6 +14,9 @@
 // a directory is told only where its parent is watched too: the kernel keeps silent
 // while a descriptor, our own, still holds it.
 //
+// An event takes its time. Who must not miss what happened a moment ago calls Settle: each
+// shard watches a file in memory, changes it, and waits until that comes out of the queue.
+//
 // Where the kernel cannot tell (network filesystems, no watches left) the same Sub is
 // polled: every Interval its directory's mtime is compared, and a change is Look.
 package watch
