@@ -426,6 +426,9 @@ func (s *session) tellNews(ctx context.Context) {
 		for _, o := range own {
 			e.Kind &^= o.explains(e, s.sep)
 		}
+		if s.sel != nil && s.sel.name == e.Name { // which had another name before
+			e.Kind &^= store.InterestMessages | store.InterestUnseen | store.InterestFlags
+		}
 		s.writeEvent(e)
 	}
 }
