@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"roost/maildir/fsys"
@@ -284,7 +285,8 @@ func (t *tree) remove(s spot, gone func()) error {
 	}
 	defer closeUnless(parent, t.mail)
 	last := s.meta[len(s.meta)-1]
-	defer t.lockLists(s)()
+	unlock := sync.OnceFunc(t.lockLists(s))
+	defer unlock()
 	switch {
 	case s.link != "" && len(s.rel) == 1:
 		err = parent.Remove(last) // the link; where it leads is not ours to delete
@@ -299,6 +301,7 @@ func (t *tree) remove(s spot, gone func()) error {
 	if err := parent.Sync(); err != nil {
 		return err
 	}
+	unlock() // who is opening the mailbox waits for it, and gone waits for them
 	gone()
 	for _, d := range []fsys.Dir{t.control, t.index} {
 		if d != nil {
