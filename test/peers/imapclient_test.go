@@ -8,14 +8,11 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
-
-	"roost/test/neighbour"
 )
 
 // go-imap's own client does a day's work over STARTTLS.
 func TestImapclient(t *testing.T) {
-	version := strings.TrimSpace(script(t, "go", "list", "-m", "-f", "{{.Version}}", "github.com/emersion/go-imap/v2"))
-	neighbour.Compat(t, "client", "imapclient (Go)", strings.TrimPrefix(version, "v"), "mailboxes, append, search, fetch, flags, move, rename; STARTTLS")
+	imapclientCompat(t, "mailboxes, append, search, fetch, flags, move, rename; STARTTLS")
 	h := newHouse(t)
 	r := h.serve(t)
 	c, err := imapclient.DialStartTLS(r.STARTTLSAddr, &imapclient.Options{TLSConfig: &tls.Config{InsecureSkipVerify: true}})

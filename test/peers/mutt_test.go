@@ -75,7 +75,11 @@ unset confirmappend
 	r.next()
 	s = g.screen(prog, "-F", rc)
 	s.see(`! .*message 0`, `message 9`, `Msgs:4`)
-	if headers := r.said(`HEADER`); len(headers) > 0 {
+	headers := r.said(`HEADER`)
+	if strings.Contains(setting, "imap_qresync") && len(headers) == 1 && strings.Contains(headers[0], " FETCH 4 (") {
+		headers = nil // with QRESYNC it does not remember that it had what came while it looked on
+	}
+	if len(headers) > 0 {
 		t.Errorf("with a header cache it fetched %q", headers)
 	}
 	s.keys("q")
@@ -97,6 +101,120 @@ func TestMuttCompressed(t *testing.T) {
 	r := muttDay(t, "mutt", "Mutt", "mutt", "set imap_deflate = yes")
 	if !strings.Contains(r.text(0), "COMPRESS DEFLATE") {
 		t.Error("it did not ask for COMPRESS")
+	}
+}
+
+// The same with QRESYNC, where what was deleted comes as VANISHED.
+func TestMuttVanished(t *testing.T) {
+	r := muttDay(t, "mutt", "Mutt", "mutt", "set imap_qresync = yes\nset imap_deflate = yes")
+	r.mark = 0
+	if len(r.said(`ENABLE .*QRESYNC`)) == 0 {
+		t.Error("it did not enable QRESYNC")
+	}
+}
+
+// Mutt comes back to a mailbox that another client changed meanwhile, and is told what
+// changed and no more; then it is told of changes while it looks on.
+func TestMuttComesBack(t *testing.T) {
+	prog := need(t, "mutt", "mutt")
+	for _, by := range []struct{ name, setting, asks string }{
+		{"QRESYNC", "set imap_qresync = yes\nset imap_deflate = yes", `UID FETCH 1:8 \(FLAGS\) \(CHANGEDSINCE \d+ VANISHED\)`},
+		{"CONDSTORE", "set imap_condstore = yes", ` FETCH 1:\d+ .*\(CHANGEDSINCE \d+\)`},
+	} {
+		t.Run(by.name, func(t *testing.T) {
+			h := newHouse(t)
+			h.serve(t)
+			r := h.tap(t)
+			neighbour.Compat(t, "client", "Mutt", version("mutt"), "resumes by "+by.name)
+			c := login(t, h.roost.Addr, "ann", nil)
+			for n := range 8 {
+				appendMessage(t, c, "INBOX", sample(n))
+			}
+			g := h.guest(t)
+			g.mkdir(".cache/mutt")
+			rc := g.write(".muttrc", g.settings("muttrc", r)+`
+set certificate_file = "`+g.path("ca.pem")+`"
+set mail_check = 1
+set timeout = 1
+set sleep_time = 0
+set quit = yes
+set delete = yes
+set mark_old = no
+`+by.setting+"\n")
+			s := g.screen(prog, "-F", rc)
+			s.see(`1 N .*message 0`, `8 N .*message 7`, `Msgs:8`)
+			s.keys("q")
+			s.end()
+
+			uids := func(n ...imap.UID) imap.UIDSet { return imap.UIDSetNum(n...) }
+			change := func(set imap.UIDSet, op imap.StoreFlagsOp, flags ...imap.Flag) {
+				t.Helper()
+				if err := c.Store(set, &imap.StoreFlags{Op: op, Flags: flags, Silent: true}, nil).Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expunge := func(n ...imap.UID) {
+				t.Helper()
+				change(uids(n...), imap.StoreFlagsAdd, imap.FlagDeleted)
+				if err := c.UIDExpunge(uids(n...)).Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := c.Select("INBOX", nil).Wait(); err != nil {
+				t.Fatal(err)
+			}
+			change(uids(2), imap.StoreFlagsAdd, imap.FlagSeen, imap.FlagFlagged)
+			change(uids(5), imap.StoreFlagsAdd, imap.FlagSeen, imap.FlagAnswered)
+			expunge(1, 4, 6)
+			appendMessage(t, c, "INBOX", sample(20))
+
+			r.next()
+			since := len(r.Lines(0))
+			s = g.screen(prog, "-F", rc)
+			s.see(`1 *! .*message 1$`, `2 *N .*message 2$`, `3 *r .*message 4$`, `4 *N .*message 6$`, `5 *N .*message 7$`, `6 *N .*message 20$`, `Msgs:6`)
+			if len(r.said(by.asks)) != 1 || by.name != "QRESYNC" && len(r.said("VANISHED")) > 0 {
+				t.Errorf("it asked by %q", r.said("FETCH"))
+			}
+			if headers := r.said(`HEADER`); len(headers) != 1 {
+				t.Errorf("for one new message it fetched %q", headers)
+			}
+			told := map[string]bool{} // messages of which flags were told
+			var gone []string
+			for _, l := range r.Lines(since) {
+				switch {
+				case l.Client:
+				case strings.Contains(l.Text, "VANISHED"):
+					gone = append(gone, l.Text)
+				case strings.Contains(l.Text, "FETCH (") && !strings.Contains(l.Text, "HEADER") && strings.Contains(l.Text, "FLAGS"):
+					told[strings.Fields(l.Text)[1]] = true
+				}
+			}
+			if by.name == "QRESYNC" {
+				same(t, "vanished", gone, []string{"* VANISHED (EARLIER) 1,4,6"})
+				if !told["1"] || !told["3"] || told["2"] || told["4"] || told["5"] {
+					t.Errorf("flags were told of %v", told)
+				}
+			}
+
+			// And while it looks on.
+			r.idling("INBOX")
+			change(uids(3), imap.StoreFlagsAdd, imap.FlagSeen, imap.FlagFlagged)
+			expunge(2, 9)
+			s.see(`1 *! .*message 2$`, `2 *r .*message 4$`, `4 *N .*message 7$`, `Msgs:4`)
+			s.keys("q")
+			s.end()
+
+			// What it kept is right: with nothing new it fetches no header.
+			r.next()
+			s = g.screen(prog, "-F", rc)
+			s.see(`1 *! .*message 2$`, `2 *r .*message 4$`, `3 *N .*message 6$`, `4 *N .*message 7$`, `Msgs:4`)
+			if headers := r.said(`HEADER`); len(headers) > 0 {
+				t.Errorf("with nothing new it fetched %q", headers)
+			}
+			s.keys("q")
+			s.end()
+			same(t, "in the end", letters(t, h.maildir("ann")), []string{"message 2 FS", "message 4 RS", "message 6 ", "message 7 "})
+		})
 	}
 }
 

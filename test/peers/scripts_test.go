@@ -31,7 +31,10 @@ func TestImaplib(t *testing.T) {
 	script(t, python, "python_imaplib.py", host, port, "ann@example.org", password)
 }
 
-func TestImapflow(t *testing.T) {
+// imapflow is the program that runs imapflow, which the row of docs/compatibility.md then
+// says was tried.
+func imapflow(t *testing.T, what string) string {
+	t.Helper()
 	node := need(t, "node", "nodejs")
 	if _, err := os.Stat("node_modules/imapflow"); err != nil {
 		t.Skip("imapflow is not installed: npm ci in test/peers")
@@ -40,11 +43,28 @@ func TestImapflow(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, "node_modules/imapflow/package.json")), &pkg); err != nil {
 		t.Fatal(err)
 	}
-	neighbour.Compat(t, "client", "imapflow (Node)", pkg.Version, "mailboxes, append, search, fetch, download, flags, move, IDLE")
+	neighbour.Compat(t, "client", "imapflow (Node)", pkg.Version, what)
+	return node
+}
+
+func TestImapflow(t *testing.T) {
+	node := imapflow(t, "mailboxes, append, search, fetch, download, flags, move, IDLE")
 	h := newHouse(t)
 	r := h.serve(t)
 	host, port, _ := net.SplitHostPort(r.Addr)
 	script(t, node, "imapflow.mjs", host, port, "ann@example.org", password, h.maildir("ann"))
+}
+
+func TestImapflowStaysInStep(t *testing.T) {
+	node := imapflow(t, "COMPRESS, CONDSTORE, QRESYNC, OBJECTID")
+	h := newHouse(t)
+	h.serve(t)
+	r := h.tap(t)
+	host, port, _ := net.SplitHostPort(r.Addr)
+	script(t, node, "imapflow_sync.mjs", host, port, "ann@example.org", password)
+	if got := len(r.said(` SELECT INBOX \(QRESYNC \(`)); got != 3 {
+		t.Errorf("it resumed %d times by QRESYNC, not 3", got)
+	}
 }
 
 // curl reads, lists, searches and stores mail.
