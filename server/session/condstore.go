@@ -21,7 +21,7 @@ func (s *session) condstoreOn() {
 	}
 	s.condstore = true
 	if s.sel != nil && !s.sel.noModSeq {
-		s.writeHighest(s.sel.view.ModSeq)
+		s.writeHighest(s.sel.cursor())
 	}
 }
 
@@ -49,22 +49,23 @@ func (s *session) writeModSeq(m store.ModSeq) {
 }
 
 // guarded gives an answer the cursor below it, where MODSEQs were told that lie above
-// an EXPUNGE which was not: a client that is cut off now would else come back with
+// an EXPUNGE which was not, or a change of flags that NOTIFY keeps back: a client that is cut off now would else come back with
 // theirs, and never hear of it (RFC 7162 section 3.2).
 func (s *session) guarded(r reply) reply {
 	sel := s.sel
 	if sel == nil {
 		return r
 	}
-	ahead := sel.shown > sel.view.ModSeq
+	cursor := sel.cursor()
+	ahead := sel.shown > cursor
 	sel.shown = 0
 	if !ahead {
 		return r
 	}
 	if r.kind == "OK" && r.code == "" {
-		r.code = highest(sel.view.ModSeq)
+		r.code = highest(cursor)
 	} else {
-		s.writeHighest(sel.view.ModSeq)
+		s.writeHighest(cursor)
 	}
 	return r
 }

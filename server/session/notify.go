@@ -545,7 +545,7 @@ func (s *session) leaves(sel *selected, gone int) {
 		st.Messages = uint32(max(sel.view.UIDs.Len()-gone, 0))
 		st.UIDNext = max(sel.view.UIDNext, 1)
 		if !sel.noModSeq {
-			st.HighestModSeq = sel.view.ModSeq
+			st.HighestModSeq = sel.cursor()
 		}
 	})
 	s.wakeNews() // what was kept back while it was selected

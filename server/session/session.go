@@ -362,9 +362,9 @@ func (s *session) answer(ctx context.Context, c call, ok string, err error) erro
 		answer = s.guarded(answer)
 		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" {
 			if answer.code == "" {
-				answer.code = highest(s.sel.view.ModSeq) // RFC 7162 section 3.2.7
+				answer.code = highest(s.sel.cursor()) // RFC 7162 section 3.2.7
 			} else {
-				s.writeHighest(s.sel.view.ModSeq)
+				s.writeHighest(s.sel.cursor())
 			}
 		}
 	}

@@ -29,6 +29,10 @@ type selected struct {
 	// shown is the highest MODSEQ that the command at hand has told; 0 none.
 	shown store.ModSeq
 
+	// untold is the lowest MODSEQ of the changed flags that NOTIFY kept from the client;
+	// 0 none.
+	untold store.ModSeq
+
 	ownAdded []imap.UID       // by this client, and not told yet: no FETCH tells of them
 	contexts []*searchContext // searches that are kept up to date (context.go)
 
@@ -45,6 +49,14 @@ func (sel *selected) seq(uid imap.UID) uint32 {
 		return 0
 	}
 	return uint32(i) + 1
+}
+
+// cursor is the MODSEQ with which the client may come back and miss nothing.
+func (sel *selected) cursor() store.ModSeq {
+	if sel.untold > 0 {
+		return min(sel.view.ModSeq, sel.untold-1)
+	}
+	return sel.view.ModSeq
 }
 
 // answered notes that the client was sent the flags of row.
@@ -193,6 +205,11 @@ func (s *session) tellChanges(ctx context.Context, how tell) error {
 	}
 	sel.view = view
 	if n != nil && !n.selected.flags {
+		for _, row := range d.Changed {
+			if m, ok := sel.told[row.UID]; (!ok || m != row.ModSeq) && (sel.untold == 0 || row.ModSeq < sel.untold) {
+				sel.untold = row.ModSeq
+			}
+		}
 		d.Changed = nil
 	}
 	s.writeDelta(old, d)
