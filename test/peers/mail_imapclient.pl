@@ -1,9 +1,9 @@
-# Perl's Mail::IMAPClient against the server: arguments are host, port, user, password, Maildir.
+# Perl's Mail::IMAPClient against the server: arguments are host, port, user, password, Maildir, and compress for that.
 use strict;
 use warnings;
 use Mail::IMAPClient;
 
-my ($host, $port, $user, $password, $maildir) = @ARGV;
+my ($host, $port, $user, $password, $maildir, $compress) = @ARGV;
 
 my $imap = Mail::IMAPClient->new(
     Server   => $host,
@@ -13,6 +13,7 @@ my $imap = Mail::IMAPClient->new(
     Ssl      => [SSL_verify_mode => 0],
     Uid      => 1,
     Peek     => 0,
+    Compress => $compress ? 1 : 0,
 ) or die "cannot connect: $@";
 
 sub ok { my ($what, $result) = @_; die "$what: " . ($imap->LastError // 'no') . "\n" unless defined $result; return $result }
@@ -49,6 +50,15 @@ is('FLAGGED', join(' ', $imap->search('FLAGGED')), '2');
 is('KEYWORD', join(' ', $imap->search('KEYWORD', '$Label1')), '2');
 is('OR, NOT', join(' ', $imap->search('OR', 'FLAGGED', 'NOT', 'SUBJECT', 'message 3')), '1 2 4');
 is('SENTBEFORE', join(' ', $imap->search('BEFORE', '18-Jul-1996')), '1 2 3 4');
+
+# Sorting and threads, of which each is the list of its messages.
+is('sorted', join(' ', $imap->sort('REVERSE SUBJECT', 'UTF-8', 'UNFLAGGED')), '4 3 1');
+is('sorted by size', join(' ', $imap->sort('(SIZE ARRIVAL REVERSE SUBJECT)', 'UTF-8', 'ALL')), '4 3 2 1');
+ok('append', $imap->append_string('INBOX', "From: bob\@example.net\r\nSubject: Re: message 4\r\nIn-Reply-To: <4\@example.org>\r\n\r\nReply.\r\n", '\\Seen'));
+ok('append', $imap->append_string('INBOX', "From: ann\@example.org\r\nSubject: message 4\r\nMessage-ID: <4\@example.org>\r\n\r\nOriginal.\r\n", '\\Seen'));
+is('threads', join('|', map { "@$_" } @{ ok('thread', $imap->thread('REFERENCES', 'UTF-8', 'SEEN')) }), '6 5');
+ok('delete', $imap->delete_message(5, 6));
+ok('expunge', $imap->expunge);
 
 # Reading: BODY[] without PEEK sets \Seen.
 my $text = ok('message_string', $imap->message_string(3));
@@ -93,6 +103,16 @@ until ($told) {
 }
 ok('done', $imap->done($idle));
 is('the new one', $imap->subject(($imap->messages)[-1]), 'delivered');
+
+# More than a buffer in both directions, of bytes that get smaller by compression and of
+# such that do not.
+for my $long ("line\r\n" x 100_000, join('', map { join('', map { chr(33 + int rand 94) } 1 .. 70) . "\r\n" } 1 .. 10_000)) {
+    my $text = "From: ann\@example.org\r\nSubject: long\r\n\r\n$long";
+    my $uid = ok('append', $imap->append_string('Listen', $text));
+    ok('select', $imap->select('Listen'));
+    die "a message of " . length($text) . " bytes came back as another\n" unless ok('message_string', $imap->message_string($uid)) eq $text;
+}
+ok('select', $imap->select('INBOX'));
 
 ok('rename', $imap->rename('Listen', 'Alt'));
 die "the child did not move along\n" unless $imap->exists('Alt/Blank "quoted"');

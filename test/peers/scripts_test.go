@@ -94,7 +94,8 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// Perl's Mail::IMAPClient: mailboxes, storing, searching, reading, flags, moving, IDLE.
+// Perl's Mail::IMAPClient: mailboxes, storing, searching, sorting, reading, flags, moving,
+// IDLE; all of it compressed too, with the partial flushes of zlib.
 func TestMailIMAPClient(t *testing.T) {
 	perl := need(t, "perl", "perl")
 	for _, m := range []struct{ module, pkg string }{{"Mail::IMAPClient", "libmail-imapclient-perl"}, {"IO::Socket::SSL", "libio-socket-ssl-perl"}} {
@@ -102,11 +103,24 @@ func TestMailIMAPClient(t *testing.T) {
 			t.Skip(neighbour.Missing{Program: m.module, Package: m.pkg})
 		}
 	}
+	for _, how := range []string{"plain", "compress"} {
+		t.Run(how, func(t *testing.T) { mailIMAPClient(t, perl, how == "compress") })
+	}
+}
+
+func mailIMAPClient(t *testing.T, perl string, compress bool) {
 	h := newHouse(t)
 	h.serve(t)
 	r := h.tap(t, "No such mailbox") // it asks whether one exists by STATUS
-	neighbour.Compat(t, "client", "Mail::IMAPClient (Perl)", version("libmail-imapclient-perl"), "mailboxes, append, search, fetch, flags, copy, move, IDLE")
+	neighbour.Compat(t, "client", "Mail::IMAPClient (Perl)", version("libmail-imapclient-perl"), "mailboxes, append, search, sort, thread, fetch, flags, copy, move, IDLE, COMPRESS")
 	host, port := r.endpoint()
-	script(t, perl, "mail_imapclient.pl", host, port, "ann@example.org", password, h.maildir("ann"))
+	args := []string{"mail_imapclient.pl", host, port, "ann@example.org", password, h.maildir("ann")}
+	if compress {
+		args = append(args, "compress")
+	}
+	script(t, perl, args...)
+	if asked := len(r.said(`COMPRESS DEFLATE`)) == 1; asked != compress {
+		t.Errorf("it asked for COMPRESS: %v", asked)
+	}
 	same(t, "INBOX", letters(t, h.maildir("ann")), []string{"delivered S", "message 1 RSb", "message 2 FSa"})
 }
