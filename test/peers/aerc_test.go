@@ -72,3 +72,32 @@ func TestAerc(t *testing.T) {
 	s.end()
 	inbox("in the end", "message 0 ", "message 2 F", "message 7 ", "message 8 ", "message 9 ")
 }
+
+// aerc lets the server sort and make threads.
+func TestAercSortsAndThreads(t *testing.T) {
+	prog := need(t, "aerc", "aerc")
+	h := newHouse(t)
+	h.serve(t)
+	r := h.tap(t)
+	neighbour.Compat(t, "client", "aerc", version("aerc"), "sorts, threads")
+	c := login(t, h.roost.Addr, "ann", nil)
+	appendMessage(t, c, "INBOX", sample(5))
+	appendMessage(t, c, "INBOX", sample(3))
+	appendMessage(t, c, "INBOX", reply(8, 5))
+	appendMessage(t, c, "INBOX", sample(4))
+	g := h.guest(t)
+	g.write(".config/aerc/accounts.conf", g.settings("aerc", r))
+	s := g.screen(prog)
+	s.see(`INBOX +4/4`, `O message 3`)
+	s.keys(":sort subject", "Enter")
+	r.await(`^\* SORT 2 4 1 3$`)
+	s.see(`(?s)O message 3.*O message 4.*O message 5.*O message 8`)
+	s.keys(":sort -r subject", "Enter")
+	r.await(`^\* SORT 3 1 4 2$`)
+	s.see(`(?s)O message 8.*O message 5.*O message 4.*O message 3`)
+	s.keys(":toggle-threads", "Enter")
+	r.await(`^\* THREAD `)
+	s.see(`(?s)message 5.*└─>.*message 8`)
+	s.keys(":quit", "Enter")
+	s.end()
+}

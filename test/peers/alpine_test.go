@@ -17,18 +17,7 @@ func TestAlpine(t *testing.T) {
 	for n := range 4 {
 		appendMessage(t, c, "INBOX", sample(n))
 	}
-	g := h.guest(t)
-	g.write(".pinerc", g.settings("pinerc", r)+`
-personal-name=Ann
-user-domain=example.org
-last-version-used=9.99
-feature-list=quit-without-confirm, enable-flag-cmd, no-expunge-without-confirm, expunge-without-confirm-everywhere, enable-aggregate-command-set, no-auto-move-read-msgs, no-enable-msg-view-urls
-`)
-	s := g.screen(prog, "-i")
-	s.see(`ENTER PASSWORD`)
-	s.keys(password, "Enter")
-	s.see(`Preserve password`)
-	s.keys("n")
+	s := h.alpine(t, prog, r)
 	s.see(`N +1 .*message 0`, `N +4 .*message 3`)
 	s.keys("Enter")
 	s.see(`^Body of message 0`)
@@ -76,4 +65,50 @@ feature-list=quit-without-confirm, enable-flag-cmd, no-expunge-without-confirm, 
 	s.keys("q")
 	s.end()
 	same(t, "in the end", letters(t, h.maildir("ann")), []string{"message 0 FS", "message 2 ", "message 3 ", "message 9 "})
+}
+
+// alpine starts Alpine with INBOX open.
+func (h *house) alpine(t *testing.T, prog string, r *record) *screen {
+	t.Helper()
+	g := h.guest(t)
+	g.write(".pinerc", g.settings("pinerc", r)+`
+personal-name=Ann
+user-domain=example.org
+last-version-used=9.99
+feature-list=quit-without-confirm, enable-flag-cmd, no-expunge-without-confirm, expunge-without-confirm-everywhere, enable-aggregate-command-set, no-auto-move-read-msgs, no-enable-msg-view-urls
+`)
+	s := g.screen(prog, "-i")
+	s.see(`ENTER PASSWORD`)
+	s.keys(password, "Enter")
+	s.see(`Preserve password`)
+	s.keys("n")
+	return s
+}
+
+// Alpine lets the server sort and make threads.
+func TestAlpineSortsAndThreads(t *testing.T) {
+	prog := need(t, "alpine", "alpine")
+	h := newHouse(t)
+	h.serve(t)
+	r := h.tap(t)
+	neighbour.Compat(t, "client", "Alpine", version("alpine"), "sorts, threads")
+	c := login(t, h.roost.Addr, "ann", nil)
+	appendMessage(t, c, "INBOX", sample(5))
+	appendMessage(t, c, "INBOX", sample(3))
+	appendMessage(t, c, "INBOX", reply(8, 5))
+	appendMessage(t, c, "INBOX", sample(4))
+	s := h.alpine(t, prog, r)
+	s.see(`1 .*message 5`, `4 .*message 4`)
+	s.keys("$")
+	s.see(`Choose type of sort`)
+	s.keys("s")
+	r.await(`^\* SORT 2 4 1 3$`)
+	s.see(`1 .*message 3`, `2 .*message 4`, `3 .*message 5`, `4 .*message 8`)
+	s.keys("$")
+	s.see(`Choose type of sort`)
+	s.keys("h")
+	r.await(`^\* THREAD `)
+	s.see(`3 .*message 5`, `4 .*\\-message 8`)
+	s.keys("q")
+	s.end()
 }
