@@ -113,19 +113,29 @@ func TestMuttVanished(t *testing.T) {
 	}
 }
 
+func TestMuttComesBack(t *testing.T) { muttComesBack(t, "mutt", "Mutt", "set imap_deflate = yes") }
+
+func TestNeomuttComesBack(t *testing.T) { muttComesBack(t, "neomutt", "NeoMutt", "") }
+
 // Mutt comes back to a mailbox that another client changed meanwhile, and is told what
 // changed and no more; then it is told of changes while it looks on.
-func TestMuttComesBack(t *testing.T) {
-	prog := need(t, "mutt", "mutt")
+func muttComesBack(t *testing.T, pkg, title, setting string) {
+	prog := need(t, pkg, pkg)
 	for _, by := range []struct{ name, setting, asks string }{
-		{"QRESYNC", "set imap_qresync = yes\nset imap_deflate = yes", `UID FETCH 1:8 \(FLAGS\) \(CHANGEDSINCE \d+ VANISHED\)`},
+		{"QRESYNC", "set imap_qresync = yes\n" + setting, `UID FETCH 1:8 \(FLAGS\) \(CHANGEDSINCE \d+ VANISHED\)`},
 		{"CONDSTORE", "set imap_condstore = yes", ` FETCH 1:\d+ .*\(CHANGEDSINCE \d+\)`},
 	} {
 		t.Run(by.name, func(t *testing.T) {
 			h := newHouse(t)
 			h.serve(t)
 			r := h.tap(t)
-			neighbour.Compat(t, "client", "Mutt", version("mutt"), "resumes by "+by.name)
+			// With a message of its cache deleted NeoMutt 20220429 leaves a hole among its
+			// numbers, finds its own count wrong, and reads all flags once more.
+			exact, what := true, "resumes by "+by.name
+			if pkg == "neomutt" && by.name == "QRESYNC" {
+				exact, what = false, "asks by QRESYNC, and reads all flags again where mail was deleted"
+			}
+			neighbour.Compat(t, "client", title, version(pkg), what)
 			c := login(t, h.roost.Addr, "ann", nil)
 			for n := range 8 {
 				appendMessage(t, c, "INBOX", sample(n))
@@ -175,7 +185,7 @@ set mark_old = no
 			if len(r.said(by.asks)) != 1 || by.name != "QRESYNC" && len(r.said("VANISHED")) > 0 {
 				t.Errorf("it asked by %q", r.said("FETCH"))
 			}
-			if headers := r.said(`HEADER`); len(headers) != 1 {
+			if headers := r.said(`HEADER`); len(headers) != 1 && exact {
 				t.Errorf("for one new message it fetched %q", headers)
 			}
 			told := map[string]bool{} // messages of which flags were told
@@ -191,7 +201,7 @@ set mark_old = no
 			}
 			if by.name == "QRESYNC" {
 				same(t, "vanished", gone, []string{"* VANISHED (EARLIER) 1,4,6"})
-				if !told["1"] || !told["3"] || told["2"] || told["4"] || told["5"] {
+				if exact && (!told["1"] || !told["3"] || told["2"] || told["4"] || told["5"]) {
 					t.Errorf("flags were told of %v", told)
 				}
 			}
