@@ -45,6 +45,12 @@ const copied = await first.messageCopy('3', 'Kopien', { uid: true });
 assert.equal(copied.uidMap.get(3), 1);
 assert.deepEqual(await first.search({ emailId: all[2].emailId }, { uid: true }), [3]);
 assert.deepEqual(await first.search({ emailId: 'Mnosuchid' }, { uid: true }), []);
+// ESEARCH, and PARTIAL from both ends: the second page is the last, behind it is nothing.
+const page = async (...what) => await first.search({ unseen: true }, { uid: true, returnOptions: what });
+assert.deepEqual(await page('MIN', 'MAX', 'COUNT', 'ALL'), { min: 1, max: 8, count: 8, all: '1:8' });
+for (const [range, messages] of [['1:5', '1:5'], ['6:10', '6:8'], ['-1:-3', '6:8'], ['9:20', '']]) {
+    assert.deepEqual(await page('COUNT', { partial: range }), { count: 8, partial: { range, messages } });
+}
 const status = await first.status('Kopien', { messages: true, uidNext: true, highestModseq: true, size: true });
 assert.deepEqual([status.messages, status.uidNext, status.size], [1, 2, text(3).length]);
 assert.equal(typeof status.highestModseq, 'bigint');

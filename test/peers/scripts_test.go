@@ -56,7 +56,7 @@ func TestImapflow(t *testing.T) {
 }
 
 func TestImapflowStaysInStep(t *testing.T) {
-	node := imapflow(t, "COMPRESS, CONDSTORE, QRESYNC, OBJECTID")
+	node := imapflow(t, "COMPRESS, CONDSTORE, QRESYNC, OBJECTID, ESEARCH, PARTIAL")
 	h := newHouse(t)
 	h.serve(t)
 	r := h.tap(t)
