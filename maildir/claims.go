@@ -105,8 +105,9 @@ func (c *claims) missing(m *mailbox) bool {
 	return false
 }
 
-// join adds what earlier passes found, more where there was any. The error is ErrInUse where a file is there that
-// could not be caught. One of which no pass saw a name is not there.
+// join adds what earlier passes found; more reports that there was any. The error is
+// ErrInUse where a file is there that could not be caught. One of which no pass saw a name
+// is not there.
 func (c *claims) join(list []newcomer) (all []newcomer, more bool, err error) {
 	if len(c.glimpsed) > 0 {
 		return nil, true, fmt.Errorf("%w: another program renames a message all the time", store.ErrInUse)

@@ -25,7 +25,8 @@
 // tree.mu, so that a RENAME of this process is seen whole.
 //
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
-// with Dovecot. roost-keywords, roost-metadata, roost-state and roost-courier are ours and are kept; what
+// with Dovecot. roost-keywords, roost-metadata, roost-server-metadata, roost-state and
+// roost-courier are ours and are kept; what
 // begins with courierimap is Courier's, and only read (takeover.go). roost.index,
 // roost.cache are caches of the process that holds roost.lock. What is shown is added to
 // roost.index right behind (record.go); how far it is believed at the next open says

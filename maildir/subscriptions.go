@@ -284,10 +284,10 @@ func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error
 	return l.line(t.spell, levels)
 }
 
-// lockFile makes the lock file of a small file. It holds the new content and so names nobody:
-// one that did not change for 5 seconds was left behind by a process that was killed;
-// on a network filesystem, whose server has a clock of its own, for 30, as Dovecot has
-// it. ErrInUse after 10 seconds of waiting.
+// lockFile makes the lock file of a small file. It holds the new content and so names
+// nobody: one that did not change for 5 seconds was left behind by a process that was
+// killed; on a network filesystem, whose server has a clock of its own, for 30, as Dovecot
+// has it. ErrInUse after 10 seconds of waiting.
 func (t *tree) lockFile(ctx context.Context, d fsys.Dir, name string) (fsys.File, error) {
 	const wait = 10 * time.Second
 	stale := 5 * time.Second

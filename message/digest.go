@@ -9,9 +9,9 @@ import (
 // DigestLen is the length of a digest in bytes.
 const DigestLen = 20
 
-// A Digest is an io.Writer that knows a message by its bytes: the first bytes of their
-// SHA-256, each bare LF counted as CRLF, so that it does not matter how a file ends its
-// lines. Write never fails.
+// A Digest is an io.Writer that knows a message by its bytes: the first DigestLen bytes of
+// their SHA-256, each bare LF counted as CRLF, so that it does not matter how a file ends
+// its lines. Write never fails. One goroutine at a time.
 type Digest struct {
 	h  hash.Hash
 	cr bool // the last byte was a CR

@@ -63,6 +63,8 @@ func (a Annotation) IsPrivate() bool {
 type AnnotationWatch interface {
 	// Pull gives what changed since the last Pull, each mailbox once.
 	Pull() []Annotated
+
+	// Close ends the gathering; wake may be called once more.
 	Close()
 }
 

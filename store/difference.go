@@ -8,7 +8,7 @@ import (
 )
 
 // Watched is what a Watch knows of a name. Both implementations keep a map of these and
-// compare it with the next one by Changes.
+// compare it with the next one by Changes. Not safe for concurrent use.
 type Watched struct {
 	Entry Entry
 	Want  Interest

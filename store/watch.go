@@ -38,20 +38,21 @@ type WatchOptions struct {
 // none that uses the Account meanwhile.
 type Watch interface {
 	// Pull tells what changed, each mailbox once: those that were renamed, then the others,
-	// each sorted by name. What happened to the
-	// messages of except is left for a later Pull. Of a mailbox whose counts were not at
-	// hand when the Watch began, the first change of any kind is told as all kinds. An
-	// error says that nothing can be told any more: ErrLimit, or what List may fail with.
+	// each sorted by name. What happened to the messages of except is left for a later
+	// Pull. Of a mailbox whose counts were not at hand when the Watch began, the first
+	// change of any kind is told as all kinds. An error says that nothing can be told any
+	// more: ErrLimit, or what List may fail with.
 	Pull(ctx context.Context, except Name) ([]Event, error)
 
 	// Status counts a mailbox, and takes that for told.
 	Status(ctx context.Context, n Name) (Status, error)
 
 	// Told lets the caller say what it knows of a mailbox by itself: edit changes the
-	// counts that Pull compares with, and calls nothing of the store. It is not called for a mailbox that is not watched,
-	// or of which nothing is known yet.
+	// counts that Pull compares with, and calls nothing of the store. It is not called for
+	// a mailbox that is not watched, or of which nothing is known yet.
 	Told(n Name, edit func(*Status))
 
+	// Close ends the Watch; Wake may be called once more. It comes before Account.Close.
 	Close() error
 }
 

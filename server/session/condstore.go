@@ -49,8 +49,8 @@ func (s *session) writeModSeq(m store.ModSeq) {
 }
 
 // guarded gives an answer the cursor below it, where MODSEQs were told that lie above
-// an EXPUNGE which was not, or a change of flags that NOTIFY keeps back: a client that is cut off now would else come back with
-// theirs, and never hear of it (RFC 7162 section 3.2).
+// an EXPUNGE which was not, or a change of flags that NOTIFY keeps back: a client that is
+// cut off now would else come back with theirs, and never hear of it (RFC 7162 section 3.2).
 func (s *session) guarded(r reply) reply {
 	sel := s.sel
 	if sel == nil {

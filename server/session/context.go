@@ -132,7 +132,7 @@ func (x *searchContext) at(uid imap.UID) (int, bool) {
 	return i, i >= 0
 }
 
-// a change is neighbouring results that come or go together.
+// change is neighbouring results that come or go together.
 type change struct {
 	position int // of the first, counted from 1; 0 where the client puts them in order
 	uids     []imap.UID
@@ -186,7 +186,7 @@ func inMailboxOrder(steps []change) (one change) {
 	return one
 }
 
-// add puts messages into the results; less says of two whether the first comes first, and
+// add puts messages into the results, and gives the steps as remove does; less says of two whether the first comes first, and
 // is not ok where the first is gone, so that nobody knows.
 func (x *searchContext) add(uids []imap.UID, less func(a, b imap.UID) (yes, ok bool)) (steps []change) {
 	for _, uid := range uids {

@@ -12,8 +12,7 @@ import (
 func (s *session) enable(_ context.Context, _ call) (string, error) {
 	var on []string
 	rev2, utf8 := s.rev2, s.utf8
-	uidOnly := false
-	condstore, qresync, metadata := false, false, false
+	condstore, qresync, metadata, uidOnly := false, false, false, false
 	for first := true; first || !s.lex.AtEnd(); first = false {
 		if err := s.lex.SP(); err != nil {
 			return "", err

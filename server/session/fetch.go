@@ -182,11 +182,10 @@ type fetchPlan struct {
 	size  bool             // RFC822.SIZE, which a row may not know
 	seen  bool             // reading sets \Seen
 	flags bool             // FLAGS is among the items
+	mod   bool             // so is MODSEQ
 	uid   bool             // so is UID
 
-	onlyUID bool // and nothing else
-	mod     bool // so is MODSEQ
-
+	onlyUID bool // UID is, and nothing else
 	preview bool // PREVIEW is, and not only what is there already
 }
 

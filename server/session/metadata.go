@@ -15,8 +15,9 @@ import (
 )
 
 // GETMETADATA, SETMETADATA and what is told of others' changes: RFC 5464. The entry
-// /private/specialuse is that of RFC 6154 section 4; a filter is looked at when it is set (RFC
-// 5466 section 3.2). What is shared by all users of the server comes from its configuration.
+// /private/specialuse is that of RFC 6154 section 4; a filter is looked at when it is set
+// (RFC 5466 section 3.2). What is shared by all users of the server comes from its
+// configuration.
 
 // metadataQuery is what GETMETADATA and LIST ask for.
 type metadataQuery struct {

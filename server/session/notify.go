@@ -13,9 +13,9 @@ import (
 )
 
 // NOTIFY: RFC 5465. What is told of the selected mailbox is tellChanges's to say, by
-// notify.selected; what is told of the others comes from a store.Watch, which
-// compares with what it told last, so that nothing piles up. Both are told when a command
-// ends, while the client idles, and between commands (await).
+// notify.selected; what is told of the others comes from a store.Watch, which compares with
+// what it told last, so that nothing piles up. Both are told when a command ends, while the
+// client idles, and between commands (await).
 
 // notify is what a NOTIFY command asked for. NOTIFY NONE asks for nothing.
 type notify struct {

@@ -114,8 +114,8 @@ func (p *pusher) takeNews() bool {
 	return news
 }
 
-// startPush begins an idle, or what is like it under NOTIFY. From here to stop the encoder and the selected
-// mailbox belong to the pusher.
+// startPush begins an idle, or what is like it under NOTIFY. From here to stop the encoder
+// and the selected mailbox belong to the pusher.
 func (s *session) startPush(ctx context.Context) {
 	p := &s.push
 	p.mu.Lock()

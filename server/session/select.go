@@ -63,7 +63,8 @@ func (s *session) open(ctx context.Context, readOnly bool) (string, error) {
 	s.enc.Raw("* OK [UIDVALIDITY ").Number(uint64(info.UIDValidity)).Raw("] UIDs valid\r\n")
 	s.enc.Raw("* OK [UIDNEXT ").Number(uint64(max(view.UIDNext, 1))).Raw("] Predicted next UID\r\n")
 	s.enc.Line("OK [" + mailboxID(info.ID) + "] Kept when the mailbox is renamed") // RFC 8474 section 4.2
-	if sel.noModSeq {                                                              // RFC 7162 section 3.1.2
+
+	if sel.noModSeq { // RFC 7162 section 3.1.2
 		s.enc.Line("OK [NOMODSEQ] Another process keeps the MODSEQs of this mailbox")
 	} else {
 		s.writeHighest(view.ModSeq)

@@ -15,7 +15,8 @@ type statusItems struct {
 }
 
 // statusOf counts a mailbox without selecting it. RFC 9051 section 6.3.11,
-// RFC 8438, RFC 7889 section 5, RFC 8474 section 4.3. Many clients send it for the selected mailbox.
+// RFC 8438, RFC 7889 section 5, RFC 8474 section 4.3. Many clients send it for the
+// selected mailbox.
 func (s *session) statusOf(ctx context.Context, _ call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
