@@ -18,19 +18,22 @@
 // changed under both files and mu, and so may be read under either. Wake functions are
 // called with mu free and must not block.
 //
-// Who watches without a hold (store.Watch) has an accountWatch (watching.go) and, at each
-// mailbox whose messages matter, a sentry that all accounts share (sentry.go): events and
-// open mailboxes set bits there, and Pull lists or counts. A sentry's setup is held over
-// file calls; its mu, accountWatch.mu and watching.mu are leaves. Names are listed under
-// tree.mu, so that a RENAME of this process is seen whole.
+// Who watches without a hold (store.Watch) has an accountWatch (watching.go; for changes of
+// names it watches the directories above, watchlevels.go) and, at each mailbox whose
+// messages matter, a sentry that all accounts share (sentry.go): events and open mailboxes
+// set bits there, and Pull lists or counts. A sentry's setup is held over file calls; its
+// mu, accountWatch.mu and watching.mu are leaves. Names are listed under tree.mu, so that a
+// RENAME of this process is seen whole.
+//
+// Annotations are read and set in annotations.go, by the file that metadata.go draws; who is
+// told of them is in annotationwatch.go. Which of two mailboxes a GUID belongs to: guid.go.
 //
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
 // with Dovecot. roost-keywords, roost-metadata, roost-server-metadata, roost-state and
-// roost-courier are ours and are kept; what
-// begins with courierimap is Courier's, and only read (takeover.go). roost.index,
-// roost.cache are caches of the process that holds roost.lock. What is shown is added to
-// roost.index right behind (record.go); how far it is believed at the next open says
-// trust.go.
+// roost-courier are ours and are kept; what begins with courierimap is Courier's, and only
+// read (takeover.go). roost.index, roost.cache are caches of the process that holds
+// roost.lock. What is shown is added to roost.index right behind (record.go); how far it is
+// believed at the next open says trust.go.
 //
 // What a newcomer gets wrong. Absence from a scan proves nothing, for readdir misses
 // files that are renamed meanwhile: see the top of scan.go. An event's name is only a

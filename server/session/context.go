@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"reflect"
 	"slices"
 
 	"github.com/emersion/go-imap/v2"
@@ -259,13 +258,6 @@ func (s *session) expungeResults(old store.View, vanished []imap.UID) {
 	}
 }
 
-// arrived are the messages that are new in a step of tellChanges, and what is to be told
-// of each.
-type arrived struct {
-	uids  []imap.UID
-	items [][]fetchItem
-}
-
 // updateResults evaluates the messages that came or changed, and tells what joins and
 // leaves each context. It notes in fresh what UPDATE wants to be told of new ones.
 func (s *session) updateResults(ctx context.Context, changed []imap.UID, fresh *arrived) func() {
@@ -378,18 +370,4 @@ func (s *session) sorted(ctx context.Context, x *searchContext, uids []imap.UID)
 		out[i] = uids[at]
 	}
 	return out, nil
-}
-
-// want adds data items for message i, each once.
-func (a *arrived) want(i int, items []fetchItem) {
-	if a.items == nil {
-		a.items = make([][]fetchItem, len(a.uids))
-	}
-	have := a.items[i]
-	for _, item := range items {
-		if !slices.ContainsFunc(have, func(x fetchItem) bool { return reflect.DeepEqual(x, item) }) {
-			have = append(have, item)
-		}
-	}
-	a.items[i] = have
 }

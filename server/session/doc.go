@@ -26,7 +26,7 @@
 // (progress.go): the encoder is lent to it as to the pusher.
 //
 // Under NOTIFY the same goes on between commands (await in notify.go): the pusher tells of
-// the selected mailbox by tellChanges, and of others by tellNews, from a store.Watch.
+// the selected mailbox by tellChanges, and of others by tellNews (news.go), from a store.Watch.
 // Searches that are kept up to date (context.go) are told where their cause is, in
 // tellChanges.
 //

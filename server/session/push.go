@@ -17,7 +17,7 @@ type pusher struct {
 	mu      sync.Mutex // guards all but wg
 	idling  bool       // goroutines may be started
 	woken   bool       // something may have happened after the last Advance
-	news    bool       // something may have happened in other mailboxes (notify.go)
+	news    bool       // something may have happened in other mailboxes (news.go)
 	alive   bool       // a keepalive is due
 	running bool       // the goroutine is there
 	run     func()     // what it does
