@@ -377,9 +377,12 @@ func (l *Lexer) run(what string, ok func(byte) bool, empty bool) (string, error)
 			i++
 		}
 		n := int64(i - l.r)
-		if l.used+n > l.limits.Command {
-			left := l.limits.Command - l.used
-			return "", &LimitError{Offset: l.off + left, What: "command", Limit: l.limits.Command}
+		if left := l.limits.Command - l.used; n > left {
+			for range left { // what Skip has left to pass over does not depend on how bytes come
+				l.consume()
+			}
+			l.used += left
+			return "", &LimitError{Offset: l.off, What: "command", Limit: l.limits.Command}
 		}
 		piece := l.buf[l.r:i]
 		for range piece {
