@@ -471,10 +471,13 @@ func (m *mailbox) refresh() error {
 
 // tryFiles locks files if that can be had within newsFor.
 func (m *mailbox) tryFiles() bool {
-	for end := time.Now().Add(newsFor); !m.files.TryLock(); time.Sleep(newsFor / 100) {
+	end, pause := time.Now().Add(newsFor), 20*time.Microsecond
+	for !m.files.TryLock() {
 		if time.Now().After(end) {
 			return false
 		}
+		time.Sleep(pause)
+		pause = min(2*pause, time.Millisecond)
 	}
 	return true
 }
