@@ -44,7 +44,7 @@ type Watch interface {
 	// more: ErrLimit, or what List may fail with.
 	Pull(ctx context.Context, except Name) ([]Event, error)
 
-	// Status counts a mailbox, and takes that for told.
+	// Status counts a mailbox, and takes that for told. It fails as Account.Status does.
 	Status(ctx context.Context, n Name) (Status, error)
 
 	// Told lets the caller say what it knows of a mailbox by itself: edit changes the

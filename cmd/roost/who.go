@@ -19,7 +19,8 @@ var whoVerb = verb{
 	about: "Show who is on: every connection of the running server.",
 	more: "By user: since when, what it does (idle: it waits to be told of new mail), its mailbox, how long\n" +
 		"the client was silent, bytes from and to it since the login, and what it calls itself. A user\n" +
-		"\"-\" has not logged in. In brackets: the [[client]] entries that mean it. Exits with 4 when no server answers.",
+		"\"-\" has not logged in. In brackets: the [[client]] entries that mean it. Exits with 4 when no\n" +
+		"server answers.",
 	example: "roost who",
 	setup: func(fs *flag.FlagSet) runner {
 		server := controlFlags(fs)

@@ -5,10 +5,10 @@ import "sync/atomic"
 // Progress is how far a search is, for those who ask from another goroutine. A nil
 // Progress takes no notice.
 type Progress struct {
-	done, goal atomic.Int64 // done is one more than what was counted; 0 nothing is
+	done, goal atomic.Int64 // done is one more than what was counted; 0: nothing was yet
 }
 
-// At tells that n messages were looked at: what was said before only grows.
+// At tells that n messages were looked at. Less than was told before is passed over.
 func (p *Progress) At(n int) {
 	if p != nil && p.done.Load() <= int64(n) {
 		p.done.Store(int64(n) + 1)

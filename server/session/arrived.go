@@ -85,6 +85,8 @@ func (s *session) fetchFresh(ctx context.Context, fresh *arrived) error {
 	return nil
 }
 
+// fetchItems is FETCH of items that the client asked for beforehand; under CONDSTORE it
+// tells the MODSEQ too. What cannot be read is logged: no command fails by it.
 func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetchItem) error {
 	sel := s.sel
 	if len(items) == 0 {

@@ -213,7 +213,8 @@ func (s *session) groupEvents(ofSelected bool) (g groupEvents, err error) {
 			if err != nil {
 				return err
 			}
-			if !s.oneEvent(name, ofSelected, given, &g, &err) || err != nil {
+			items, err := g.note(name, ofSelected, given)
+			if err != nil || !items {
 				return err
 			}
 			// MessageNew, and behind its blank a list of data items or the next event.
@@ -245,26 +246,25 @@ func (s *session) groupEvents(ofSelected bool) (g groupEvents, err error) {
 	return g, nil
 }
 
-// oneEvent notes an event, and reports whether data items may follow it.
-func (s *session) oneEvent(name string, ofSelected bool, given map[string]bool, g *groupEvents, err *error) (items bool) {
+// note takes one event, and reports whether data items may follow it.
+func (g *groupEvents) note(name string, ofSelected bool, given map[string]bool) (items bool, err error) {
 	for _, e := range notifyEvents {
 		if !strings.EqualFold(e.name, name) {
 			continue
 		}
 		if ofSelected && !e.message {
-			*err = bad("%s does not go with SELECTED", e.name)
-			return false
+			return false, bad("%s does not go with SELECTED", e.name)
 		}
 		if e.interest == 0 {
 			g.unsupported = e.name
 		}
 		given[e.name] = true
 		g.interest |= e.interest
-		return e.name == "MessageNew"
+		return e.name == "MessageNew", nil
 	}
 	given["?"] = true
 	g.unsupported = name
-	return false
+	return false, nil
 }
 
 // ofSelected tells whether the filter means the selected mailbox, and no other.

@@ -328,8 +328,10 @@ func (p *searchParser) key(word string) (opened bool, err error) {
 // known tells whether argument knows the key.
 func (p *searchParser) known(word string) bool {
 	switch word {
-	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FILTER", "FROM", "HEADER", "KEYWORD", "LARGER", "OLDER", "ON", "SENTBEFORE", "SENTON",
-		"MODSEQ", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UIDAFTER", "UIDBEFORE", "UNKEYWORD", "YOUNGER":
+	case "BCC", "BEFORE", "BODY", "CC", "EMAILID", "FILTER", "FROM", "HEADER", "KEYWORD", "LARGER",
+		"MODSEQ", "OLDER", "ON", "SAVEDBEFORE", "SAVEDON", "SAVEDSINCE", "SENTBEFORE", "SENTON",
+		"SENTSINCE", "SINCE", "SMALLER", "SUBJECT", "TEXT", "THREADID", "TO", "UID", "UIDAFTER",
+		"UIDBEFORE", "UNKEYWORD", "YOUNGER":
 		return true
 	}
 	return false

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"roost/store"
-
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // kept is the annotations of a mailbox or of a user.
@@ -143,10 +143,10 @@ func (a *account) WatchAnnotations(wake func()) store.AnnotationWatch {
 	a.s.mu.Lock()
 	defer a.s.unlock()
 	w := &annotationWatch{a: a, wake: wake}
-	if a.u.watches == nil {
-		a.u.watches = map[*annotationWatch]struct{}{}
+	if a.u.annotated == nil {
+		a.u.annotated = map[*annotationWatch]struct{}{}
 	}
-	a.u.watches[w] = struct{}{}
+	a.u.annotated[w] = struct{}{}
 	return w
 }
 
@@ -162,7 +162,7 @@ func (a *account) toldLocked(n store.Name, changed []string) {
 	if len(changed) == 0 {
 		return
 	}
-	for w := range a.u.watches {
+	for w := range a.u.annotated {
 		if w.a == a {
 			continue
 		}
@@ -193,5 +193,5 @@ func (w *annotationWatch) Pull() []store.Annotated {
 func (w *annotationWatch) Close() {
 	w.a.s.mu.Lock()
 	defer w.a.s.unlock()
-	delete(w.a.u.watches, w)
+	delete(w.a.u.annotated, w)
 }

@@ -32,7 +32,7 @@ type user struct {
 	bytes        int64 // of all messages
 	messages     int64
 	annotations  []store.Annotation
-	watches      map[*annotationWatch]struct{}
+	annotated    map[*annotationWatch]struct{}
 }
 
 // New makes an empty store. Its times come from clock, which may be nil for the

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"roost/store"
-
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 var annotations = []promise{

@@ -3,9 +3,9 @@ package storetest
 import (
 	"strings"
 
-	"roost/store"
-
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // replace gives a message in place of another one, by an account of its own.

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"roost/store"
-
 	"github.com/emersion/go-imap/v2"
+
+	"roost/store"
 )
 
 // watcher is a Watch, and whether it was woken since the last Pull.
