@@ -15,8 +15,8 @@ import (
 // (RETURN), RFC 5182 (SAVE and "$"), RFC 5032 (OLDER, YOUNGER), RFC 7162 section 3.1.5
 // (MODSEQ), RFC 9394 (PARTIAL), RFC 8474 section 6 (EMAILID, THREADID), RFC 6203 (FUZZY,
 // RELEVANCY), RFC 5255 section 4.3 (I18NLEVEL=1: strings are compared by
-// i;unicode-casemap). The arguments are read in searchkeys.go. SORT and THREAD (sort.go,
-// thread.go) go the same way.
+// i;unicode-casemap). The arguments are read in searchkeys.go, sets of messages in
+// searchsets.go. SORT and THREAD (sort.go, thread.go) go the same way.
 
 // search runs both forms.
 func (s *session) search(ctx context.Context, c call) (string, error) {
