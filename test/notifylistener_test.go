@@ -269,6 +269,7 @@ func (l *listener) renamed(from, to string) {
 		l.folders[target] = &moved
 		*f = folderKnown{subscribed: f.subscribed}
 	}
+	l.folder(to).exists = true // also where it was told before the OK that the old name is gone
 }
 
 func (f *folderKnown) counts(list string) {
