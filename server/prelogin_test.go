@@ -99,7 +99,7 @@ A> a1 LOGIN ann ` + long + long + `
 A< a1 BAD ...
 A> a2 NOOP`},
 		{name: "line too long to skip", talk: `
-A>> "a1 LOGIN ann ` + strings.Repeat(long, 14) + `\r\na2 NOOP\r\n"
+A>> "a1 LOGIN ann ` + strings.Repeat(long, 16) + `\r\na2 NOOP\r\n"
 A< * BYE Command is too long
 A< EOF`},
 		{name: "literal too long to skip", talk: `
