@@ -252,40 +252,20 @@ func readMetadata(d fsys.Dir, name string) (m metadata, err error) {
 // editMetadata changes the file name of d under its lock; durable. change reports
 // whether it changed something.
 func (t *tree) editMetadata(ctx context.Context, d fsys.Dir, name string, change func(*metadata) (bool, error)) error {
-	lock, err := t.lockFile(ctx, d, name)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if lock != nil {
-			lock.Close()
-			d.Remove(name + ".lock")
+	return t.editFile(ctx, d, name, func() ([]byte, bool, error) {
+		m, err := readMetadata(d, name)
+		if err != nil {
+			return nil, false, err
 		}
-	}()
-	m, err := readMetadata(d, name)
-	if err != nil {
-		return err
-	}
-	if changed, err := change(&m); err != nil || !changed {
-		return err
-	}
-	if len(m.lines) == 0 {
+		if changed, err := change(&m); err != nil || !changed {
+			return nil, false, err
+		}
+		if len(m.lines) > 0 {
+			return m.encode(), true, nil
+		}
 		if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return nil, false, err
 		}
-		return d.Sync()
-	}
-	if _, err := lock.Write(m.encode()); err != nil {
-		return err
-	}
-	if err := lock.Sync(); err != nil {
-		return err
-	}
-	// The new content is in the lock file: this rename publishes it and unlocks.
-	if err := d.Rename(name+".lock", d, name); err != nil {
-		return err
-	}
-	lock.Close()
-	lock = nil
-	return d.Sync()
+		return nil, false, d.Sync()
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 	"sync"
 
 	"roost/maildir/fsys"
@@ -75,10 +77,7 @@ func (y *sentry) hear() {
 	for _, sub := range y.subs {
 		y.lost = sub.Pull().Lost || y.lost
 	}
-	ears := make([]*accountWatch, 0, len(y.ears))
-	for w := range y.ears {
-		ears = append(ears, w)
-	}
+	ears := slices.Collect(maps.Keys(y.ears))
 	y.mu.Unlock()
 	for _, w := range ears {
 		w.heard(y)
@@ -211,7 +210,7 @@ func (s *Store) glimpse(ctx context.Context, p place) (store.Status, error) {
 		return st, err
 	}
 	s.release(m)
-	var drop *mailbox
+	var surplus *mailbox
 	s.mu.Lock()
 	if !m.visited && m.refs == 0 {
 		kept := s.glimpsed[:0]
@@ -222,15 +221,13 @@ func (s *Store) glimpse(ctx context.Context, p place) (store.Status, error) {
 		}
 		s.glimpsed = append(kept, m)
 		if len(s.glimpsed) > maxGlimpsed {
-			drop = s.glimpsed[0]
+			surplus = s.glimpsed[0]
 			s.glimpsed = append(s.glimpsed[:0], s.glimpsed[1:]...)
 		}
 	}
 	s.mu.Unlock()
-	if drop != nil {
-		if err := s.evict(drop, false); err != nil {
-			s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", drop.path(), "err", err)
-		}
+	if surplus != nil {
+		s.drop(surplus)
 	}
 	return st, nil
 }

@@ -280,9 +280,14 @@ func (s *Store) housekeep() {
 // sweep closes the mailboxes that lingered long enough, and the oldest of too many.
 func (s *Store) sweep() {
 	for _, m := range s.overdue() {
-		if err := s.evict(m, false); err != nil {
-			s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)
-		}
+		s.drop(m)
+	}
+}
+
+// drop evicts a mailbox that nobody needs now.
+func (s *Store) drop(m *mailbox) {
+	if err := s.evict(m, false); err != nil {
+		s.opt.Log.Warn("a mailbox was closed with a failure; nothing is lost, but it opens slowly next time", "event", "close_mailbox", "path", m.path(), "err", err)
 	}
 }
 

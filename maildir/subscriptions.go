@@ -209,20 +209,16 @@ func (t *tree) subscriptionName(l subscriptionList, line string) (store.Name, bo
 // name of each that is subscribed, "" for none; add are those to put at the end,
 // unless they are there.
 func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) store.Name, add ...store.Name) error {
-	d := t.controlRoot()
-	lock, err := t.lockFile(ctx, d, t.root.SubsFile)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if lock != nil {
-			lock.Close()
-			d.Remove(t.root.SubsFile + ".lock")
-		}
-	}()
+	return t.editFile(ctx, t.controlRoot(), t.root.SubsFile, func() ([]byte, bool, error) {
+		return t.changedSubscriptions(change, add)
+	})
+}
+
+// changedSubscriptions is the file after an edit; false where nothing changes.
+func (t *tree) changedSubscriptions(change func(store.Name) store.Name, add []store.Name) ([]byte, bool, error) {
 	l, err := t.readSubscriptions()
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	changed := l.courier
 	have := map[store.Name]bool{}
@@ -237,7 +233,7 @@ func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) st
 					continue
 				}
 				if line, err = t.subscriptionLine(l, next); err != nil {
-					return err
+					return nil, false, err
 				}
 			}
 			have[next] = true
@@ -250,27 +246,15 @@ func (t *tree) editSubscriptions(ctx context.Context, change func(store.Name) st
 		}
 		line, err := t.subscriptionLine(l, n)
 		if err != nil {
-			return err
+			return nil, false, err
 		}
 		kept, changed = append(kept, line), true
 	}
 	if !changed {
-		return nil
+		return nil, false, nil
 	}
 	l.lines = kept
-	if _, err := lock.Write(l.encode()); err != nil {
-		return err
-	}
-	if err := lock.Sync(); err != nil {
-		return err
-	}
-	// The new content is in the lock file: this rename publishes it and unlocks.
-	if err := d.Rename(t.root.SubsFile+".lock", d, t.root.SubsFile); err != nil {
-		return err
-	}
-	lock.Close()
-	lock = nil
-	return d.Sync()
+	return l.encode(), true, nil
 }
 
 func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error) {
@@ -282,6 +266,38 @@ func (t *tree) subscriptionLine(l subscriptionList, n store.Name) (string, error
 		return string(store.Inbox), nil
 	}
 	return l.line(t.spell, levels)
+}
+
+// editFile replaces a small file as a whole, under its lock; durable. edit gives the new
+// content by what it reads meanwhile; where it says false the file stays as edit left it.
+func (t *tree) editFile(ctx context.Context, d fsys.Dir, name string, edit func() (content []byte, changed bool, err error)) error {
+	lock, err := t.lockFile(ctx, d, name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if lock != nil {
+			lock.Close()
+			d.Remove(name + ".lock")
+		}
+	}()
+	content, changed, err := edit()
+	if err != nil || !changed {
+		return err
+	}
+	if _, err := lock.Write(content); err != nil {
+		return err
+	}
+	if err := lock.Sync(); err != nil {
+		return err
+	}
+	// The new content is in the lock file: this rename publishes it and unlocks.
+	if err := d.Rename(name+".lock", d, name); err != nil {
+		return err
+	}
+	lock.Close()
+	lock = nil
+	return d.Sync()
 }
 
 // lockFile makes the lock file of a small file. It holds the new content and so names

@@ -43,10 +43,7 @@ type watching struct {
 // wake says that names or subscriptions may have changed.
 func (x *watching) wake() {
 	x.mu.Lock()
-	ears := make([]*accountWatch, 0, len(x.ears))
-	for w := range x.ears {
-		ears = append(ears, w)
-	}
+	ears := slices.Collect(maps.Keys(x.ears))
 	x.mu.Unlock()
 	for _, w := range ears {
 		w.namesChanged()
