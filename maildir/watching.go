@@ -25,9 +25,9 @@ type accountWatch struct {
 	was    map[store.Name]*store.Watched
 	at     map[*sentry]store.Name
 	posts  map[store.Name]*sentry
-	levels map[string]*level           // by path
-	trees  []*tree                     // whose watching this is in
-	first  map[store.Name]*store.Event // what the first Pull tells in any case
+	levels map[string]*level // by path
+	trees  []*tree           // whose watching this is in
+	first  store.Events      // what the first Pull tells in any case
 
 	mu    sync.Mutex // guards what follows
 	names bool       // names may have changed
@@ -70,7 +70,7 @@ func (a *account) Watch(ctx context.Context, opt store.WatchOptions) (store.Watc
 	}
 	now, err := w.list(ctx)
 	if err == nil {
-		w.was, w.first = now, map[store.Name]*store.Event{}
+		w.was, w.first = now, store.Events{}
 		err = w.post(ctx, w.first)
 	}
 	if err != nil {
@@ -159,7 +159,7 @@ func (w *accountWatch) Pull(ctx context.Context, except store.Name) ([]store.Eve
 	events := w.first
 	w.first = nil
 	if events == nil {
-		events = map[store.Name]*store.Event{}
+		events = store.Events{}
 	}
 	for round := range rounds {
 		names, news := w.take(except, round == 0)
@@ -179,11 +179,11 @@ func (w *accountWatch) Pull(ctx context.Context, except store.Name) ([]store.Eve
 	if left {
 		w.opt.Wake()
 	}
-	return store.Sorted(events), nil
+	return events.Sorted(), nil
 }
 
 // look finds out about what was heard.
-func (w *accountWatch) look(ctx context.Context, except store.Name, names bool, news []*sentry, events map[store.Name]*store.Event) error {
+func (w *accountWatch) look(ctx context.Context, except store.Name, names bool, news []*sentry, events store.Events) error {
 	if names {
 		if err := w.relist(ctx, events); err != nil {
 			w.namesChanged()
@@ -209,7 +209,7 @@ func (w *accountWatch) look(ctx context.Context, except store.Name, names bool, 
 
 // count compares the counts of one mailbox. What keeps it from being counted is told once,
 // or mends itself when names are listed anew; an error is that of ctx.
-func (w *accountWatch) count(ctx context.Context, n store.Name, y *sentry, events map[store.Name]*store.Event) error {
+func (w *accountWatch) count(ctx context.Context, n store.Name, y *sentry, events store.Events) error {
 	x := w.was[n]
 	p, err := w.a.spotOf(n)
 	if err == nil {
@@ -238,11 +238,9 @@ func (w *accountWatch) count(ctx context.Context, n store.Name, y *sentry, event
 	if what == 0 {
 		return nil
 	}
-	if events[n] == nil {
-		events[n] = &store.Event{Name: n, Entry: x.Entry}
-	}
-	events[n].Kind |= what
-	events[n].Status = st
+	e := events.At(n, x.Entry)
+	e.Kind |= what
+	e.Status = st
 	return nil
 }
 
@@ -256,7 +254,7 @@ func (a *account) spotOf(n store.Name) (spot, error) {
 }
 
 // relist compares the names that there are with those that there were.
-func (w *accountWatch) relist(ctx context.Context, events map[store.Name]*store.Event) error {
+func (w *accountWatch) relist(ctx context.Context, events store.Events) error {
 	now, err := w.list(ctx)
 	if err != nil {
 		return err
@@ -339,7 +337,7 @@ const anyMessages = store.InterestMessages | store.InterestUnseen | store.Intere
 
 // post sets a sentry at each mailbox whose messages are of interest, and counts those that
 // were made since.
-func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Event) error {
+func (w *accountWatch) post(ctx context.Context, events store.Events) error {
 	at := map[placeKey]store.Name{}
 	for n, x := range w.was {
 		if key, ok := x.Box.(placeKey); ok && x.Want&anyMessages != 0 {
@@ -376,10 +374,7 @@ func (w *accountWatch) post(ctx context.Context, events map[store.Name]*store.Ev
 		case err == nil:
 		case errors.Is(storageError(err), store.ErrNoPermission):
 			if first {
-				if events[n] == nil {
-					events[n] = &store.Event{Name: n, Entry: x.Entry}
-				}
-				events[n].Kind |= store.NoAccess
+				events.At(n, x.Entry).Kind |= store.NoAccess
 			}
 			continue
 		case isGone(err), errors.Is(err, watch.ErrMoved):

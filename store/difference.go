@@ -14,14 +14,19 @@ type Watched struct {
 	Want  Interest
 	Box   any // comparable: tells one mailbox from any other whatever its name; nil: there is none
 
-	told  Status // the counts that were told last
+	counts
+}
+
+// counts are what a client knows of the messages of a mailbox; they go along with it.
+type counts struct {
+	told  Status // what was told last
 	known bool   // told says so
 	fresh bool   // it was made since: all that is in it is news
 	due   bool   // it was not counted since it was met
 }
 
 // Begin says what the counts are when the watching begins.
-func (w *Watched) Begin(st Status) { w.told, w.known, w.fresh, w.due = st, true, false, false }
+func (w *Watched) Begin(st Status) { w.counts = counts{told: st, known: true} }
 
 // Due tells whether the mailbox must be counted though no event spoke of it: it was made,
 // or put in the place of another, since the watching began.
@@ -59,7 +64,7 @@ func (w *Watched) Compare(now Status) (what Interest) {
 			what |= InterestFlags
 		}
 	}
-	w.told, w.known, w.fresh, w.due = now, true, false, false
+	w.Begin(now)
 	return what & w.Want
 }
 
@@ -82,19 +87,20 @@ func (w *Watched) exists() bool {
 // Changes compares all names that there were with all that there are, and gives what is to
 // be told of names and subscriptions (RFC 5465 section 5.4, RFC 5465 section 5.5). The
 // counts that were told go along with their mailboxes into now.
-func Changes(was, now map[Name]*Watched, sep byte) map[Name]*Event {
-	c := comparison{was: was, now: now, sep: sep, from: map[Name]Name{}, left: map[Name]bool{}, torn: map[Name]bool{}, events: map[Name]*Event{}}
+func Changes(was, now map[Name]*Watched, sep byte) Events {
+	c := comparison{was: was, now: now, sep: sep, from: map[Name]Name{}, left: map[Name]bool{}, torn: map[Name]bool{}, events: Events{}}
 	c.findRenamed()
 	for n, x := range now {
 		old := was[n]
 		from, renamed := c.from[n]
 		switch {
 		case renamed && !c.torn[n]:
-			x.told, x.known, x.fresh, x.due = was[from].told, was[from].known, was[from].fresh, was[from].due
+			x.counts = was[from].counts
 		case x.Box != nil && old != nil && old.Box != nil:
-			x.told, x.known, x.fresh, x.due = old.told, old.known, old.fresh, old.due || old.Box != x.Box
+			x.counts = old.counts
+			x.due = x.due || old.Box != x.Box
 		case x.Box != nil:
-			x.known, x.fresh, x.due = true, true, true
+			x.counts = counts{known: true, fresh: true, due: true}
 		}
 		if (old != nil && old.Entry.Subscribed) != x.Entry.Subscribed {
 			c.tell(n, InterestSubscriptions)
@@ -135,7 +141,7 @@ type comparison struct {
 	from     map[Name]Name // where the mailbox of a new name was
 	left     map[Name]bool // names whose mailbox has another now, which tells so
 	torn     map[Name]bool // new names of which from cannot be told
-	events   map[Name]*Event
+	events   Events
 }
 
 // findRenamed finds mailboxes that have another name.
@@ -248,15 +254,23 @@ func (c *comparison) tell(n Name, what Interest) {
 	if what &= want; what == 0 {
 		return
 	}
-	if c.events[n] == nil {
-		c.events[n] = &Event{Name: n, Entry: e}
-	}
-	c.events[n].Kind |= what
+	c.events.At(n, e).Kind |= what
 }
 
-// Sorted gives events in the order in which Pull tells them: mailboxes that were renamed
+// Events are what a Pull has to tell, by names.
+type Events map[Name]*Event
+
+// At is the event of a name, made where there is none yet: then e is what it is now.
+func (events Events) At(n Name, e Entry) *Event {
+	if events[n] == nil {
+		events[n] = &Event{Name: n, Entry: e}
+	}
+	return events[n]
+}
+
+// Sorted gives them in the order in which Pull tells them: mailboxes that were renamed
 // first, for what else is told goes by the new names.
-func Sorted(events map[Name]*Event) []Event {
+func (events Events) Sorted() []Event {
 	out := make([]Event, 0, len(events))
 	for _, n := range slices.Sorted(maps.Keys(events)) {
 		out = append(out, *events[n])

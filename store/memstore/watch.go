@@ -86,14 +86,12 @@ func (w *watch) Pull(ctx context.Context, except store.Name) ([]store.Event, err
 		}
 		st := b.statusLocked(false)
 		if what := x.Compare(st); what != 0 {
-			if events[n] == nil {
-				events[n] = &store.Event{Name: n, Entry: x.Entry}
-			}
-			events[n].Kind |= what
-			events[n].Status = st
+			e := events.At(n, x.Entry)
+			e.Kind |= what
+			e.Status = st
 		}
 	}
-	return store.Sorted(events), nil
+	return events.Sorted(), nil
 }
 
 // Status implements store.Watch.
