@@ -8,10 +8,7 @@ import (
 // bystander measures how long another session's NOOP takes while one searches the
 // bodies of the whole mailbox for a word that is not there.
 func (r *run) bystander() error {
-	servers := []string{"roost"}
-	if r.dovecot {
-		servers = append(servers, "dovecot")
-	}
+	servers := r.servers()
 	search := row{operation: fmt.Sprintf("SEARCH BODY in %d messages", r.messages)}
 	noop := row{operation: "NOOP of another session meanwhile"}
 	for _, server := range servers {

@@ -100,6 +100,14 @@ func (r *run) all(only string) error {
 	return w.Flush()
 }
 
+// servers are those that are measured.
+func (r *run) servers() []string {
+	if r.dovecot {
+		return []string{"roost", "dovecot"}
+	}
+	return []string{"roost"}
+}
+
 const password = "secret"
 
 // user is whose mail is measured; each server has a tree of its own.

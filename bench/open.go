@@ -17,10 +17,7 @@ const settle = 2500 * time.Millisecond
 func (r *run) open() error {
 	times := map[string][3]time.Duration{}
 	var perMessage int
-	servers := []string{"roost"}
-	if r.dovecot {
-		servers = append(servers, "dovecot")
-	}
+	servers := r.servers()
 	for _, server := range servers {
 		if err := r.fill(server, r.messages); err != nil {
 			return err

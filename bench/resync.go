@@ -31,10 +31,7 @@ func (r *run) resync() error {
 	if r.quick {
 		rounds, restarts = 3, 1
 	}
-	servers := []string{"roost"}
-	if r.dovecot {
-		servers = append(servers, "dovecot")
-	}
+	servers := r.servers()
 	open, restarted := map[string]*phone{}, map[string]*phone{}
 	err := func() error {
 		addrs := map[string]string{}
