@@ -79,7 +79,7 @@ func (a *account) Annotations(ctx context.Context, n store.Name) ([]store.Annota
 		return nil, x.failed("read the annotations of", n, err)
 	}
 	if !x.server {
-		m.set(store.SpecialUseEntry, joinUses(x.uses(m)))
+		m.set(store.SpecialUseEntry, store.JoinUses(x.uses(m)))
 	}
 	out := m.annotations()
 	if x.shared {
@@ -109,7 +109,7 @@ func (x annotated) uses(m metadata) []imap.MailboxAttr {
 	}
 	var uses []imap.MailboxAttr
 	if x.spot.name != store.Inbox {
-		uses = parseUses(string(m.get(store.SpecialUseEntry)))
+		uses = parseUses(m.get(store.SpecialUseEntry))
 	}
 	for _, use := range x.tree.configuredUse(x.spot.name) {
 		if !slices.Contains(uses, use) {
@@ -159,7 +159,7 @@ func (a *account) annotate(ctx context.Context, x annotated, set []store.Annotat
 				if err != nil {
 					return false, err
 				}
-				value = joinUses(uses)
+				value = store.JoinUses(uses)
 			}
 			if m.set(e.Entry, value) && !slices.ContainsFunc(changed, func(s string) bool { return strings.EqualFold(s, e.Entry) }) {
 				changed = append(changed, e.Entry)
@@ -188,10 +188,10 @@ func (a *account) annotate(ctx context.Context, x annotated, set []store.Annotat
 
 // newUses are the special uses that a client sets, as CREATE takes them.
 func (x annotated) newUses(value []byte) (uses []imap.MailboxAttr, err error) {
-	for _, word := range strings.Fields(string(value)) {
-		use, ok := canonicalUse(imap.MailboxAttr(word))
+	for _, word := range store.SplitUses(value) {
+		use, ok := canonicalUse(word)
 		if !ok || !x.selectable || x.spot.name == store.Inbox {
-			return nil, &store.Explained{Err: store.ErrCannot, Text: "Special use " + fmt.Sprintf("%.40q", word) + " is not possible here"}
+			return nil, &store.Explained{Err: store.ErrCannot, Text: fmt.Sprintf("Special use %.40q is not possible here", word)}
 		}
 		if !slices.Contains(uses, use) {
 			uses = append(uses, use)

@@ -109,7 +109,7 @@ func FuzzMetadata(f *testing.F) {
 	f.Add([]byte(metadataHeader+"\r\n# x\n\n/shared/a%20b  %00 \n"), []byte(" "))
 	f.Fuzz(func(t *testing.T, b, value []byte) {
 		m, err := parseMetadata(b)
-		parseUses(string(m.get(store.SpecialUseEntry)))
+		parseUses(m.get(store.SpecialUseEntry))
 		again, aerr := parseMetadata(m.encode())
 		if aerr != nil {
 			t.Fatalf("%q was read (%v), written and not read: %v", b, err, aerr)

@@ -24,13 +24,13 @@ var specialUses = []imap.MailboxAttr{
 }
 
 // parseUses reads the value of /private/specialuse: attributes parted by spaces.
-func parseUses(value string) []imap.MailboxAttr {
+func parseUses(value []byte) []imap.MailboxAttr {
 	if len(value) > maxSpecialUseLen {
 		return nil
 	}
 	var out []imap.MailboxAttr
-	for _, word := range strings.Fields(value) {
-		if use, ok := canonicalUse(imap.MailboxAttr(word)); ok && !slices.Contains(out, use) {
+	for _, word := range store.SplitUses(value) {
+		if use, ok := canonicalUse(word); ok && !slices.Contains(out, use) {
 			out = append(out, use)
 		}
 	}
@@ -47,22 +47,10 @@ func canonicalUse(use imap.MailboxAttr) (imap.MailboxAttr, bool) {
 	return "", false
 }
 
-// joinUses is the value of /private/specialuse; nil for no use.
-func joinUses(uses []imap.MailboxAttr) []byte {
-	if len(uses) == 0 {
-		return nil
-	}
-	words := make([]string, len(uses))
-	for i, use := range uses {
-		words[i] = string(use)
-	}
-	return []byte(strings.Join(words, " "))
-}
-
 // saveUses writes the special uses of a new mailbox into its control directory; durable.
 func (t *tree) saveUses(control fsys.Dir, uses []imap.MailboxAttr) error {
 	return t.editMetadata(context.Background(), control, metadataFile, func(m *metadata) (bool, error) {
-		return m.set(store.SpecialUseEntry, joinUses(uses)), nil
+		return m.set(store.SpecialUseEntry, store.JoinUses(uses)), nil
 	})
 }
 
@@ -140,7 +128,7 @@ func (t *tree) usesOf(rel []string) []imap.MailboxAttr {
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return nil
 		}
-		now.uses = parseUses(string(m.get(store.SpecialUseEntry)))
+		now.uses = parseUses(m.get(store.SpecialUseEntry))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil
 	}

@@ -1,6 +1,10 @@
 package store
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/emersion/go-imap/v2"
+)
 
 // Annotation is one entry that a client keeps with a mailbox or with its account
 // (RFC 5464).
@@ -23,6 +27,26 @@ const (
 // SpecialUseEntry holds the special uses of a mailbox, parted by spaces (RFC 6154
 // section 4). A Store keeps it together with what Create was given.
 const SpecialUseEntry = "/private/specialuse"
+
+// JoinUses is the value of SpecialUseEntry; nil, which removes it, for no use.
+func JoinUses(uses []imap.MailboxAttr) []byte {
+	if len(uses) == 0 {
+		return nil
+	}
+	words := make([]string, len(uses))
+	for i, use := range uses {
+		words[i] = string(use)
+	}
+	return []byte(strings.Join(words, " "))
+}
+
+// SplitUses are the words of a value of SpecialUseEntry, whether or not they are uses.
+func SplitUses(value []byte) (uses []imap.MailboxAttr) {
+	for _, word := range strings.Fields(string(value)) {
+		uses = append(uses, imap.MailboxAttr(word))
+	}
+	return uses
+}
 
 // ValidEntry reports whether s can be the name of an entry (RFC 5464 section 3.2):
 // "/private/..." or "/shared/..." in ASCII without controls and wildcards.

@@ -61,6 +61,16 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
+	code, err := s.commit(ctx, batch, to)
+	if err != nil || code == "" {
+		return "", err
+	}
+	return okCode(code, "Message saved"), nil
+}
+
+// commit shows the messages of a batch, and gives the code that tells where they are; "" where
+// there were none.
+func (s *session) commit(ctx context.Context, batch store.Batch, to spelled) (string, error) {
 	progress := s.waiting()
 	added, err := batch.Commit(ctx)
 	progress.stop()
@@ -72,8 +82,7 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if len(added.To) == 0 {
 		return "", nil
 	}
-	code := wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)
-	return okCode(string(code), "Message saved"), nil
+	return string(wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)), nil
 }
 
 // take adds a message, whose end is behind the literal.

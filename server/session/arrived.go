@@ -96,8 +96,7 @@ func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetch
 	if sel.noModSeq {
 		plan = planOf(slices.DeleteFunc(plan.items, func(i fetchItem) bool { return i.kind == fetchModSeq }))
 	} else if s.condstore && !plan.mod { // RFC 7162 section 3.1.4.1
-		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
-		plan.mod, plan.onlyUID = true, false
+		plan.addModSeq()
 	}
 	plan.seen = false
 	f := &fetcher{s: s, box: sel.box, enc: s.enc, uid: s.condstore, plan: plan}

@@ -56,16 +56,21 @@ func (s *session) guarded(r reply) reply {
 	if sel == nil {
 		return r
 	}
-	cursor := sel.cursor()
-	ahead := sel.shown > cursor
+	ahead := sel.shown > sel.cursor()
 	sel.shown = 0
 	if !ahead {
 		return r
 	}
+	return s.withCursor(r)
+}
+
+// withCursor tells the cursor by the answer itself, or in front of it where that has another
+// code.
+func (s *session) withCursor(r reply) reply {
 	if r.kind == "OK" && r.code == "" {
-		r.code = highest(cursor)
+		r.code = highest(s.sel.cursor())
 	} else {
-		s.writeHighest(cursor)
+		s.writeHighest(s.sel.cursor())
 	}
 	return r
 }

@@ -122,13 +122,22 @@ func (s *session) cancelUpdate(_ context.Context, _ call) (string, error) {
 	return "No further updates", nil
 }
 
-// at gives the place of a message in the results.
-func (x *searchContext) at(uid imap.UID) (int, bool) {
-	if x.sortBy == nil {
-		return slices.BinarySearch(x.results, uid)
+// places gives where those of uids, which ascend, are in the results; ascending.
+func (x *searchContext) places(uids []imap.UID) (places []int) {
+	if x.sortBy != nil {
+		for i, uid := range x.results {
+			if _, ok := slices.BinarySearch(uids, uid); ok {
+				places = append(places, i)
+			}
+		}
+		return places
 	}
-	i := slices.Index(x.results, uid)
-	return i, i >= 0
+	for _, uid := range uids {
+		if i, ok := slices.BinarySearch(x.results, uid); ok {
+			places = append(places, i)
+		}
+	}
+	return places
 }
 
 // change is neighbouring results that come or go together.
@@ -139,16 +148,10 @@ type change struct {
 
 // remove takes messages out of the results, and gives the steps by which the client does.
 func (x *searchContext) remove(uids []imap.UID) (steps []change) {
-	var places []int
-	for _, uid := range uids {
-		if i, ok := x.at(uid); ok {
-			places = append(places, i)
-		}
-	}
+	places := x.places(uids)
 	if len(places) == 0 {
 		return nil
 	}
-	slices.Sort(places)
 	// From the end, so that the places in front stay as they are.
 	for end := len(places); end > 0; {
 		from := end - 1
@@ -159,15 +162,13 @@ func (x *searchContext) remove(uids []imap.UID) (steps []change) {
 		steps = append(steps, change{first + 1, slices.Clone(x.results[first : last+1])})
 		end = from
 	}
-	gone := map[int]bool{}
-	for _, i := range places {
-		gone[i] = true
-	}
 	kept := x.results[:0]
 	for i, uid := range x.results {
-		if !gone[i] {
-			kept = append(kept, uid)
+		if len(places) > 0 && places[0] == i {
+			places = places[1:]
+			continue
 		}
+		kept = append(kept, uid)
 	}
 	x.results = kept
 	if x.sortBy == nil {
@@ -314,20 +315,20 @@ func (s *session) matching(ctx context.Context, x *searchContext, uids []imap.UI
 func (s *session) contextSource(uids []imap.UID) search.Source {
 	view := s.sel.view
 	view.UIDs = store.ColumnOf(slices.Clone(uids))
-	return search.Source{
-		Box: s.sel.box, View: view,
-		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys, Digest: noteDigest,
-		Limits: s.opt.Limits.MIME,
-	}
+	return s.source(s.sel.box, view)
 }
 
 // replaceResults brings the results of a context up to date: of the messages that were
 // looked at, match are found now.
 func (s *session) replaceResults(ctx context.Context, x *searchContext, look, match []imap.UID) (gone, joined []change, err error) {
-	var out, in []imap.UID
+	var had, out, in []imap.UID
+	for _, i := range x.places(look) {
+		had = append(had, x.results[i])
+	}
+	slices.Sort(had)
 	for _, uid := range look {
 		_, now := slices.BinarySearch(match, uid)
-		_, was := x.at(uid)
+		_, was := slices.BinarySearch(had, uid)
 		switch {
 		case was && !now:
 			out = append(out, uid)

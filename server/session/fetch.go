@@ -189,6 +189,12 @@ type fetchPlan struct {
 	preview bool // PREVIEW is, and not only what is there already
 }
 
+// addModSeq has MODSEQ told too.
+func (p *fetchPlan) addModSeq() {
+	p.items = append(p.items, fetchItem{kind: fetchModSeq})
+	p.mod, p.onlyUID = true, false
+}
+
 func planOf(items []fetchItem) *fetchPlan {
 	p := &fetchPlan{items: items, onlyUID: true}
 	ask := func(kind store.NoteKind) {
@@ -308,8 +314,7 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	uids, limit := s.limited(uids)
 	plan := planOf(items)
 	if mods.changedSince && !plan.mod { // RFC 7162 section 3.1.4.1
-		plan.items = append(plan.items, fetchItem{kind: fetchModSeq})
-		plan.mod, plan.onlyUID = true, false
+		plan.addModSeq()
 	}
 	if plan.mod {
 		if err := s.needsModSeq("MODSEQ"); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -50,15 +51,14 @@ func (f *filterSource) get(name string) (string, error) {
 		}
 		f.list = append([]store.Annotation{}, list...)
 	}
-	loops := false
-	for _, open := range f.open {
-		loops = loops || strings.EqualFold(open, name)
-	}
+	loops := slices.ContainsFunc(f.open, func(open string) bool { return strings.EqualFold(open, name) })
 	for _, in := range []string{privateFilters, sharedFilters} {
-		for _, a := range f.list {
-			if rest, ok := store.EntryBelow(in, a.Entry); ok && strings.EqualFold(rest, name) && !loops && len(f.open) < maxFilterDepth {
-				return string(a.Value), nil
-			}
+		i := slices.IndexFunc(f.list, func(a store.Annotation) bool {
+			rest, ok := store.EntryBelow(in, a.Entry)
+			return ok && strings.EqualFold(rest, name)
+		})
+		if i >= 0 && !loops && len(f.open) < maxFilterDepth {
+			return string(f.list[i].Value), nil
 		}
 	}
 	return "", no("UNDEFINED-FILTER "+name, "There is no such filter, or it leads to itself")

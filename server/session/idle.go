@@ -16,7 +16,7 @@ func (s *session) idle(ctx context.Context, _ call) (string, error) {
 	if err := s.tellChanges(ctx, tellAll); err != nil {
 		return "", err
 	}
-	s.tellAnnotated()
+	s.tellAnnotated(ctx)
 	s.readWithin(0) // an idling client may be silent as long as it is there
 	s.idling = true
 	s.notice() // before the client knows

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/emersion/go-imap/v2"
-
 	"roost/store"
 )
 
@@ -322,21 +320,11 @@ func checkAnnotation(n store.Name, a *store.Annotation) error {
 	if a.Value == nil || !strings.EqualFold(a.Entry, store.SpecialUseEntry) {
 		return nil
 	}
-	var use []imap.MailboxAttr
-	for _, word := range strings.Fields(string(a.Value)) {
-		use = append(use, imap.MailboxAttr(word))
-	}
-	kept, err := canonicalUses(use) // as CREATE does: RFC 6154 section 4
+	uses, err := canonicalUses(store.SplitUses(a.Value)) // as CREATE does: RFC 6154 section 4
 	if err != nil {
 		return err
 	}
-	a.Value = nil
-	for i, u := range kept {
-		if i > 0 {
-			a.Value = append(a.Value, ' ')
-		}
-		a.Value = append(a.Value, u...)
-	}
+	a.Value = store.JoinUses(uses)
 	return nil
 }
 
@@ -355,17 +343,17 @@ func (s *session) watchAnnotations() {
 
 // tellAnnotated tells which annotations others have changed. RFC 5464 section 4.4.2. It
 // comes after tellChanges, which forgets wake-ups.
-func (s *session) tellAnnotated() {
+func (s *session) tellAnnotated(ctx context.Context) {
 	if s.annotated == nil {
 		return
 	}
 	for _, c := range s.annotated.Pull() {
-		if !s.metadata && !s.wantsAnnotated(c.Name) {
+		if !s.metadata && !s.wantsAnnotated(ctx, c.Name) {
 			continue
 		}
 		entries := c.Entries
 		if entries == nil { // too many to remember: all that are there
-			list, err := s.acct.Annotations(context.Background(), c.Name)
+			list, err := s.acct.Annotations(ctx, c.Name)
 			if err != nil {
 				continue // the mailbox is gone meanwhile, or the store has logged it
 			}

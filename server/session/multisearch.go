@@ -259,10 +259,7 @@ func (s *session) searchOne(ctx context.Context, c call, p *searchParser, n stor
 	if len(found.UIDs) == 0 && p.opt.ReturnSave {
 		sel.saved = nil
 	}
-	nums := make([]uint32, len(found.UIDs))
-	for i, uid := range found.UIDs {
-		nums[i] = uint32(uid)
-	}
+	nums := found.uids()
 	progress.between(func() {
 		if len(nums) > 0 {
 			s.writeESearch(c, p, sel, found, nums)

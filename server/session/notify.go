@@ -272,7 +272,7 @@ func (f *mailboxFilter) ofSelected() bool { return f.kind <= filterSelectedDelay
 
 // wantsAnnotated tells whether NOTIFY asked for changes of annotations, of a mailbox or,
 // where n is "", of the server. RFC 5465 section 5.6, RFC 5465 section 5.7.
-func (s *session) wantsAnnotated(n store.Name) bool {
+func (s *session) wantsAnnotated(ctx context.Context, n store.Name) bool {
 	switch {
 	case s.notify == nil:
 		return false
@@ -280,7 +280,7 @@ func (s *session) wantsAnnotated(n store.Name) bool {
 		return slices.ContainsFunc(s.notify.groups, func(g eventGroup) bool { return g.events&interestServer != 0 })
 	}
 	e := store.Entry{Name: n}
-	for x, err := range s.acct.List(context.Background(), store.ListQuery{Patterns: []string{string(n)}}) {
+	for x, err := range s.acct.List(ctx, store.ListQuery{Patterns: []string{string(n)}}) {
 		if err == nil && x.Name == n { // a name may hold wildcards
 			e = x
 		}
@@ -400,7 +400,7 @@ func (s *session) await(ctx context.Context) error {
 		return err
 	}
 	if sel := s.sel; sel != nil && s.notify.selected.messages && !s.notify.selected.delayed && sel.box.View().ModSeq > sel.view.ModSeq {
-		s.push.awake() // an EXPUNGE that the last command had to keep back
+		s.wake() // an EXPUNGE that the last command had to keep back
 	}
 	s.readWithin(0)
 	s.listening = true

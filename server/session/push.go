@@ -71,7 +71,7 @@ func (s *session) pushAll(ctx context.Context) {
 				s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 				err = nil
 			}
-			s.tellAnnotated()
+			s.tellAnnotated(ctx)
 		}
 		if news && err == nil {
 			s.tellNews(ctx)
@@ -95,13 +95,6 @@ func (s *session) pushAll(ctx context.Context) {
 func (p *pusher) clear() {
 	p.mu.Lock()
 	p.woken = false
-	p.mu.Unlock()
-}
-
-// awake makes the next push look.
-func (p *pusher) awake() {
-	p.mu.Lock()
-	p.woken = true
 	p.mu.Unlock()
 }
 

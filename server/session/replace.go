@@ -5,7 +5,6 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
-	"roost/server/wire"
 	"roost/store"
 )
 
@@ -58,18 +57,13 @@ func (s *session) replace(ctx context.Context, c call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
-	progress := s.waiting()
-	added, err := batch.Commit(ctx)
-	progress.stop()
+	code, err := s.commit(ctx, batch, to)
 	if err != nil {
-		return "", toTarget(err)
+		return "", err
 	}
 	s.expunged = true
-	s.addedOwn(to.name, added)
-	s.writeOldName(to)
 	// In front of the EXPUNGE, which follows when the command ends: RFC 8508 section 4.3.
-	code := wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)
-	s.enc.Raw("* OK [").Raw(string(code)).Raw("] Replacement is saved\r\n")
+	s.enc.Raw("* OK [").Raw(code).Raw("] Replacement is saved\r\n")
 	return "", nil
 }
 

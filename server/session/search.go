@@ -47,6 +47,15 @@ type searchResult struct {
 	threads *search.Threads // of THREAD
 }
 
+// uids are the numbers of an answer that goes by UIDs.
+func (r searchResult) uids() []uint32 {
+	nums := make([]uint32, len(r.UIDs))
+	for i, uid := range r.UIDs {
+		nums[i] = uint32(uid)
+	}
+	return nums
+}
+
 // find does what was asked and writes the answer.
 func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	plan, err := search.NewPlan(p.query)
@@ -72,10 +81,7 @@ func (s *session) find(ctx context.Context, c call, p *searchParser) error {
 	s.noteUnread(s.sel, found.Found)
 	nums := found.Nums
 	if c.uid {
-		nums = make([]uint32, len(found.UIDs))
-		for i, uid := range found.UIDs {
-			nums[i] = uint32(uid)
-		}
+		nums = found.uids()
 	}
 	if found.threads != nil {
 		s.writeThreads(found.threads, nums)
@@ -116,11 +122,8 @@ func (s *session) noteUnread(sel *selected, found search.Found) {
 
 // lookFor searches, and sorts or threads what was found.
 func (s *session) lookFor(ctx context.Context, p *searchParser, sel *selected, plan *search.Plan, progress *search.Progress) (r searchResult, err error) {
-	src := search.Source{
-		Box: sel.box, View: sel.view,
-		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys, Digest: noteDigest,
-		Limits: s.opt.Limits.MIME, Progress: progress,
-	}
+	src := s.source(sel.box, sel.view)
+	src.Progress = progress
 	if p.sortBy == nil && p.threads == nil { // these read what was found again
 		progress.Of(src.View.UIDs.Len())
 	}
@@ -156,6 +159,15 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, sel *selected, p
 		r.Found, err = plan.Search(ctx, src, p.opt)
 	}
 	return r, err
+}
+
+// source is where a search looks.
+func (s *session) source(box store.Mailbox, view store.View) search.Source {
+	return search.Source{
+		Box: box, View: view,
+		Parts: noteParts, Fields: noteFields, Common: allCommon, Keys: noteKeys, Digest: noteDigest,
+		Limits: s.opt.Limits.MIME,
+	}
 }
 
 // satisfied tells that what was found is all that was asked for, whatever the limit kept

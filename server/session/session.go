@@ -352,7 +352,7 @@ func (s *session) answer(ctx context.Context, c call, ok string, err error) erro
 		} else if err != nil {
 			s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 		}
-		s.tellAnnotated()
+		s.tellAnnotated(ctx)
 		if c.cmd.tell != tellNothing {
 			s.tellNews(ctx)
 		}
@@ -361,11 +361,7 @@ func (s *session) answer(ctx context.Context, c call, ok string, err error) erro
 		}
 		answer = s.guarded(answer)
 		if s.qresync && s.sel != nil && !s.sel.noModSeq && s.expunged && answer.kind == "OK" {
-			if answer.code == "" {
-				answer.code = highest(s.sel.cursor()) // RFC 7162 section 3.2.7
-			} else {
-				s.writeHighest(s.sel.cursor())
-			}
+			answer = s.withCursor(answer) // RFC 7162 section 3.2.7
 		}
 	}
 	s.expunged = false

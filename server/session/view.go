@@ -72,8 +72,11 @@ func (sel *selected) answered(row store.Row) {
 // knows reports whether the client was sent the flags of row, or nothing of it yet
 // that row contradicts.
 func (sel *selected) knows(row store.Row) bool {
-	return row.ModSeq <= sel.view.ModSeq || sel.told[row.UID] == row.ModSeq
+	return row.ModSeq <= sel.view.ModSeq || sel.wasTold(row)
 }
+
+// wasTold reports whether an answer of a command gave this state already.
+func (sel *selected) wasTold(row store.Row) bool { return sel.told[row.UID] == row.ModSeq }
 
 // indexes is a range of indexes of a view, to excluded.
 type indexes struct{ from, to int }
@@ -206,7 +209,7 @@ func (s *session) tellChanges(ctx context.Context, how tell) error {
 	sel.view = view
 	if n != nil && !n.selected.flags {
 		for _, row := range d.Changed {
-			if m, ok := sel.told[row.UID]; (!ok || m != row.ModSeq) && (sel.untold == 0 || row.ModSeq < sel.untold) {
+			if !sel.wasTold(row) && (sel.untold == 0 || row.ModSeq < sel.untold) {
 				sel.untold = row.ModSeq
 			}
 		}
@@ -253,10 +256,7 @@ func (s *session) writeDelta(old store.View, d store.Delta) {
 		s.enc.Untagged(d.Exists).Raw("EXISTS\r\n")
 		s.writeRecent()
 	}
-	fresh := slices.DeleteFunc(d.Changed, func(row store.Row) bool {
-		modSeq, ok := sel.told[row.UID]
-		return ok && modSeq == row.ModSeq
-	})
+	fresh := slices.DeleteFunc(d.Changed, sel.wasTold)
 	if len(d.Changed) > 0 || d.Grown {
 		s.writeNewKeywords()
 	}

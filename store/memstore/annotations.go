@@ -74,19 +74,16 @@ func (a *account) Annotations(ctx context.Context, n store.Name) ([]store.Annota
 // withUse adds the entry that tells the special uses.
 func (a *account) withUse(b *box, list kept) kept {
 	if uses := a.uses(b); len(uses) > 0 {
-		list = append(list, store.Annotation{Entry: store.SpecialUseEntry, Value: []byte(strings.Join(uses, " "))})
+		list = append(list, store.Annotation{Entry: store.SpecialUseEntry, Value: store.JoinUses(uses)})
 	}
 	return list
 }
 
 // uses are the special uses of a mailbox, by its own word and by the configuration.
-func (a *account) uses(b *box) []string {
-	var out []string
-	for _, u := range b.use {
-		out = append(out, string(u))
-	}
-	if u := a.use[b.name]; u != "" && !slices.Contains(out, string(u)) {
-		out = append(out, string(u))
+func (a *account) uses(b *box) []imap.MailboxAttr {
+	out := slices.Clone(b.use)
+	if u := a.use[b.name]; u != "" && !slices.Contains(out, u) {
+		out = append(out, u)
 	}
 	return out
 }
@@ -116,9 +113,7 @@ func (a *account) Annotate(ctx context.Context, n store.Name, set []store.Annota
 	if i := list.find(store.SpecialUseEntry); slices.ContainsFunc(set, func(s store.Annotation) bool { return strings.EqualFold(s.Entry, store.SpecialUseEntry) }) {
 		use = nil
 		if i >= 0 {
-			for _, word := range strings.Fields(string(list[i].Value)) {
-				use = append(use, imap.MailboxAttr(word))
-			}
+			use = store.SplitUses(list[i].Value)
 		}
 		if n == store.Inbox && len(use) > 0 {
 			return fmt.Errorf("special uses of INBOX: %w", store.ErrCannot)
