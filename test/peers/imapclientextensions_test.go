@@ -19,6 +19,14 @@ func reply(n, to int) string {
 	return strings.Replace(sample(n), "\r\nDate:", fmt.Sprintf("\r\nIn-Reply-To: <%d@example.org>\r\nDate:", to), 1)
 }
 
+// unsorted puts messages into INBOX that SORT and THREAD put in another order.
+func unsorted(t *testing.T, c *imapclient.Client) {
+	t.Helper()
+	for _, text := range []string{sample(5), sample(3), reply(8, 5), sample(4)} {
+		appendMessage(t, c, "INBOX", text)
+	}
+}
+
 // set stores flags and gives what the server told of them.
 func set(t *testing.T, c *imapclient.Client, uid imap.UID, unchangedSince uint64, flags ...imap.Flag) ([]*imapclient.FetchMessageBuffer, error) {
 	t.Helper()

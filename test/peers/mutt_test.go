@@ -9,6 +9,20 @@ import (
 	"roost/test/neighbour"
 )
 
+// muttrc writes the settings with which mutt and its kin run here, and gives the file. New
+// mail is looked for while the keyboard is waited for, every second.
+func (g *guest) muttrc(r *record, more string) string {
+	g.mkdir(".cache/mutt")
+	return g.write(".muttrc", g.settings("muttrc", r)+`
+set certificate_file = "`+g.path("ca.pem")+`"
+set mail_check = 1
+set timeout = 1
+set sleep_time = 0
+set quit = yes
+set delete = yes
+`+more+"\n")
+}
+
 // A day in a terminal: open over IMAPS, read, flag, copy, search, delete; new mail
 // shows by itself, and the second start takes the headers from its cache.
 func muttDay(t *testing.T, prog, name, pkg, setting string) *record {
@@ -22,17 +36,7 @@ func muttDay(t *testing.T, prog, name, pkg, setting string) *record {
 		appendMessage(t, c, "INBOX", sample(n))
 	}
 	g := h.guest(t)
-	g.mkdir(".cache/mutt")
-	// New mail is looked for while the keyboard is waited for, every second.
-	rc := g.write(".muttrc", g.settings("muttrc", r)+`
-set certificate_file = "`+g.path("ca.pem")+`"
-set mail_check = 1
-set timeout = 1
-set sleep_time = 0
-set quit = yes
-set delete = yes
-unset confirmappend
-`+setting+"\n")
+	rc := g.muttrc(r, "unset confirmappend\n"+setting)
 
 	s := g.screen(prog, "-F", rc)
 	s.see(`1 N .*message 0`, `4 N .*message 3`, `Msgs:4`)
@@ -141,16 +145,7 @@ func muttComesBack(t *testing.T, pkg, title, setting string) {
 				appendMessage(t, c, "INBOX", sample(n))
 			}
 			g := h.guest(t)
-			g.mkdir(".cache/mutt")
-			rc := g.write(".muttrc", g.settings("muttrc", r)+`
-set certificate_file = "`+g.path("ca.pem")+`"
-set mail_check = 1
-set timeout = 1
-set sleep_time = 0
-set quit = yes
-set delete = yes
-set mark_old = no
-`+by.setting+"\n")
+			rc := g.muttrc(r, "set mark_old = no\n"+by.setting)
 			s := g.screen(prog, "-F", rc)
 			s.see(`1 N .*message 0`, `8 N .*message 7`, `Msgs:8`)
 			s.keys("q")
