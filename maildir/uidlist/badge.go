@@ -6,8 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"roost/maildir/fsys"
@@ -75,9 +73,8 @@ func (f *File) UseBadge(dir fsys.Dir, name string, file fsys.File) error {
 // no more. It is only a hint: Lock decides.
 func (f *File) heldByDead() bool {
 	b, err := fsys.ReadFile(f.dir, LockName, lockBytes)
-	digits, host, ok := strings.Cut(string(b), ":")
-	pid, perr := strconv.Atoi(digits)
-	return err == nil && ok && perr == nil && pid > 0 && pid != f.env.PID && host == f.env.Host && !f.env.Alive(pid)
+	pid, host := signer(string(b))
+	return err == nil && pid > 0 && pid != f.env.PID && host == f.env.Host && !f.env.Alive(pid)
 }
 
 // link takes the lock by its badge: fs.ErrExist when another has it. ok is false where

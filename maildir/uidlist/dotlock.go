@@ -189,6 +189,16 @@ func (l *Lock) prepare(mode fs.FileMode, env *Env) error {
 	return err
 }
 
+// signer is the process that a lock names by its content, "4711:mail.example.org"; 0 where
+// it names none.
+func signer(content string) (pid int, host string) {
+	digits, host, ok := strings.Cut(content, ":")
+	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 {
+		return pid, host
+	}
+	return 0, ""
+}
+
 // stale judges a lock; still is for how long neither it nor what it guards was seen
 // to change.
 func (l *Lock) stale(content string, still time.Duration, lock, guarded fsys.Stat, env *Env) bool {
@@ -197,8 +207,7 @@ func (l *Lock) stale(content string, still time.Duration, lock, guarded fsys.Sta
 	if local && !env.Booted.IsZero() && newest < env.Booted.UnixNano() {
 		return true
 	}
-	digits, host, ok := strings.Cut(content, ":")
-	if pid, err := strconv.Atoi(digits); ok && err == nil && pid > 0 && host == env.Host {
+	if pid, host := signer(content); pid > 0 && host == env.Host {
 		if pid == env.PID || !env.Alive(pid) {
 			return true
 		}

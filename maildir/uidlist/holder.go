@@ -1,8 +1,6 @@
 package uidlist
 
 import (
-	"strconv"
-	"strings"
 	"time"
 
 	"roost/maildir/fsys"
@@ -28,11 +26,7 @@ func ReadLock(dir fsys.Dir, name, guarded string, env *Env) (Holder, error) {
 	}
 	file, _ := dir.Stat(guarded) // none: its times are zero
 	h := Holder{Since: time.Unix(0, max(st.Mtime, st.Ctime))}
-	if digits, host, ok := strings.Cut(string(b), ":"); ok {
-		if pid, err := strconv.Atoi(digits); err == nil && pid > 0 {
-			h.PID, h.Host = pid, host
-		}
-	}
+	h.PID, h.Host = signer(string(b))
 	// How long it stood still is not known to one who has just come: its times say it.
 	still := max(env.Now().Sub(h.Since), 0)
 	l := Lock{dir: dir, name: name}
