@@ -221,9 +221,9 @@ func TestUIDToldByAnotherProcessIsKeptBesideAReader(t *testing.T) {
 func TestUIDToldByAnotherProcessIsKeptBesideABusyReader(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		from    int  // the first of our questions that comes too late
-		removed bool // a message of ours is removed too, so that one pass is not enough
-		busy    bool // we give up
+		from    int32 // the first of our questions that comes too late
+		removed bool  // a message of ours is removed too, so that one pass is not enough
+		busy    bool  // we give up
 	}{
 		{"after the first pass", 2, true, false},
 		{"always", 1, false, true},
@@ -254,14 +254,14 @@ func TestUIDToldByAnotherProcessIsKeptBesideABusyReader(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			asked := 0
+			var asked atomic.Int32 // the mailbox may look by itself too
 			fs.FailWhere(func(_ int, call string) error {
 				at, isStat := strings.CutPrefix(call, "stat cur/")
 				base, flags, _ := strings.Cut(at, ":2,")
 				if !isStat || flags != "T" && flags != "FT" {
 					return nil
 				}
-				if asked++; asked < c.from { // a pass that proves nothing
+				if asked.Add(1) < c.from { // a pass that proves nothing
 					return d.cur.Rename(others[0]+":2,S", d.cur, others[0]+":2,RS")
 				}
 				return d.cur.Rename(at, d.cur, base+":2,"+map[string]string{"T": "FT", "FT": "T"}[flags])
@@ -282,7 +282,7 @@ func TestUIDToldByAnotherProcessIsKeptBesideABusyReader(t *testing.T) {
 				return done.To[0], nil
 			}
 			mine, err := add()
-			if asked == 0 {
+			if asked.Load() == 0 {
 				t.Fatal("the file was not looked for")
 			}
 			fs.FailWhere(nil)

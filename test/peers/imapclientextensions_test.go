@@ -284,6 +284,10 @@ func TestImapclientUnauthenticate(t *testing.T) {
 		if err := c.Unauthenticate().Wait(); err != nil {
 			t.Fatal(err)
 		}
+		// The client forgets the state and the capabilities only after it has woken who waits.
+		if _, err := c.Capability().Wait(); err != nil {
+			t.Fatal(err)
+		}
 		if state := c.State(); state != imap.ConnStateNotAuthenticated {
 			t.Errorf("the client is in state %v", state)
 		}
