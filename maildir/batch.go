@@ -152,10 +152,10 @@ func (m *mailbox) learnList() error {
 	for _, r := range c.Records {
 		uid := imap.UID(r.UID)
 		if i, ok := m.table.byBase(r.Base); ok {
-			if m.table.rows[i].uid >= uid {
+			if m.table.rows.at(i).uid >= uid {
 				continue
 			}
-			gone = append(gone, m.table.rows[i].uid) // it was given a new UID: the higher holds
+			gone = append(gone, m.table.rows.at(i).uid) // it was given a new UID: the higher holds
 			m.doubt = true
 		}
 		if uid >= shown {
@@ -172,8 +172,8 @@ func (m *mailbox) learnList() error {
 // restoreList writes a uidlist from what is known here.
 func (m *mailbox) restoreList() error {
 	var records []uidlist.Record
-	for i := range m.table.rows {
-		if r := &m.table.rows[i]; r.state&rowDead == 0 {
+	for i := range m.table.rows.len() {
+		if r := m.table.rows.at(i); r.state&rowDead == 0 {
 			records = append(records, uidlist.Record{UID: uint32(r.uid), Base: m.table.base(i)})
 		}
 	}
@@ -185,8 +185,8 @@ func (m *mailbox) restoreList() error {
 // nextKnown is UIDNEXT by what was shown or given here.
 func (m *mailbox) nextKnown() imap.UID {
 	next := max(m.newest().UIDNext, m.list.floor)
-	if n := len(m.table.rows); n > 0 {
-		next = max(next, m.table.rows[n-1].uid+1)
+	if n := m.table.rows.len(); n > 0 {
+		next = max(next, m.table.rows.at(n-1).uid+1)
 	}
 	return next
 }

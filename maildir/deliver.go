@@ -335,7 +335,7 @@ func (m *mailbox) describe(list []staged) ([]newcomer, error) {
 			}
 		}
 		n := newcomer{baseName: s.base}
-		n.flags, n.internal, n.size = s.flags, s.internal, s.size
+		n.flags, n.internal, n.bytes = s.flags, s.internal, keptSize(s.size)
 		if len(more) > 0 {
 			extra[s.base] = more
 		}
@@ -351,7 +351,7 @@ func (m *mailbox) describe(list []staged) ([]newcomer, error) {
 	}
 	for i := range out {
 		_, letters := flagsOf(out[i].baseName + out[i].info)
-		out[i].row.keywords = m.keywords.of(out[i].baseName, letters)
+		out[i].keywords = m.keywords.of(out[i].baseName, letters)
 	}
 	return out, nil
 }

@@ -155,7 +155,7 @@ func (d *diary) check(again *diary, what string, power bool) {
 	m.files.Lock()
 	for uid := range now.rows {
 		if i, ok := m.table.find(uid); ok {
-			modSeqs[uid] = m.table.rows[i].modSeq
+			modSeqs[uid] = m.table.rows.at(i).modSeq
 		}
 	}
 	vanished := func(since store.ModSeq) (map[imap.UID]bool, bool) {

@@ -359,8 +359,8 @@ func (m *mailbox) events(inNew, inCur []string) error {
 				arrivals = append(arrivals, n)
 				continue
 			}
-			known := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
-			uid := m.table.rows[i].uid
+			known := sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}
+			uid := m.table.rows.at(i).uid
 			_, err := m.dirs.of(at.inNew).Stat(name)
 			switch {
 			case err != nil && at == known:
@@ -480,10 +480,10 @@ func (m *mailbox) tidyNew() {
 	var left []imap.UID
 	for n, uid := range m.inNew {
 		i, ok := m.table.find(uid)
-		if !ok || !m.table.rows[i].inNew() {
+		if !ok || !m.table.rows.at(i).inNew() {
 			continue
 		}
-		if _, hidden := m.pending[uid]; hidden {
+		if m.hiddenLocked(uid) {
 			left = append(left, uid)
 			continue
 		}

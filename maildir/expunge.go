@@ -27,7 +27,7 @@ func (h *hold) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.
 	}
 	var doomed []imap.UID
 	for _, uid := range uids {
-		if i, ok := m.findShownLocked(uid); ok && m.table.rows[i].flags&store.FlagDeleted != 0 {
+		if i, ok := m.findShownLocked(uid); ok && m.table.rows.at(i).flags&store.FlagDeleted != 0 {
 			doomed = append(doomed, uid)
 		}
 	}
@@ -35,7 +35,7 @@ func (h *hold) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.
 		return nil, m.newest().ModSeq, nil
 	}
 	m.ensureMark()
-	gone, err := m.unlink(doomed, func(i int) bool { return m.table.rows[i].flags&store.FlagDeleted != 0 })
+	gone, err := m.unlink(doomed, func(i int) bool { return m.table.rows.at(i).flags&store.FlagDeleted != 0 })
 	if err != nil {
 		err = m.wrapped(h, "expunge", err)
 	}

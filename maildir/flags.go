@@ -137,7 +137,7 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 		if !ok {
 			continue
 		}
-		if conditional && m.table.rows[i].modSeq > c.UnchangedSince {
+		if conditional && m.table.rows.at(i).modSeq > c.UnchangedSince {
 			refused = append(refused, uid)
 			continue
 		}
@@ -207,7 +207,7 @@ func (m *mailbox) setOne(uid imap.UID, c *flagChange) (r renamed, ok bool, err e
 		if !ok {
 			return r, false, nil
 		}
-		at := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		at := sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}
 		base := m.table.base(i)
 		sys, letters := flagsOf(at.name)
 		sys, letters, _ = c.apply(sys, letters, nil)

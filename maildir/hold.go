@@ -162,8 +162,8 @@ func (m *mailbox) changedLocked(v, to store.View) (rows []store.Row) {
 		}
 		return rows
 	}
-	for i := range m.table.rows {
-		r := &m.table.rows[i]
+	for i := range m.table.rows.len() {
+		r := m.table.rows.at(i)
 		if r.uid >= v.UIDNext {
 			break
 		}
@@ -208,7 +208,7 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 		return nil, m.wrapped(h, "read rows", m.dead)
 	}
 	for _, u := range uids {
-		if i, ok := m.findShownLocked(u); ok && m.table.rows[i].modSeq > newer {
+		if i, ok := m.findShownLocked(u); ok && m.table.rows.at(i).modSeq > newer {
 			rows = append(rows, m.rowOfLocked(i, now))
 		}
 	}
@@ -229,10 +229,8 @@ func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, err
 
 // findShownLocked is table.find without messages that were not shown to anybody yet.
 func (m *mailbox) findShownLocked(uid imap.UID) (int, bool) {
-	if len(m.pending) > 0 {
-		if _, hidden := m.pending[uid]; hidden {
-			return 0, false
-		}
+	if m.hiddenLocked(uid) {
+		return 0, false
 	}
 	return m.table.find(uid)
 }
@@ -279,7 +277,7 @@ func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
 			return nil, store.ErrGone
 		}
 		name := m.table.fileName(i)
-		dir := m.dirs.of(m.table.rows[i].inNew())
+		dir := m.dirs.of(m.table.rows.at(i).inNew())
 		m.mu.Unlock()
 		f, err := dir.Open(name)
 		if err == nil {
@@ -363,7 +361,7 @@ func (m *mailbox) tellUnreadable(uid imap.UID, err error) {
 	}
 	path := ""
 	if i, ok := m.table.find(uid); ok {
-		path = m.dirs.of(m.table.rows[i].inNew()).Path() + "/" + m.table.fileName(i)
+		path = m.dirs.of(m.table.rows.at(i).inNew()).Path() + "/" + m.table.fileName(i)
 	}
 	m.mu.Unlock()
 	if !told {
@@ -380,8 +378,8 @@ func (m *mailbox) learnSize(uid imap.UID, size int64) {
 	defer m.files.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i, ok := m.table.find(uid); ok && m.table.rows[i].size != size && !m.hotLocked(uid) {
-		m.table.rows[i].size = size
+	if i, ok := m.table.find(uid); ok && m.table.rows.at(i).bytes != keptSize(size) && !m.hotLocked(uid) {
+		m.table.rows.at(i).setSize(size)
 		m.index.sizes = true
 	}
 }
@@ -391,15 +389,15 @@ func (m *mailbox) totalSize(ctx context.Context) (int64, error) {
 	var total int64
 	var unknown []imap.UID
 	m.mu.Lock()
-	for i := range m.table.rows {
-		r := &m.table.rows[i]
+	for i := range m.table.rows.len() {
+		r := m.table.rows.at(i)
 		if r.state&rowDead != 0 {
 			continue
 		}
-		if r.size < 0 {
+		if r.bytes == unknownSize {
 			unknown = append(unknown, r.uid)
-		} else if _, hidden := m.pending[r.uid]; !hidden {
-			total += r.size
+		} else if !m.hiddenLocked(r.uid) {
+			total += int64(r.bytes)
 		}
 	}
 	m.mu.Unlock()

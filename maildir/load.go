@@ -34,7 +34,6 @@ func newMailbox(s *Store, p place) *mailbox {
 		ready:          make(chan struct{}),
 		table:          newTable(),
 		versions:       newVersions(1),
-		pending:        map[imap.UID]struct{}{},
 		holds:          map[*hold]struct{}{},
 		changed:        changeLog{limit: changedLimit},
 		vanished:       changeLog{limit: vanishedLimit},
@@ -136,6 +135,7 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	}
 	if snap != nil && h.Validity != 0 && h.Validity != snap.Head.Validity {
 		snap, b = nil, beliefNone
+		m.table, m.index.sets = newTable(), nil
 	}
 	if given := m.givenSince(snap); given > 0 {
 		next := imap.UID(m.list.file.Next())
@@ -290,8 +290,8 @@ func (m *mailbox) tryToRecord() {
 
 // measure looks at the files that the table knows from the uidlist only.
 func (m *mailbox) measure() error {
-	for i := range m.table.rows {
-		r := &m.table.rows[i]
+	for i := range m.table.rows.len() {
+		r := m.table.rows.at(i)
 		if r.internal != unknownTime || r.state&rowDead != 0 {
 			continue
 		}
@@ -305,7 +305,7 @@ func (m *mailbox) measure() error {
 			continue
 		}
 		r.internal = unixSeconds(st.Mtime)
-		r.size = believedSize(m.table.fileName(i), st.Size)
+		r.setSize(believedSize(m.table.fileName(i), st.Size))
 	}
 	return nil
 }
@@ -316,8 +316,8 @@ func (m *mailbox) count() {
 	defer m.mu.Unlock()
 	uids := make([]imap.UID, 0, m.table.len())
 	m.inNew, m.recent, m.counts = nil, nil, counts{}
-	for i := range m.table.rows {
-		r := &m.table.rows[i]
+	for i := range m.table.rows.len() {
+		r := m.table.rows.at(i)
 		if r.state&rowDead != 0 {
 			continue
 		}
@@ -338,8 +338,8 @@ func (m *mailbox) count() {
 	m.versions = newVersions(next)
 	m.versions.now.UIDs = store.ColumnOf(uids)
 	m.versions.now.ModSeq = m.lastMod
-	if m.table.dead > 0 {
-		m.table.compact()
+	if m.table.wasteful() {
+		m.table = m.table.compacted()
 	}
 }
 

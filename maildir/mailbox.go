@@ -120,7 +120,6 @@ type mailbox struct {
 	vanished changeLog // expunged
 	recent   []imap.UID
 	queue    []*arrival // added messages that are not shown yet, by UID
-	pending  map[imap.UID]struct{}
 	counts   counts
 	unseen   imap.UID // no UID below it is without \Seen
 	holds    map[*hold]struct{}
@@ -202,11 +201,23 @@ func (m *mailbox) apply(s step) {
 	shown = m.removeLocked(s.gone) || shown
 	wakes := m.wakesLocked(shown)
 	m.mu.Unlock()
+	if m.table.wasteful() {
+		m.compact()
+	}
 	if len(s.gone) > 0 && len(m.keywords.extra.byBase) > 0 {
 		m.learnKeywords(nil) // perhaps nobody has some of them any more
 	}
 	wakeAll(wakes)
 	m.record()
+}
+
+// compact takes removed rows out of the table. Readers are held up by none of it. Called with
+// files held; row numbers change.
+func (m *mailbox) compact() {
+	t := m.table.compacted()
+	m.mu.Lock()
+	m.table = t
+	m.mu.Unlock()
 }
 
 // changeLocked notes new names, and the flags that they carry.
@@ -217,22 +228,23 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 		if !ok {
 			continue
 		}
-		r := &m.table.rows[i]
+		r := m.table.rows.at(i)
 		m.table.setInfo(i, c.info)
 		r.state &^= rowInNew
 		if c.inNew {
 			r.state |= rowInNew
 			m.inNew = append(m.inNew, c.uid)
 		}
-		_, hidden := m.pending[c.uid]
+		hidden := m.hiddenLocked(c.uid)
 		if !hidden {
 			m.index.changed = append(m.index.changed, c.uid)
 		}
-		if r.flags == c.flags && r.keywords == c.keywords {
+		if r.flags == c.flags && m.table.keywords(i) == c.keywords {
 			continue
 		}
 		if r.internal == unknownTime { // listed, and seen for the first time
-			r.flags, r.keywords = c.flags, c.keywords
+			r.flags = c.flags
+			m.table.setKeywords(i, c.keywords)
 			continue
 		}
 		if c.flags&store.FlagSeen == 0 {
@@ -242,7 +254,8 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 			m.counts.add(r.flags, -1)
 			m.counts.add(c.flags, 1)
 		}
-		r.flags, r.keywords = c.flags, c.keywords
+		r.flags = c.flags
+		m.table.setKeywords(i, c.keywords)
 		if hidden {
 			continue // it gets its MODSEQ when it is shown
 		}
@@ -267,14 +280,11 @@ func (m *mailbox) removeLocked(gone []imap.UID) (shown bool) {
 			continue
 		}
 		m.table.remove(i)
-		if _, hidden := m.pending[uid]; hidden {
+		if m.hiddenLocked(uid) {
 			continue
 		}
-		m.counts.add(m.table.rows[i].flags, -1)
+		m.counts.add(m.table.rows.at(i).flags, -1)
 		told = append(told, uid)
-	}
-	if m.table.wasteful() {
-		m.table.compact()
 	}
 	if len(told) == 0 {
 		return false
@@ -296,6 +306,7 @@ func (m *mailbox) removeLocked(gone []imap.UID) (shown bool) {
 type newcomer struct {
 	row
 	baseName, info string
+	keywords       store.Keywords
 }
 
 // sortNewcomers puts messages in the order in which they get their UIDs.
@@ -319,17 +330,26 @@ func (m *mailbox) enqueue(list []newcomer) *arrival {
 	a := &arrival{shown: make(chan struct{})}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.table.expect(len(list))
 	for _, n := range list {
-		m.table.add(n.row, n.baseName, n.info)
+		m.table.add(n.row, n.baseName, n.info, n.keywords)
 		a.uids = append(a.uids, n.uid)
-		m.pending[n.uid] = struct{}{}
 		if n.inNew() {
 			m.inNew = append(m.inNew, n.uid)
 		}
 	}
 	m.queue = append(m.queue, a)
 	return a
+}
+
+// hiddenLocked reports whether a row was shown to nobody yet: it is in the queue. Rows are
+// queued in the order of their UIDs.
+func (m *mailbox) hiddenLocked(uid imap.UID) bool {
+	for _, a := range m.queue {
+		if len(a.uids) > 0 {
+			return uid >= a.uids[0]
+		}
+	}
+	return false
 }
 
 // show lets an arrival be seen as soon as all before it are. Called with files held.
@@ -349,7 +369,6 @@ func (m *mailbox) showLocked() (shown bool) {
 		a := m.queue[0]
 		m.queue = slices.Delete(m.queue, 0, 1)
 		for _, uid := range a.uids {
-			delete(m.pending, uid)
 			i, ok := m.table.find(uid)
 			if !ok {
 				continue // gone before it was seen
@@ -357,7 +376,7 @@ func (m *mailbox) showLocked() (shown bool) {
 			if mod == 0 {
 				mod = m.nextModSeqLocked()
 			}
-			r := &m.table.rows[i]
+			r := m.table.rows.at(i)
 			r.modSeq = mod
 			m.counts.add(r.flags, 1)
 			m.versions.grow(uid, mod)
@@ -394,9 +413,9 @@ func (m *mailbox) firstUnseen() imap.UID {
 		return 0
 	}
 	i, _ := m.table.find(m.unseen)
-	for ; i < len(m.table.rows); i++ {
-		r := &m.table.rows[i]
-		if _, hidden := m.pending[r.uid]; r.state&rowDead == 0 && r.flags&store.FlagSeen == 0 && !hidden {
+	for ; i < m.table.rows.len(); i++ {
+		r := m.table.rows.at(i)
+		if r.state&rowDead == 0 && r.flags&store.FlagSeen == 0 && !m.hiddenLocked(r.uid) {
 			m.unseen = r.uid
 			return r.uid
 		}

@@ -46,7 +46,7 @@ func (m *mailbox) sizeOf(uids []imap.UID) (total int64) {
 	defer m.mu.Unlock()
 	for _, u := range uids {
 		if i, ok := m.findShownLocked(u); ok {
-			total += max(m.table.rows[i].size, 0)
+			total += max(m.table.rows.at(i).size(), 0)
 		}
 	}
 	return total
@@ -112,14 +112,14 @@ func (m *mailbox) stageOne(dst *mailbox, uid imap.UID) (staged, error) {
 
 // stagedLocked is a row on its way to another mailbox, under a new base name.
 func (m *mailbox) stagedLocked(i int) (staged, sighting) {
-	r := &m.table.rows[i]
+	r := m.table.rows.at(i)
 	at := sighting{m.table.fileName(i), r.inNew()}
 	s := staged{
-		tmp: m.st.names.next(m.st.opt.Clock()), flags: r.flags, keywords: r.keywords.Names(), internal: r.internal, size: r.size,
+		tmp: m.st.names.next(m.st.opt.Clock()), flags: r.flags, keywords: m.table.keywords(i).Names(), internal: r.internal, size: r.size(),
 	}
 	s.base = s.tmp
 	// The sizes in the name go along when nothing speaks against them.
-	if size, crlf := sizeHints(at.name); size >= 0 && crlf == r.size {
+	if size, crlf := sizeHints(at.name); size >= 0 && crlf == r.size() {
 		s.base = withSizes(s.tmp, size, crlf)
 	}
 	return s, at

@@ -46,7 +46,8 @@ type indexState struct {
 	due       atomic.Bool // the timer is up
 	candidate dirStamps   // of the last try
 
-	loadMod store.ModSeq // of loadModSeq
+	loadMod store.ModSeq     // of loadModSeq
+	sets    []store.Keywords // those of the file that was loaded, by number
 
 	// Guarded by mailbox.mu.
 	changed []imap.UID // shown rows that the file does not know like that
@@ -128,18 +129,19 @@ func (m *mailbox) append(b *index.Batch) error {
 	return err
 }
 
-// indexRow is a row as the file has it; set is told of keyword sets that it lacks.
+// indexRow is a row as the log has it; set is told of keyword sets that it lacks.
 func (m *mailbox) indexRow(i int, set func([]string)) index.Row {
-	r := &m.table.rows[i]
-	n, ok := m.index.numbers[r.keywords]
+	r := m.table.rows.at(i)
+	kw := m.table.keywords(i)
+	n, ok := m.index.numbers[kw]
 	if !ok {
 		n = uint32(len(m.index.numbers))
-		m.index.numbers[r.keywords] = n
-		set(r.keywords.Names())
+		m.index.numbers[kw] = n
+		set(kw.Names())
 	}
 	return index.Row{
-		UID: uint32(r.uid), ModSeq: uint64(r.modSeq), Size: r.size, Internal: r.internal, Flags: uint8(r.flags),
-		InNew: r.inNew(), Keywords: n, Base: m.table.names.get(r.base), Info: []byte(m.table.info(i)),
+		UID: uint32(r.uid), ModSeq: uint64(r.modSeq), Size: r.size(), Internal: r.internal, Flags: uint8(r.flags),
+		InNew: r.inNew(), Keywords: n, Base: m.table.names.get(r.base), Info: m.table.info(i),
 	}
 }
 
@@ -288,21 +290,43 @@ func (m *mailbox) indexStamps() (s index.Stamps, list fsys.Stat, err error) {
 // writeSnapshot puts a new roost.index in place. clean: nothing will be shown any more.
 func (m *mailbox) writeSnapshot(clean bool) error {
 	x := &m.index
+	if m.table.namesWasteful() {
+		m.compact()
+	}
 	s, at := m.seenStamps()
+	t := m.table
 	x.numbers = map[store.Keywords]uint32{{}: 0}
-	c := index.Contents{Head: m.head(clean, s, at)}
-	for i := range m.table.rows {
-		if _, known := x.numbers[m.table.rows[i].keywords]; !known {
-			m.indexRow(i, func(names []string) { c.Sets = append(c.Sets, names) })
+	c := index.Contents{Head: m.head(clean, s, at), Names: t.names.chunks}
+	sets, infos := make([]uint32, len(t.sets.all)+1), make([]uint32, len(t.infos.all)+1) // their numbers in the file
+	// Rows that were not shown yet have the highest UIDs.
+	shown := func(r *row) bool { return r.state&rowDead == 0 && r.uid < m.versions.now.UIDNext }
+	for i := range t.rows.len() {
+		r := t.rows.at(i)
+		if !shown(r) {
+			continue
+		}
+		c.Count++
+		if r.set != 0 && sets[r.set] == 0 {
+			kw := t.sets.get(r.set)
+			c.Sets = append(c.Sets, kw.Names())
+			sets[r.set] = uint32(len(c.Sets))
+			x.numbers[kw] = sets[r.set]
+		}
+		if r.info != 0 && infos[r.info] == 0 {
+			c.Infos = append(c.Infos, t.infos.get(r.info))
+			infos[r.info] = uint32(len(c.Infos))
 		}
 	}
-	c.Rows = func(yield func(index.Row) bool) {
-		for i := range m.table.rows {
-			// Rows that were not shown yet have the highest UIDs.
-			if r := &m.table.rows[i]; r.state&rowDead != 0 || r.uid >= m.versions.now.UIDNext {
+	c.Rows = func(yield func(index.Entry) bool) {
+		for i := range t.rows.len() {
+			r := t.rows.at(i)
+			if !shown(r) {
 				continue
 			}
-			if !yield(m.indexRow(i, nil)) {
+			if !yield(index.Entry{
+				ModSeq: uint64(r.modSeq), Internal: r.internal, UID: uint32(r.uid), Size: r.bytes, Name: r.base,
+				Info: infos[r.info], Keywords: sets[r.set], Flags: uint8(r.flags), InNew: r.inNew(),
+			}) {
 				return
 			}
 		}

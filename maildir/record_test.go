@@ -80,7 +80,7 @@ func TestStampsAreWrittenWhenEventsAreOver(t *testing.T) {
 	if !rest() {
 		t.Error("no stamps were written though nothing happens")
 	}
-	snap, err := index.Load(m.dirs.index, indexLimit)
+	snap, err := index.Load(m.dirs.index, indexLimit, nil)
 	o.must(err)
 	m.files.Lock()
 	now, _, err := m.indexStamps()

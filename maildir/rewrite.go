@@ -23,8 +23,8 @@ func (m *mailbox) rewritten(names []string) {
 			continue
 		}
 		m.mu.Lock()
-		r := &m.table.rows[i]
-		r.size = -1
+		r := m.table.rows.at(i)
+		r.bytes = unknownSize
 		m.index.changed = append(m.index.changed, r.uid) // no stamp tells of a write in place
 		if m.hot == nil {
 			m.hot = map[imap.UID]time.Time{}

@@ -179,7 +179,7 @@ func (v *survey) once() error {
 // look makes the table agree with the files. Called with files held.
 func (m *mailbox) look() error {
 	m.doubt = false
-	v := &survey{m: m, saw: make([]uint32, len(m.table.rows)), pass: make([]bool, len(m.table.rows))}
+	v := &survey{m: m, saw: make([]uint32, m.table.rows.len()), pass: make([]bool, m.table.rows.len())}
 	var (
 		unseen   []int
 		proven   bool
@@ -214,8 +214,8 @@ func (m *mailbox) look() error {
 		}
 		quiet := before == after && began-before.newest() > int64(m.tick())
 		unseen = unseen[:0]
-		for i := range m.table.rows {
-			if v.saw[i] == 0 && m.table.rows[i].state&rowDead == 0 {
+		for i := range m.table.rows.len() {
+			if v.saw[i] == 0 && m.table.rows.at(i).state&rowDead == 0 {
 				unseen = append(unseen, i)
 			}
 		}
@@ -234,19 +234,19 @@ func (m *mailbox) look() error {
 		}
 	}
 	var s step
-	for i := range m.table.rows {
-		if m.table.rows[i].state&rowDead != 0 || v.saw[i] == 0 {
+	for i := range m.table.rows.len() {
+		if m.table.rows.at(i).state&rowDead != 0 || v.saw[i] == 0 {
 			continue
 		}
 		info, inNew := v.decode(i)
-		if inNew != m.table.rows[i].inNew() || info != m.table.info(i) {
+		if inNew != m.table.rows.at(i).inNew() || info != m.table.info(i) {
 			s.renamed = append(s.renamed, m.renamedTo(i, info, inNew))
 		}
 	}
 	for _, i := range unseen {
 		// What only the uidlist knows was shown to nobody yet.
-		if proven || !m.loaded && m.table.rows[i].internal == unknownTime {
-			s.gone = append(s.gone, m.table.rows[i].uid)
+		if proven || !m.loaded && m.table.rows.at(i).internal == unknownTime {
+			s.gone = append(s.gone, m.table.rows.at(i).uid)
 		}
 	}
 	m.apply(s)
@@ -273,7 +273,7 @@ func (m *mailbox) look() error {
 func (m *mailbox) renamedTo(i int, info string, inNew bool) renamed {
 	base := m.table.base(i)
 	flags, letters := flagsOf(base + info)
-	return renamed{m.table.rows[i].uid, info, inNew, flags, m.keywords.of(base, letters)}
+	return renamed{m.table.rows.at(i).uid, info, inNew, flags, m.keywords.of(base, letters)}
 }
 
 // settle decides for bases that were seen under several names; true asks for
@@ -281,7 +281,7 @@ func (m *mailbox) renamedTo(i int, info string, inNew bool) renamed {
 func (v *survey) settle() (again bool) {
 	m := v.m
 	for i, names := range v.twice {
-		known := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		known := sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}
 		kept, more := m.oneOf(names, known)
 		again = again || more
 		if kept.name == "" {
@@ -414,7 +414,7 @@ func (m *mailbox) newcomer(s sighting) (newcomer, error) {
 	}
 	n.flags, _ = flagsOf(s.name)
 	n.internal = unixSeconds(st.Mtime)
-	n.size = believedSize(s.name, st.Size)
+	n.setSize(believedSize(s.name, st.Size))
 	return n, nil
 }
 
@@ -454,10 +454,10 @@ func (m *mailbox) logStrange(name, why string) {
 
 // rowOf is a row as the protocol sees it. Called with mu held.
 func (m *mailbox) rowOfLocked(i int, now time.Time) store.Row {
-	r := &m.table.rows[i]
+	r := m.table.rows.at(i)
 	return store.Row{
-		UID: r.uid, ModSeq: r.modSeq, Flags: r.flags, Keywords: r.keywords, Internal: r.internal,
-		Saved: m.savedAt(m.table.base(i), r.internal, now), Size: r.size,
+		UID: r.uid, ModSeq: r.modSeq, Flags: r.flags, Keywords: m.table.keywords(i), Internal: r.internal,
+		Saved: m.savedAt(m.table.base(i), r.internal, now), Size: r.size(),
 	}
 }
 
@@ -465,7 +465,7 @@ func (m *mailbox) rowOfLocked(i int, now time.Time) store.Row {
 // it found nothing; false when the message is gone. Called with files held.
 func (m *mailbox) locate(uid imap.UID) (sighting, bool) {
 	if i, ok := m.table.find(uid); ok {
-		s := sighting{m.table.fileName(i), m.table.rows[i].inNew()}
+		s := sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}
 		if _, err := m.dirs.of(s.inNew).Stat(s.name); err == nil {
 			return s, true // known better by now
 		}
@@ -482,5 +482,5 @@ func (m *mailbox) whereIs(uid imap.UID) (sighting, bool) {
 	if !ok {
 		return sighting{}, false
 	}
-	return sighting{m.table.fileName(i), m.table.rows[i].inNew()}, true
+	return sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}, true
 }

@@ -378,8 +378,8 @@ func (m *mailbox) letterKeywords() error {
 	}
 	letter := map[string]int{} // of each keyword in a line; -1 for none
 	var want []string
-	for i := range m.table.rows {
-		if r := &m.table.rows[i]; r.state&rowDead != 0 || r.inNew() {
+	for i := range m.table.rows.len() {
+		if r := m.table.rows.at(i); r.state&rowDead != 0 || r.inNew() {
 			continue
 		}
 		for _, name := range k.extra.byBase[m.table.base(i)] {
@@ -400,8 +400,8 @@ func (m *mailbox) letterKeywords() error {
 	}
 	var s step
 	var lettered []string // bases of messages that got letters
-	for i := range m.table.rows {
-		if r := &m.table.rows[i]; r.state&rowDead != 0 || r.inNew() {
+	for i := range m.table.rows.len() {
+		if r := m.table.rows.at(i); r.state&rowDead != 0 || r.inNew() {
 			continue
 		}
 		base := m.table.base(i)
@@ -414,7 +414,7 @@ func (m *mailbox) letterKeywords() error {
 		if change.letters == 0 {
 			continue
 		}
-		r, ok, err := m.setOne(m.table.rows[i].uid, &change)
+		r, ok, err := m.setOne(m.table.rows.at(i).uid, &change)
 		if err != nil {
 			m.apply(s)
 			return err

@@ -107,15 +107,19 @@ func (s *Store) bootID() string {
 	return s.opt.Boot
 }
 
-// readIndex reads roost.index, where it is ours.
+// readIndex fills the table from roost.index, where that is ours, and says how far it
+// is to be believed.
 func (m *mailbox) readIndex() (*index.Snapshot, belief) {
 	if m.noModSeq {
 		return nil, beliefNone
 	}
-	snap, err := index.Load(m.dirs.index, indexLimit)
+	ld := tableLoader{t: newTable()}
+	snap, err := index.Load(m.dirs.index, indexLimit, &ld)
 	if err != nil {
 		return nil, beliefNone
 	}
+	ld.change(snap)
+	m.table, m.index.sets = ld.t, ld.sets
 	now, list, err := m.indexStamps()
 	if err != nil {
 		return snap, beliefHints // the uidlist is missing, or cannot be had: then loading fails
@@ -146,11 +150,6 @@ func (m *mailbox) resume(snap *index.Snapshot, now index.Stamps, list fsys.Stat)
 	m.list.validity, m.list.guid, m.list.mark = h.Validity, h.GUID, store.ModSeq(h.ModSeq)
 	if reserved {
 		m.takeReserve(res)
-	}
-	sets := snapshotSets(snap)
-	m.table.expect(int(snap.Head.Lines))
-	for r := range snap.Rows() {
-		m.table.add(snapshotRow(r, sets), string(r.Base), string(r.Info))
 	}
 	for _, info := range m.table.infos.all {
 		_, letters := flagsOf(info)
@@ -195,9 +194,10 @@ func (m *mailbox) beginLog(snap *index.Snapshot, b belief) {
 	}
 	x.log = snap.Log()
 	x.numbers = map[store.Keywords]uint32{{}: 0}
-	for i, kw := range snapshotSets(snap)[1:] {
+	for i, kw := range x.sets[1:] {
 		x.numbers[kw] = uint32(i + 1)
 	}
+	x.sets = nil
 	switch {
 	case b == beliefLast:
 		x.last = snap.Head
@@ -213,25 +213,6 @@ func (m *mailbox) beginLog(snap *index.Snapshot, b belief) {
 	}
 	m.record()
 	m.settleLater()
-}
-
-func snapshotSets(snap *index.Snapshot) []store.Keywords {
-	sets := make([]store.Keywords, len(snap.Sets)+1)
-	for i, names := range snap.Sets {
-		sets[i+1] = store.KeywordsOf(names...)
-	}
-	return sets
-}
-
-func snapshotRow(r index.Row, sets []store.Keywords) row {
-	out := row{
-		modSeq: store.ModSeq(r.ModSeq), size: r.Size, internal: r.Internal, uid: imap.UID(r.UID),
-		keywords: sets[r.Keywords], flags: store.Flags(r.Flags),
-	}
-	if r.InNew {
-		out.state |= rowInNew
-	}
-	return out
 }
 
 // begin settles where MODSEQs go on.
@@ -253,35 +234,37 @@ func (m *mailbox) begin(snap *index.Snapshot, b belief, mark store.ModSeq) {
 	}
 }
 
-// merge fills the table from the uidlist's records and what the index knows of them.
+// merge makes the table, which is as the index has it, that of the uidlist's records.
 // Where the list is missing, the index alone knows the UIDs.
 func (m *mailbox) merge(snap *index.Snapshot, b belief, c uidlist.Change) {
 	records := c.Records
-	m.table.expect(len(records))
 	var next uint32
 	if snap != nil {
 		next = snap.Head.Next
-		sets := snapshotSets(snap)
 		var gone []imap.UID
-		for r := range snap.Rows() {
-			for len(records) > 0 && records[0].UID < r.UID {
+		for i := range m.table.rows.len() {
+			r := m.table.rows.at(i)
+			if r.state&rowDead != 0 {
+				continue
+			}
+			for len(records) > 0 && imap.UID(records[0].UID) < r.uid {
 				records = records[1:] // gone when the index was written, or put back since: it gets the next UID
 			}
-			listed := len(records) > 0 && records[0].UID == r.UID && records[0].Base == string(r.Base)
+			listed := len(records) > 0 && imap.UID(records[0].UID) == r.uid && m.table.names.equal(r.base, records[0].Base)
 			if listed {
 				records = records[1:]
 			} else if !c.Missing {
-				gone = append(gone, imap.UID(r.UID)) // the list no longer knows it: its file gets another UID
+				m.table.remove(i)
+				gone = append(gone, r.uid) // the list no longer knows it: its file gets another UID
 				continue
 			}
-			row := snapshotRow(r, sets)
-			flags, letters := flagsOf(string(r.Info))
-			keywords := m.keywords.of(string(r.Base), letters)
-			if b == beliefHints || flags != row.flags || keywords != row.keywords {
-				row.flags, row.keywords, row.modSeq = flags, keywords, m.loadModSeq()
-				m.index.changed = append(m.index.changed, row.uid)
+			flags, letters := flagsOf(m.table.info(i))
+			keywords := m.keywords.of(m.table.base(i), letters)
+			if b == beliefHints || flags != r.flags || keywords != m.table.keywords(i) {
+				r.flags, r.modSeq = flags, m.loadModSeq()
+				m.table.setKeywords(i, keywords)
+				m.index.changed = append(m.index.changed, r.uid)
 			}
-			m.table.add(row, string(r.Base), string(r.Info))
 		}
 		if len(gone) > 0 {
 			mod := m.loadModSeq()
@@ -297,7 +280,7 @@ func (m *mailbox) merge(snap *index.Snapshot, b belief, c uidlist.Change) {
 			continue
 		}
 		told++
-		m.table.add(row{uid: imap.UID(rec.UID), modSeq: m.loadModSeq(), size: -1, internal: unknownTime}, rec.Base, "")
+		m.table.add(row{uid: imap.UID(rec.UID), modSeq: m.loadModSeq(), bytes: unknownSize, internal: unknownTime}, rec.Base, "", store.Keywords{})
 		m.index.changed = append(m.index.changed, imap.UID(rec.UID))
 	}
 	if b == beliefBehind && !c.Missing && int64(told) < int64(m.list.file.Next())-int64(next) {
@@ -319,8 +302,8 @@ func (m *mailbox) loadModSeq() store.ModSeq {
 // stampDoubtful stamps the rows whose files were renamed after the index was last written.
 func (m *mailbox) stampDoubtful(snap *index.Snapshot) {
 	since := doubtfulSince(snap)
-	for i := range m.table.rows {
-		r := &m.table.rows[i]
+	for i := range m.table.rows.len() {
+		r := m.table.rows.at(i)
 		if r.state&rowDead != 0 || r.modSeq > store.ModSeq(snap.Head.ModSeq) {
 			continue
 		}

@@ -156,9 +156,9 @@ func (m *mailbox) refreshKeywords() error {
 		return err
 	}
 	var s step
-	for i := range m.table.rows {
-		if m.table.rows[i].state&rowDead == 0 {
-			if c := m.renamedTo(i, m.table.info(i), m.table.rows[i].inNew()); c.keywords != m.table.rows[i].keywords {
+	for i := range m.table.rows.len() {
+		if m.table.rows.at(i).state&rowDead == 0 {
+			if c := m.renamedTo(i, m.table.info(i), m.table.rows.at(i).inNew()); c.keywords != m.table.keywords(i) {
 				s.renamed = append(s.renamed, c)
 			}
 		}
@@ -198,7 +198,7 @@ func (m *mailbox) callByName(list []newcomer) {
 	}
 	m.learnLetters(all)
 	for i := range list {
-		list[i].row.keywords = m.keywords.of(list[i].baseName, letters[i])
+		list[i].keywords = m.keywords.of(list[i].baseName, letters[i])
 	}
 }
 

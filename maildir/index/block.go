@@ -3,18 +3,20 @@ package index
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 )
 
 const (
-	magic       = "RoostIx\x02"
+	magic       = "RoostIx\x03"
 	blockHeader = 4 + 4 + 1
 
 	kindHead     = 1
-	kindSets     = 2
-	kindRows     = 3
-	kindVanished = 4
-	kindEnd      = 5
-	kindLog      = 6
+	kindWords    = 2
+	kindNames    = 3
+	kindRows     = 4
+	kindVanished = 5
+	kindEnd      = 6
+	kindLog      = 7
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -34,23 +36,100 @@ func (s *sum) endBlock(b []byte, at int) {
 	binary.LittleEndian.PutUint32(b[at+4:], uint32(*s))
 }
 
-// nextBlock takes the first block; ok is false, and the sum as it was, when it is not
-// whole or was written behind another.
-func (s *sum) nextBlock(b []byte) (kind byte, payload, rest []byte, ok bool) {
-	if len(b) < blockHeader {
-		return 0, nil, nil, false
+// reader reads blocks, a piece of the file at a time.
+type reader struct {
+	f    io.ReaderAt
+	size int64
+	at   int64 // where b begins
+	b    []byte
+	room []byte // what b lies in
+	sum  sum    // of the last block
+	err  error
+}
+
+// readBytes is how much is read at once.
+const readBytes = 128 << 10
+
+// fill has n bytes at hand, if the file has them.
+func (r *reader) fill(n int64) bool {
+	if int64(len(r.b)) >= n {
+		return true
 	}
-	n := binary.LittleEndian.Uint32(b)
-	if uint64(n) > uint64(len(b)-blockHeader) {
-		return 0, nil, nil, false
+	if n > r.size-r.at {
+		return false
 	}
-	end := blockHeader + int(n)
-	c := crc32.Update(uint32(*s), castagnoli, b[8:end])
-	if c != binary.LittleEndian.Uint32(b[4:]) {
-		return 0, nil, nil, false
+	if n > int64(cap(r.room)) {
+		r.room = make([]byte, max(n, min(readBytes, r.size)))
 	}
-	*s = sum(c)
-	return b[8], b[blockHeader:end], b[end:], true
+	have := copy(r.room[:cap(r.room)], r.b)
+	k, err := r.f.ReadAt(r.room[have:min(int64(cap(r.room)), r.size-r.at)], r.at+int64(have))
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	r.b = r.room[:have+k]
+	return int64(len(r.b)) >= n
+}
+
+func (r *reader) take(n int64) []byte {
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	r.at += n
+	return b
+}
+
+func (r *reader) magic() bool {
+	return r.fill(int64(len(magic))) && string(r.take(int64(len(magic)))) == magic
+}
+
+// next takes a block, good until the one after it is taken. ok is false, and nothing
+// taken, when it is not whole or was written behind another.
+func (r *reader) next() (kind byte, payload []byte, ok bool) {
+	if !r.fill(blockHeader) {
+		return 0, nil, false
+	}
+	end := blockHeader + int64(binary.LittleEndian.Uint32(r.b))
+	if !r.fill(end) {
+		return 0, nil, false
+	}
+	c := crc32.Update(uint32(r.sum), castagnoli, r.b[8:end])
+	if c != binary.LittleEndian.Uint32(r.b[4:]) {
+		return 0, nil, false
+	}
+	r.sum = sum(c)
+	b := r.take(end)
+	return b[8], b[blockHeader:], true
+}
+
+// nextNames is next for a block of names, if one comes; its payload is the caller's.
+func (r *reader) nextNames() (payload []byte, ok bool) {
+	if !r.fill(blockHeader) || r.b[8] != kindNames {
+		return nil, false
+	}
+	n := int64(binary.LittleEndian.Uint32(r.b))
+	want := binary.LittleEndian.Uint32(r.b[4:])
+	if n == 0 || n > maxNames || n > r.size-r.at-blockHeader {
+		return nil, false
+	}
+	at, before := r.at, r.b
+	r.take(blockHeader)
+	payload = make([]byte, n)
+	k := copy(payload, r.b)
+	r.take(int64(k))
+	if k < len(payload) { // the rest goes by no buffer
+		if m, err := r.f.ReadAt(payload[k:], r.at); m < len(payload)-k {
+			r.err = err
+			r.at, r.b = at, before
+			return nil, false
+		}
+		r.at += n - int64(k)
+	}
+	c := crc32.Update(crc32.Update(uint32(r.sum), castagnoli, []byte{kindNames}), castagnoli, payload)
+	if c != want {
+		r.at, r.b = at, before
+		return nil, false
+	}
+	r.sum = sum(c)
+	return payload, true
 }
 
 // decoder reads one payload. After a fault all it gives is zero, and bad is set.
@@ -149,38 +228,36 @@ func (h *Head) sound() bool {
 	return h.Validity != 0 && h.Next != 0 && h.ModSeq <= maxModSeq && h.Since <= h.ModSeq
 }
 
-// A row: state byte, then UID and MODSEQ as differences from the row before, size + 1,
-// INTERNALDATE as a difference, flags, keyword set, base, info.
+// A row of the log: state byte, flags, UID, MODSEQ, size + 1, INTERNALDATE, keyword
+// set, base, info.
 const stateNew = 1
 
-func (r Row) append(b []byte, prev *Row) []byte {
-	var state byte
-	if r.InNew {
-		state |= stateNew
-	}
-	b = append(b, state, r.Flags)
-	b = binary.AppendUvarint(b, uint64(r.UID-prev.UID))
-	b = binary.AppendVarint(b, int64(r.ModSeq-prev.ModSeq))
+func (r Row) append(b []byte) []byte {
+	b = append(b, stateOf(r.InNew), r.Flags)
+	b = binary.AppendUvarint(b, uint64(r.UID))
+	b = binary.AppendUvarint(b, r.ModSeq)
 	b = binary.AppendUvarint(b, uint64(r.Size+1))
-	b = binary.AppendVarint(b, r.Internal-prev.Internal)
+	b = binary.AppendVarint(b, r.Internal)
 	b = binary.AppendUvarint(b, uint64(r.Keywords))
 	b = appendBytes(b, r.Base)
 	return appendBytes(b, r.Info)
 }
 
-func (d *decoder) row(prev *Row) (r Row) {
+func stateOf(inNew bool) byte {
+	if inNew {
+		return stateNew
+	}
+	return 0
+}
+
+func (d *decoder) row() (r Row) {
 	r.InNew = d.byte()&stateNew != 0
 	r.Flags = d.byte()
-	step := d.uint32()
-	r.UID = prev.UID + step
-	if r.UID < prev.UID { // it wrapped
-		d.bad = true
-	}
-	r.ModSeq = prev.ModSeq + uint64(d.int())
+	r.UID, r.ModSeq = d.uint32(), d.uint()
 	r.Size = int64(d.uint()) - 1
-	r.Internal = prev.Internal + d.int()
+	r.Internal = d.int()
 	r.Keywords = d.uint32()
-	r.Base, r.Info = d.bytes(), d.bytes()
+	r.Base, r.Info = d.bytes(), string(d.bytes())
 	return r
 }
 

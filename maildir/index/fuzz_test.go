@@ -33,16 +33,21 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		checkBounds(t, s)
-		want := stateOf(s)
+		want := s.state
+		for _, r := range want.Rows {
+			if r.Size >= UnknownSize { // of a log: a snapshot does not keep it
+				return
+			}
+		}
 		var out bytes.Buffer
-		if _, _, err := writeAll(&out, Contents{s.Head, s.Sets, s.Rows(), s.Vanished}); err != nil {
+		if _, _, err := writeAll(&out, pack(want)); err != nil {
 			t.Fatal(err)
 		}
 		got, err := parse(out.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g := stateOf(got); !reflect.DeepEqual(g, want) {
+		if g := got.state; !reflect.DeepEqual(g, want) {
 			t.Fatalf("got %+v\nwant %+v", g, want)
 		}
 	})
@@ -78,50 +83,46 @@ func FuzzLog(f *testing.F) {
 			t.Fatalf("a log took the snapshot away: %v", err)
 		}
 		checkBounds(t, s)
-		if s.log.size == snapshot && (s.Head != head || s.At != head.At || s.Count != len(rows)) {
-			t.Errorf("no block of the log was believed, and yet: %+v", s.Head)
+		if s.log.size == snapshot && (s.state.Head != head || s.At != head.At || len(s.Rows) != len(rows)) {
+			t.Errorf("no block of the log was believed, and yet: %+v", s.state.Head)
 		}
 		if s.Torn != (s.log.size < int64(len(b))) {
 			t.Errorf("torn %v, %d of %d bytes read", s.Torn, s.log.size, len(b))
 		}
 		// What is added behind a whole log is found with all that was before.
-		if s.Torn || s.Head.ModSeq == maxModSeq {
+		if s.Torn || s.state.Head.ModSeq == maxModSeq {
 			return
 		}
 		os.WriteFile(path, b, 0o600)
 		s = load(t, d)
-		before := stateOf(s)
+		before := s.state
 		batch := new(Batch)
 		batch.Head(before.Head)
-		if err := s.Log().Append(s.At+1, s.Head.ModSeq+1, s.Head.Next, batch); err != nil {
+		if err := s.Log().Append(s.At+1, before.Head.ModSeq+1, before.Head.Next, batch); err != nil {
 			t.Fatal(err)
 		}
 		s.Log().Release()
 		before.Head.ModSeq++
-		if after := stateOf(load(t, d)); !reflect.DeepEqual(after, before) {
+		if after := load(t, d).state; !reflect.DeepEqual(after, before) {
 			t.Fatalf("got %+v\nwant %+v", after, before)
 		}
 	})
 }
 
-func checkBounds(t *testing.T, s *Snapshot) {
-	h := s.Head
+func checkBounds(t *testing.T, s loaded) {
+	h := s.state.Head
 	if h.ModSeq > maxModSeq || h.Validity == 0 || h.Since > h.ModSeq {
 		t.Fatalf("head %+v", h)
 	}
-	n, last := 0, uint32(0)
-	for r := range s.Rows() {
-		if r.UID <= last || r.UID >= h.Next || r.ModSeq > h.ModSeq || r.ModSeq == 0 || int(r.Keywords) > len(s.Sets) || len(r.Base) == 0 {
+	last := uint32(0)
+	for _, r := range s.Rows {
+		if r.UID <= last || r.UID >= h.Next || r.ModSeq > h.ModSeq || r.ModSeq == 0 || int(r.Keywords) > len(s.state.Sets) || len(r.Base) == 0 {
 			t.Fatalf("row %+v behind UID %d, head %+v", r, last, h)
 		}
 		last = r.UID
-		n++
-	}
-	if n != s.Count {
-		t.Fatalf("%d rows, Count is %d", n, s.Count)
 	}
 	mod := uint64(0)
-	for _, v := range s.Vanished {
+	for _, v := range s.state.Vanished {
 		if v.ModSeq < mod || v.ModSeq > h.ModSeq || v.UID == 0 || v.UID >= h.Next {
 			t.Fatalf("vanished %+v behind MODSEQ %d, head %+v", v, mod, h)
 		}

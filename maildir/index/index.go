@@ -10,21 +10,26 @@ import (
 // roost.index: a snapshot, then a log. Integers of fixed size are little-endian, all
 // others varints of encoding/binary.
 //
-//	8        magic "RoostIx" and version 2
+//	8        magic "RoostIx" and version 3
 //	... blocks: u32 length of the payload | u32 CRC-32C of kind and payload, going on
 //	            from that of the block before | u8 kind | payload
 //
 //	kind 1   head
-//	kind 2   keyword sets: numbered from 1 in the order in which they come
-//	kind 3   rows: some hundred messages, ascending UIDs
-//	kind 4   vanished: MODSEQs, ascending, and UIDs of expunges
-//	kind 5   end of the snapshot: number of rows
-//	kind 6   log: changes of one moment, all or none: time, highest MODSEQ given, UIDNEXT,
+//	kind 2   words: number of messages; keyword sets; infos of file names. The sets, and
+//	         the infos, are numbered from 1 in the order in which they come
+//	kind 3   names: bases of file names, each behind its length, in any order and more
+//	         than there are messages; numbered from 0
+//	kind 4   rows: up to 1,024 messages, ascending UIDs, of fixed size: see rows.go
+//	kind 5   vanished: MODSEQs, ascending, and UIDs of expunges
+//	kind 6   end of the snapshot: number of rows
+//	kind 7   log: changes of one moment, all or none: time, highest MODSEQ given, UIDNEXT,
 //	         then each behind its letter
 //	           'K' keyword set, with the next number
-//	           'R' row: new, or in place of the one with its UID
+//	           'R' row: new, or in place of the one with its UID; it carries its info
 //	           'G' UID and MODSEQ of an expunge
 //	           'H' head: Stamps and Clean hold until a change follows
+//
+// Names and rows lie there as in memory, so that an open copies them and no more.
 //
 // A cache of one UIDVALIDITY and one boot, written by the owner of roost.lock only.
 
@@ -109,8 +114,7 @@ func (s *Stamps) each() []*Stamp {
 	return []*Stamp{&s.Cur, &s.New, &s.UIDList, &s.Letters, &s.Extra}
 }
 
-// Row is one message. Base and Info that were read are good as long as the Snapshot
-// is; they must not be changed.
+// Row is one message in the log. A Base that was read must not be changed.
 type Row struct {
 	UID      uint32
 	ModSeq   uint64
@@ -120,7 +124,7 @@ type Row struct {
 	InNew    bool   // the file lies in new/
 	Keywords uint32 // number of the keyword set, from 1 in Sets; 0 none
 	Base     []byte // name of the file up to its first colon
-	Info     []byte // the rest of it: ":2,S"
+	Info     string // the rest of it: ":2,S"
 }
 
 // Vanished is one expunge.

@@ -2,11 +2,14 @@ package index
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -37,13 +40,15 @@ func sample(n int) []Row {
 			InNew:    i%5 == 0,
 			Keywords: uint32(i % 3),
 			Base:     fmt.Appendf(nil, "17003%05d.M%dP77.mail.example.org,S=%d,W=%d", i, i*17, i, i+9),
-			Info:     []byte([]string{"", ":2,", ":2,S", ":2,FSa"}[i%4]),
+			Info:     infos[i%4],
 		}
 	}
 	return rows
 }
 
 var (
+	infos = []string{"", ":2,", ":2,S", ":2,FSa"}
+
 	head = Head{
 		Validity: 1288361218, Next: 400_000, ModSeq: 1_800_000_000_001_000, Lines: 12, Last: 399_999, Since: 5,
 		Boot:   "5f0c7a0e-4b6f-4d0a-9f5e-0d3a6b1c2d3e",
@@ -57,14 +62,44 @@ var (
 
 func save(t testing.TB, d fsys.Dir, rows []Row) *Log {
 	t.Helper()
-	l, err := Write(d, 0o600, Contents{head, sets, slices.Values(rows), vanished})
+	l, err := Write(d, 0o600, contents(head, rows))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-// state is all that a snapshot says.
+// contents packs rows as a mailbox has them.
+func contents(h Head, rows []Row) Contents { return pack(state{h, sets, vanished, rows}) }
+
+func pack(st state) Contents {
+	c := Contents{Head: st.Head, Sets: st.Sets, Count: len(st.Rows), Vanished: st.Vanished}
+	numbers := map[string]uint32{"": 0}
+	var entries []Entry
+	for _, r := range st.Rows {
+		info, ok := numbers[r.Info]
+		if !ok {
+			c.Infos = append(c.Infos, r.Info)
+			info = uint32(len(c.Infos))
+			numbers[r.Info] = info
+		}
+		last := len(c.Names) - 1
+		if last < 0 || len(c.Names[last])+len(r.Base)+binary.MaxVarintLen16 > maxNames {
+			c.Names = append(c.Names, nil)
+			last++
+		}
+		at := uint32(last)<<16 | uint32(len(c.Names[last]))
+		c.Names[last] = appendBytes(c.Names[last], r.Base)
+		entries = append(entries, Entry{
+			ModSeq: r.ModSeq, Internal: r.Internal, UID: r.UID, Size: uint32(r.Size), Name: at, Info: info,
+			Keywords: r.Keywords, Flags: r.Flags, InNew: r.InNew,
+		})
+	}
+	c.Rows = slices.Values(entries)
+	return c
+}
+
+// state is all that a file says.
 type state struct {
 	Head     Head
 	Sets     [][]string
@@ -72,41 +107,77 @@ type state struct {
 	Rows     []Row
 }
 
-func stateOf(s *Snapshot) state {
-	st := state{s.Head, s.Sets, s.Vanished, nil}
-	for r := range s.Rows() {
-		r.Base, r.Info = slices.Clone(r.Base), slices.Clone(r.Info)
-		if len(r.Info) == 0 {
-			r.Info = nil
-		}
-		st.Rows = append(st.Rows, r)
-	}
-	return st
+// loaded is a file as somebody sees it who took its rows.
+type loaded struct {
+	*Snapshot
+	state
 }
 
-func normal(rows []Row) []Row {
-	rows = append([]Row(nil), rows...)
-	for i := range rows {
-		if len(rows[i].Info) == 0 {
-			rows[i].Info = nil
-		}
-	}
-	return rows
+func parse(b []byte) (loaded, error) {
+	return collect(func(take Taker) (*Snapshot, error) {
+		return read(bytes.NewReader(b), int64(len(b)), take)
+	})
 }
 
-func load(t testing.TB, d fsys.Dir) *Snapshot {
+// collector is a Taker that unpacks what it is given.
+type collector struct {
+	names [][]byte
+	rows  map[uint32]Row
+	given int
+}
+
+func (c *collector) Names(chunk []byte) { c.names = append(c.names, chunk) }
+
+func (c *collector) Entries(s *Snapshot, block []Entry) {
+	for _, e := range block {
+		r := Row{UID: e.UID, ModSeq: e.ModSeq, Size: int64(e.Size), Internal: e.Internal, Flags: e.Flags, InNew: e.InNew, Keywords: e.Keywords}
+		if e.Size == UnknownSize {
+			r.Size = -1
+		}
+		if e.Info > 0 {
+			r.Info = s.Infos[e.Info-1]
+		}
+		at := c.names[e.Name>>16][e.Name&0xffff:]
+		k, n := binary.Uvarint(at)
+		r.Base = slices.Clone(at[n:][:k])
+		c.rows[r.UID] = r
+		c.given++
+	}
+}
+
+func collect(read func(take Taker) (*Snapshot, error)) (l loaded, err error) {
+	c := &collector{rows: map[uint32]Row{}}
+	if l.Snapshot, err = read(c); err != nil {
+		return l, err
+	}
+	if c.given != l.Count {
+		return l, fmt.Errorf("%d rows were given, of %d", c.given, l.Count)
+	}
+	for _, row := range l.Changed {
+		c.rows[row.UID] = row
+	}
+	for _, uid := range l.Gone {
+		delete(c.rows, uid)
+	}
+	l.state = state{l.Snapshot.Head, l.Snapshot.Sets, l.Snapshot.Vanished, nil}
+	for _, uid := range slices.Sorted(maps.Keys(c.rows)) {
+		l.state.Rows = append(l.state.Rows, c.rows[uid])
+	}
+	return l, nil
+}
+
+func load(t testing.TB, d fsys.Dir) loaded {
 	t.Helper()
-	s, err := Load(d, 1<<30)
+	l, err := collect(func(take Taker) (*Snapshot, error) { return Load(d, 1<<30, take) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return l
 }
 
-func same(t *testing.T, got *Snapshot, want state) {
+func same(t *testing.T, got loaded, want state) {
 	t.Helper()
-	want.Rows = normal(want.Rows)
-	g := stateOf(got)
+	g := got.state
 	if !reflect.DeepEqual(g, want) {
 		if len(g.Rows) == len(want.Rows) {
 			for i := range g.Rows {
@@ -117,9 +188,6 @@ func same(t *testing.T, got *Snapshot, want state) {
 		}
 		t.Fatalf("%d rows, want %d; head %+v, want %+v", len(g.Rows), len(want.Rows), g.Head, want.Head)
 	}
-	if got.Count != len(want.Rows) {
-		t.Errorf("Count %d, want %d", got.Count, len(want.Rows))
-	}
 }
 
 func TestSnapshotComesBack(t *testing.T) {
@@ -128,8 +196,23 @@ func TestSnapshotComesBack(t *testing.T) {
 		rows := sample(n)
 		save(t, d, rows)
 		save(t, d, rows) // in place of one that is there
+		if n == 0 {
+			rows = nil
+		}
 		same(t, load(t, d), state{head, sets, vanished, rows})
 	}
+}
+
+// Names as long as can be fill a block before its rows do.
+func TestLongNamesComeBack(t *testing.T) {
+	d, _ := open(t)
+	rows := sample(1000)
+	for i := range rows {
+		rows[i].Base = bytes.Repeat([]byte{'a' + byte(i%26)}, 1+i%255)
+	}
+	rows[500].Base = bytes.Repeat([]byte{'x'}, maxBase)
+	save(t, d, rows)
+	same(t, load(t, d), state{head, sets, vanished, rows})
 }
 
 // moment is one batch and what it is appended with.
@@ -160,7 +243,7 @@ func steps(rows []Row) ([]moment, []state) {
 		r := st.Rows[1]
 		r.Flags, r.ModSeq = 31, r.ModSeq+5000
 		b.Put(r)
-		r.Info, r.InNew, r.ModSeq = []byte(":2,T"), false, r.ModSeq+1
+		r.Info, r.InNew, r.ModSeq = ":2,T", false, r.ModSeq+1
 		b.Put(r)
 		st.Rows[1] = r
 	})
@@ -255,9 +338,6 @@ func TestEveryPrefixIsAMomentOrNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range states {
-		states[i].Rows = normal(states[i].Rows)
-	}
 	for name, tail := range map[string][]byte{"cut": nil, "zeros": make([]byte, 200), "itself": whole[len(magic)+100 : len(magic)+400]} {
 		at := -1 // which state was reached
 		for n := range len(whole) + 1 {
@@ -268,7 +348,7 @@ func TestEveryPrefixIsAMomentOrNone(t *testing.T) {
 				}
 				continue
 			}
-			got := stateOf(s)
+			got := s.state
 			if at >= 0 && reflect.DeepEqual(got, states[at]) {
 				continue
 			}
@@ -292,7 +372,7 @@ func TestBlocksOfAnotherFileAreNotContinued(t *testing.T) {
 	rows := sample(20)
 	moments, states := steps(rows)
 	write := func(h Head, last int) []byte {
-		l, err := Write(d, 0o600, Contents{h, sets, slices.Values(rows), vanished})
+		l, err := Write(d, 0o600, contents(h, rows))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +421,7 @@ func TestEveryDamageIsNoticed(t *testing.T) {
 			b := bytes.Clone(whole)
 			b[i] ^= bit
 			if s, err := parse(b); err == nil {
-				t.Fatalf("byte %d: taken for an index: %+v", i, stateOf(s).Head)
+				t.Fatalf("byte %d: taken for an index: %+v", i, s.state.Head)
 			}
 		}
 	}
@@ -363,24 +443,24 @@ func TestLogBehindATornEndIsNotContinued(t *testing.T) {
 	if !l.Wasteful() {
 		t.Error("a broken log does not ask for a snapshot")
 	}
-	if s := load(t, d); s.Log().Append(1, 0, 0, b) == nil || s.Count != 5 || !s.Torn {
+	if s := load(t, d); s.Log().Append(1, 0, 0, b) == nil || len(s.Rows) != 5 || !s.Torn {
 		t.Error("the log was continued behind a torn block")
 	}
 }
 
 func TestLoadOfWhatIsNoIndex(t *testing.T) {
 	d, path := open(t)
-	if _, err := Load(d, 1<<20); err != ErrNone {
+	if _, err := Load(d, 1<<20, nil); err != ErrNone {
 		t.Errorf("missing: %v", err)
 	}
 	for name, content := range map[string]string{"empty": "", "text": "hello, world", "version": "RoostIx\x01"} {
 		os.WriteFile(path, []byte(content), 0o600)
-		if _, err := Load(d, 1<<20); !errors.Is(err, ErrNone) {
+		if _, err := Load(d, 1<<20, nil); !errors.Is(err, ErrNone) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	save(t, d, sample(100))
-	if _, err := Load(d, 1000); !errors.Is(err, ErrNone) {
+	if _, err := Load(d, 1000, nil); !errors.Is(err, ErrNone) {
 		t.Errorf("above the limit: %v", err)
 	}
 }
@@ -424,25 +504,34 @@ func BenchmarkLoad100k(b *testing.B) {
 	save(b, d, sample(100_000))
 	b.ReportAllocs()
 	for b.Loop() {
-		s := load(b, d)
-		n := 0
-		for range s.Rows() {
-			n++
-		}
-		if n != 100_000 {
-			b.Fatal(n)
+		if s, err := Load(d, 1<<30, nil); err != nil || s.Count != 100_000 {
+			b.Fatal(err)
 		}
 	}
 }
 
-func TestRowsAreReadWithoutAllocating(t *testing.T) {
-	d, _ := open(t)
-	save(t, d, sample(10_000))
-	s := load(t, d)
-	if n := testing.AllocsPerRun(5, func() {
-		for range s.Rows() {
-		}
-	}); n > 10 {
-		t.Errorf("%v allocations for 10,000 rows", n)
+// Nothing is held of what was read but the names: a big file costs no garbage.
+func TestLoadHoldsTheNamesAlone(t *testing.T) {
+	d, path := open(t)
+	c := contents(head, sample(100_000))
+	if _, err := Write(d, 0o600, c); err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	for _, chunk := range c.Names {
+		names += len(chunk)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Load(d, 1<<30, nil); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; int(n) > names+512<<10 || st.Size() < int64(names)+4_000_000 {
+		t.Errorf("%d bytes were allocated for a file of %d, %d of them names", n, st.Size(), names)
 	}
 }

@@ -1,47 +1,65 @@
 package index
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"iter"
 	"maps"
 	"slices"
 
 	"roost/maildir/fsys"
 )
 
-// A Snapshot is what an index file said, its log included.
+// A Snapshot is what an index file said, its log included, but for what a Taker was given.
 type Snapshot struct {
 	Head     Head // as it was last; its Stamps and Clean are empty where changes followed them
 	Sets     [][]string
+	Infos    []string   // of the entries that were given
+	Count    int        // of the entries that are given
 	Vanished []Vanished // ascending MODSEQs
-	Count    int        // messages
+
+	// What became of the entries: Changed are in place of those with their UIDs, or new; Gone
+	// are no longer there, if they ever were. Ascending.
+	Changed []Row
+	Gone    []uint32
 
 	// At is the time of the last moment that is known, Torn whether the file went on
 	// behind it in a way that cannot be read.
 	At   int64
 	Torn bool
 
-	blocks  [][]byte // payloads of the rows
-	changed map[uint32]Row
-	gone    map[uint32]struct{}
-	logged  []uint32 // keys of changed, ascending; when all is read
-	log     *Log
+	log *Log
 }
 
-// Load reads the index of at most limit bytes. ErrNone covers all that is not
-// believed, and an error of the file system wraps ErrNone too: the caller goes on
-// without an index and may log it.
-func Load(dir fsys.Dir, limit int64) (*Snapshot, error) {
-	b, err := fsys.ReadFile(dir, Name, limit)
+// A Taker is given the messages of a snapshot while it is read, before it is known whether
+// the file is whole: Sets, Infos and Count are known by then. First come all chunks of
+// names, which are the taker's to keep, then the entries, ascending.
+type Taker interface {
+	Names(chunk []byte)
+	Entries(*Snapshot, []Entry) // good until it returns; up to 1,024
+}
+
+// Load reads the index of at most limit bytes and gives the messages of its snapshot to
+// take (nil: nowhere). ErrNone covers all that is not believed, and an error of the file
+// system wraps ErrNone too: the caller forgets what it was given, goes on without an
+// index, and may log it.
+func Load(dir fsys.Dir, limit int64, take Taker) (*Snapshot, error) {
+	f, err := dir.Open(Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNone
 	} else if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNone, err)
 	}
-	s, err := parse(b)
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNone, err)
+	}
+	if st.Size > limit {
+		return nil, fmt.Errorf("%w: %s/%s has %d bytes, at most %d are read", ErrNone, dir.Path(), Name, st.Size, limit)
+	}
+	s, err := read(f, st.Size, take)
 	if err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", dir.Path(), Name, err)
 	}
@@ -52,86 +70,134 @@ func Load(dir fsys.Dir, limit int64) (*Snapshot, error) {
 // Log continues the file's log, where nothing torn is at its end.
 func (s *Snapshot) Log() *Log { return s.log }
 
-// parse reads a whole file.
-func parse(b []byte) (*Snapshot, error) {
-	all := len(b)
-	if !bytes.HasPrefix(b, []byte(magic)) {
+// logged is what the log said of rows.
+type logged struct {
+	changed map[uint32]Row
+	gone    map[uint32]struct{}
+}
+
+// read reads a whole file.
+func read(f io.ReaderAt, size int64, take Taker) (*Snapshot, error) {
+	r := &reader{f: f, size: size}
+	if !r.magic() {
 		return nil, fmt.Errorf("%w: not version %d", ErrNone, magic[len(magic)-1])
 	}
-	s := &Snapshot{changed: map[uint32]Row{}, gone: map[uint32]struct{}{}}
-	var sum sum
-	rest, ok := s.parseSnapshot(b[len(magic):], &sum)
-	if !ok {
-		return nil, fmt.Errorf("%w: damaged, or its end is missing", ErrNone)
+	s := &Snapshot{}
+	if !s.readSnapshot(r, take) {
+		return nil, errors.Join(fmt.Errorf("%w: damaged, or its end is missing", ErrNone), r.err)
 	}
-	s.log = &Log{snapshot: int64(all - len(rest))}
+	s.log = &Log{snapshot: r.at}
+	l := logged{map[uint32]Row{}, map[uint32]struct{}{}}
 	for {
-		before := sum
-		kind, payload, next, ok := sum.nextBlock(rest)
-		if !ok || kind != kindLog || !s.replay(payload) {
-			sum = before
+		at, sum := r.at, r.sum
+		kind, payload, ok := r.next()
+		if !ok || kind != kindLog || !s.replay(payload, &l) {
+			s.Torn = at < size
+			s.log.size, s.log.sum = at, sum
 			break
 		}
-		rest = next
 	}
-	s.Torn = len(rest) > 0
-	s.logged = slices.Sorted(maps.Keys(s.changed))
-	if len(s.changed)+len(s.gone) > 0 {
-		s.Count = 0
-		for range s.Rows() {
-			s.Count++
-		}
+	for _, uid := range slices.Sorted(maps.Keys(l.changed)) {
+		s.Changed = append(s.Changed, l.changed[uid])
 	}
-	l := s.log
-	l.size, l.sum, l.sets, l.broken = int64(all-len(rest)), sum, len(s.Sets), s.Torn
-	l.modSeq, l.next = s.Head.ModSeq, s.Head.Next
+	s.Gone = slices.Sorted(maps.Keys(l.gone))
+	s.log.sets, s.log.broken = len(s.Sets), s.Torn
+	s.log.modSeq, s.log.next = s.Head.ModSeq, s.Head.Next
 	return s, nil
 }
 
-// parseSnapshot reads what is before the log; rest is the log.
-func (s *Snapshot) parseSnapshot(b []byte, sum *sum) (rest []byte, ok bool) {
-	kind, payload, rest, ok := sum.nextBlock(b)
+// readSnapshot reads what is before the log.
+func (s *Snapshot) readSnapshot(r *reader, take Taker) bool {
+	kind, payload, ok := r.next()
 	if !ok || kind != kindHead {
-		return nil, false
+		return false
 	}
 	d := decoder{b: payload}
 	s.Head = d.head()
-	d.bad = d.bad || len(d.b) > 0 || !s.Head.sound()
+	if d.bad || len(d.b) > 0 || !s.Head.sound() {
+		return false
+	}
 	s.At = s.Head.At
-	rows := 0
-	last := uint32(0)
-	for !d.bad && kind != kindEnd {
-		if kind, payload, rest, ok = sum.nextBlock(rest); !ok {
-			return nil, false
+	if kind, payload, ok = r.next(); !ok || kind != kindWords {
+		return false
+	}
+	d = decoder{b: payload}
+	if !s.words(&d, r.size) || d.bad {
+		return false
+	}
+	var names [][]byte
+	for {
+		chunk, ok := r.nextNames()
+		if !ok {
+			break
+		}
+		if names = append(names, chunk); take != nil {
+			take.Names(chunk)
+		}
+	}
+	rows, last := 0, uint32(0)
+	var room [blockRows]Entry
+	for kind != kindEnd {
+		if kind, payload, ok = r.next(); !ok {
+			return false
 		}
 		d.b = payload
 		switch kind {
-		case kindSets:
-			for len(d.b) > 0 && !d.bad {
-				s.Sets = append(s.Sets, d.set())
-			}
 		case kindRows:
-			s.blocks = append(s.blocks, payload)
-			rows += s.checkRows(&d, &last)
-		case kindVanished:
-			m := s.lastVanished()
-			for len(d.b) > 0 && !d.bad {
-				step := d.uint()
-				v := Vanished{d.uint32(), m + step}
-				if v.UID == 0 || v.UID >= s.Head.Next || v.ModSeq < m || v.ModSeq > s.Head.ModSeq {
-					d.bad = true
-				}
-				m = v.ModSeq
-				s.Vanished = append(s.Vanished, v)
+			block, ok := s.entries(payload, last, names, room[:])
+			if !ok {
+				return false
 			}
+			last = block[len(block)-1].UID
+			if rows += len(block); take != nil {
+				take.Entries(s, block)
+			}
+		case kindVanished:
+			ok = s.vanished(&d)
 		case kindEnd:
-			d.bad = d.bad || d.uint() != uint64(rows) || len(d.b) > 0
+			ok = d.uint() == uint64(rows) && rows == s.Count && len(d.b) == 0
 		default:
-			d.bad = true
+			ok = false
+		}
+		if !ok || d.bad {
+			return false
 		}
 	}
-	s.Count = rows
-	return rest, !d.bad
+	return true
+}
+
+// words reads what entries refer to. size is of the file.
+func (s *Snapshot) words(d *decoder, size int64) bool {
+	n, sets := d.uint(), d.uint()
+	if n > uint64(size)/rowBytes || sets > uint64(len(d.b)) {
+		return false
+	}
+	s.Count = int(n)
+	for range sets {
+		s.Sets = append(s.Sets, d.set())
+	}
+	for len(d.b) > 0 && !d.bad {
+		info := string(d.bytes())
+		if info == "" {
+			return false
+		}
+		s.Infos = append(s.Infos, info)
+	}
+	return true
+}
+
+func (s *Snapshot) vanished(d *decoder) bool {
+	m := s.lastVanished()
+	for len(d.b) > 0 && !d.bad {
+		step := d.uint()
+		v := Vanished{d.uint32(), m + step}
+		if v.UID == 0 || v.UID >= s.Head.Next || v.ModSeq < m || v.ModSeq > s.Head.ModSeq {
+			return false
+		}
+		m = v.ModSeq
+		s.Vanished = append(s.Vanished, v)
+	}
+	return true
 }
 
 func (s *Snapshot) lastVanished() uint64 {
@@ -141,26 +207,16 @@ func (s *Snapshot) lastVanished() uint64 {
 	return 0
 }
 
-// checkRows walks a block: order and references.
-func (s *Snapshot) checkRows(d *decoder, last *uint32) (n int) {
-	var prev Row
-	for len(d.b) > 0 && !d.bad {
-		prev = d.row(&prev)
-		if prev.UID <= *last || prev.UID >= s.Head.Next || !prev.sound(s.Head.ModSeq, len(s.Sets)) {
-			d.bad = true
-		}
-		*last = prev.UID
-		n++
-	}
-	return n
-}
+// maxBase is how long the base of a file name may be: no filesystem has longer ones.
+const maxBase = 1 << 15
 
 func (r *Row) sound(modSeq uint64, sets int) bool {
-	return r.UID != 0 && len(r.Base) > 0 && r.Size >= -1 && int64(r.Keywords) <= int64(sets) && r.ModSeq != 0 && r.ModSeq <= modSeq
+	return r.UID != 0 && len(r.Base) > 0 && len(r.Base) <= maxBase && r.Size >= -1 && int64(r.Keywords) <= int64(sets) &&
+		r.ModSeq != 0 && r.ModSeq <= modSeq
 }
 
 // replay takes in one block of the log, if all that it says can be.
-func (s *Snapshot) replay(payload []byte) bool {
+func (s *Snapshot) replay(payload []byte, l *logged) bool {
 	d := decoder{b: payload}
 	at, modSeq, next := d.int(), d.uint(), d.uint32()
 	if d.bad || modSeq < s.Head.ModSeq || modSeq > maxModSeq || next < s.Head.Next {
@@ -176,7 +232,7 @@ func (s *Snapshot) replay(payload []byte) bool {
 	)
 	head.ModSeq, head.Next, head.Clean, head.Stamps, head.At = modSeq, next, false, Stamps{}, 0
 	gone := func(uid uint32) bool {
-		_, before := s.gone[uid]
+		_, before := l.gone[uid]
 		_, now := goneNow[uid]
 		return before || now
 	}
@@ -189,10 +245,11 @@ func (s *Snapshot) replay(payload []byte) bool {
 		case opSet:
 			sets = append(sets, d.set())
 		case opRow:
-			r := d.row(&Row{})
+			r := d.row()
 			if !r.sound(modSeq, len(sets)) || r.UID >= next || gone(r.UID) {
 				return false
 			}
+			r.Base = slices.Clone(r.Base) // of a buffer
 			rows = append(rows, r)
 		case opGone:
 			v := Vanished{d.uint32(), d.uint()}
@@ -222,48 +279,11 @@ func (s *Snapshot) replay(payload []byte) bool {
 	s.Head, s.Sets, s.At = head, sets, at
 	s.Vanished = append(s.Vanished, vanished...)
 	for _, r := range rows {
-		s.changed[r.UID] = r
+		l.changed[r.UID] = r
 	}
 	for _, v := range vanished {
-		s.gone[v.UID] = struct{}{}
-		delete(s.changed, v.UID)
+		l.gone[v.UID] = struct{}{}
+		delete(l.changed, v.UID)
 	}
 	return true
-}
-
-// Rows yields all messages as they were last, ascending by UID.
-func (s *Snapshot) Rows() iter.Seq[Row] {
-	return func(yield func(Row) bool) {
-		logged := s.logged
-		for _, b := range s.blocks {
-			d := decoder{b: b}
-			var prev Row
-			for len(d.b) > 0 {
-				prev = d.row(&prev)
-				r := prev
-				for len(logged) > 0 && logged[0] <= r.UID {
-					if logged[0] < r.UID && !yield(s.changed[logged[0]]) {
-						return
-					}
-					if logged[0] == r.UID {
-						r = s.changed[r.UID]
-					}
-					logged = logged[1:]
-				}
-				if len(s.gone) > 0 {
-					if _, gone := s.gone[r.UID]; gone {
-						continue
-					}
-				}
-				if !yield(r) {
-					return
-				}
-			}
-		}
-		for _, uid := range logged {
-			if !yield(s.changed[uid]) {
-				return
-			}
-		}
-	}
 }

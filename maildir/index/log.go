@@ -27,7 +27,7 @@ type Batch struct {
 func (t *Batch) Empty() bool { return len(t.b) == 0 }
 
 // Put logs the state of a message, new or changed; it must not have been expunged.
-func (t *Batch) Put(r Row) { t.b = r.append(append(t.b, opRow), &Row{}) }
+func (t *Batch) Put(r Row) { t.b = r.append(append(t.b, opRow)) }
 
 // Gone logs an expunge, once a UID. MODSEQs are ascending over the life of a mailbox.
 func (t *Batch) Gone(v Vanished) {

@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"io/fs"
 	"iter"
@@ -9,20 +10,25 @@ import (
 	"roost/maildir/fsys"
 )
 
-// blockBytes is about how long a block of rows becomes.
-const blockBytes = 32 << 10
+const (
+	writeBytes = 64 << 10 // about how much is written at once
+	blockRows  = 1024
+)
 
-// Snapshot data for Write.
+// Contents is what Write writes.
 type Contents struct {
 	Head     Head
-	Sets     [][]string    // set n+1 of Row.Keywords is Sets[n]
-	Rows     iter.Seq[Row] // ascending UIDs
-	Vanished []Vanished    // ascending MODSEQs, all above Head.Since
+	Sets     [][]string      // set n+1 of Entry.Keywords is Sets[n]
+	Infos    []string        // info n+1 of Entry.Info is Infos[n]; none is ""
+	Names    [][]byte        // bases, each behind its length as a varint; a chunk has at most 64 KiB
+	Count    int             // of Rows
+	Rows     iter.Seq[Entry] // ascending UIDs
+	Vanished []Vanished      // ascending MODSEQs, all above Head.Since
 }
 
 // Write puts a snapshot in place of the index, atomically, and gives its Log. It is
-// not synced: see the package's comment. The slices of c.Rows are used up at once, which
-// are below Head.Next, and no MODSEQ may be above Head.ModSeq.
+// not synced: see the package's comment. No UID may be as high as Head.Next, no MODSEQ
+// above Head.ModSeq.
 func Write(dir fsys.Dir, mode fs.FileMode, c Contents) (*Log, error) {
 	f, err := dir.Create(tmpName, mode)
 	if err != nil {
@@ -51,12 +57,12 @@ func Write(dir fsys.Dir, mode fs.FileMode, c Contents) (*Log, error) {
 }
 
 func writeAll(f io.Writer, c Contents) (size int64, s sum, err error) {
-	b := make([]byte, 0, 2*blockBytes)
+	b := make([]byte, 0, 3*writeBytes)
 	b = append(b, magic...)
 	var at int
 	end := func(last bool) {
 		s.endBlock(b, at)
-		if err != nil || len(b) < blockBytes && !last {
+		if err != nil || len(b) < writeBytes && !last {
 			return
 		}
 		var n int
@@ -67,29 +73,42 @@ func writeAll(f io.Writer, c Contents) (size int64, s sum, err error) {
 	at, b = beginBlock(b, kindHead)
 	b = c.Head.append(b)
 	end(false)
-	if len(c.Sets) > 0 {
-		at, b = beginBlock(b, kindSets)
-		for _, names := range c.Sets {
-			b = appendSet(b, names)
-		}
-		end(false)
+	at, b = beginBlock(b, kindWords)
+	b = binary.AppendUvarint(b, uint64(c.Count))
+	b = binary.AppendUvarint(b, uint64(len(c.Sets)))
+	for _, names := range c.Sets {
+		b = appendSet(b, names)
 	}
-	var rows uint64
-	var prev Row
-	at, b = beginBlock(b, kindRows)
-	for r := range c.Rows {
-		b = r.append(b, &prev)
-		prev = Row{UID: r.UID, ModSeq: r.ModSeq, Internal: r.Internal}
-		rows++
-		if len(b)-at >= blockBytes {
-			if end(false); err != nil {
-				return size, s, err
-			}
-			at, b = beginBlock(b, kindRows)
-			prev = Row{} // each block stands alone
-		}
+	for _, info := range c.Infos {
+		b = appendBytes(b, info)
 	}
 	end(false)
+	for _, chunk := range c.Names {
+		if len(chunk) == 0 {
+			return size, s, errors.New("an empty chunk of names")
+		}
+		at, b = beginBlock(b, kindNames)
+		b = append(b, chunk...)
+		if end(false); err != nil {
+			return size, s, err
+		}
+	}
+	rows := 0
+	for e := range c.Rows {
+		if rows%blockRows == 0 {
+			if rows > 0 {
+				if end(false); err != nil {
+					return size, s, err
+				}
+			}
+			at, b = beginBlock(b, kindRows)
+		}
+		b = e.append(b)
+		rows++
+	}
+	if rows > 0 {
+		end(false)
+	}
 	at, b = beginBlock(b, kindVanished)
 	var last uint64
 	for _, v := range c.Vanished {
@@ -99,7 +118,7 @@ func writeAll(f io.Writer, c Contents) (size int64, s sum, err error) {
 	}
 	end(false)
 	at, b = beginBlock(b, kindEnd)
-	b = binary.AppendUvarint(b, rows)
+	b = binary.AppendUvarint(b, uint64(rows))
 	end(true)
 	return size, s, err
 }

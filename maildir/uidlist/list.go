@@ -95,11 +95,12 @@ func (l *List) Next() uint32 { return max(l.Header.Next, l.Last+1, 1) }
 // for either may have been shown with it. The error says what is wrong with the
 // first line; records are given even so where the version is known (ErrHeader), since
 // the caller may know UIDVALIDITY from elsewhere. Records share the memory of one copy
-// of b.
+// of b, the header does not.
 func Parse(b []byte, limit Limits) (*List, error) {
 	l := new(List)
 	rest := string(b)
 	first, rest, whole := cutLine(rest)
+	first = strings.Clone(first) // the header outlives the records
 	l.Torn = !whole
 	err := l.parseHeader(first)
 	if errors.Is(err, ErrVersion) {

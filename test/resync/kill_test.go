@@ -84,7 +84,7 @@ func (w *world) untilSettled() {
 	w.must(err)
 	defer box.Close()
 	for range 3000 {
-		snap, err := index.Load(box, 1<<30)
+		snap, err := index.Load(box, 1<<30, nil)
 		w.must(err)
 		if !snap.Torn && snap.Head.Stamps != (index.Stamps{}) {
 			return
