@@ -31,8 +31,8 @@ lint: ## format, vet, staticcheck
 fuzz: ## every fuzz target, FUZZTIME each (10s)
 	bash test/fuzz.sh $(FUZZTIME)
 
-bench: ## the server measured, against Dovecot where it is installed; BENCH='-quick' and other flags
-	go run ./bench $(BENCH)
+bench: ## the server measured beside Dovecot; BENCH='-quick' and other flags; PROFILE=cpu|mem|trace OP=name
+	go run ./bench $(if $(PROFILE),-profile $(PROFILE) -only $(OP)) $(BENCH)
 
 release: ## static binaries for each processor and the changes since the last one, in dist/
 	for arch in amd64 arm64 riscv64; do GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o dist/roost-linux-$$arch ./cmd/roost || exit 1; done

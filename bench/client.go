@@ -2,27 +2,36 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
+	"strconv"
 	"strings"
-
-	"github.com/klauspost/compress/flate"
 )
 
-// client speaks just enough IMAP to time a server and not itself.
+// client speaks just enough IMAP to time a server and not itself: it keeps no lines and
+// no literals, but counts and sums what it sees.
 type client struct {
-	conn net.Conn
-	w    io.Writer
-	r    *bufio.Reader
-	n    int // commands so far
-	read int // bytes so far
+	conn   net.Conn
+	w      io.Writer
+	r      *bufio.Reader
+	n      int    // commands so far
+	read   int64  // bytes so far
+	line   []byte // the last one, where it did not fit into r
+	detach func() bool
 }
 
-// dial connects, over TLS where secure, and logs in.
-func dial(addr string, secure bool) (*client, error) {
-	conn, err := net.Dial("tcp", addr)
+// castagnoli sums what is fetched: processors have it built in.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// connect dials and reads the greeting. The connection ends with ctx.
+func connect(ctx context.Context, addr string, secure bool) (*client, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -30,106 +39,173 @@ func dial(addr string, secure bool) (*client, error) {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	c := &client{conn: conn, w: conn, r: bufio.NewReaderSize(conn, 64<<10)}
-	if _, err := c.line(); err != nil {
-		conn.Close()
-		return nil, err
-	}
-	if _, err := c.do("LOGIN " + user + " " + password); err != nil {
-		conn.Close()
+	c.detach = context.AfterFunc(ctx, func() { conn.Close() })
+	if _, err := c.readLine(); err != nil {
+		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// line reads one line; this client asks for no literals.
-func (c *client) line() (string, error) {
-	l, err := c.r.ReadString('\n')
-	c.read += len(l)
-	return strings.TrimSuffix(l, "\r\n"), err
-}
-
-// do sends a command and returns the untagged lines before its OK.
-func (c *client) do(command string) ([]string, error) {
-	c.n++
-	tag := fmt.Sprintf("a%d", c.n)
-	if _, err := fmt.Fprintf(c.w, "%s %s\r\n", tag, command); err != nil {
+// dial connects and logs in.
+func dial(ctx context.Context, addr string, secure bool, user, password string) (*client, error) {
+	c, err := connect(ctx, addr, secure)
+	if err != nil {
 		return nil, err
 	}
-	return c.answer(tag, command)
+	if _, err := c.do("LOGIN %s %s", user, password); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
 }
 
-// append adds a message.
-func (c *client) append(mailbox, text string) error {
+// readLine reads one, without its CRLF. It is valid until the next one is read.
+func (c *client) readLine() ([]byte, error) {
+	l, err := c.r.ReadSlice('\n')
+	c.read += int64(len(l))
+	if errors.Is(err, bufio.ErrBufferFull) {
+		c.line = c.line[:0]
+		for errors.Is(err, bufio.ErrBufferFull) {
+			c.line = append(c.line, l...)
+			l, err = c.r.ReadSlice('\n')
+			c.read += int64(len(l))
+		}
+		c.line = append(c.line, l...)
+		l = c.line
+	}
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(l[:len(l)-1], []byte("\r")), nil
+}
+
+// answer is what came of a command.
+type answer struct {
+	rows     int    // FETCH responses
+	numbers  uint64 // the sum of their message numbers
+	bytes    int64  // of all of it, as sent
+	literals int64  // bytes in literals
+	sum      uint32 // of the literals' bytes, in their order
+	done     string // what follows the tag
+	lines    []string
+}
+
+// find gives what follows prefix in an untagged line that begins with it.
+func (a *answer) find(prefix string) string {
+	for _, l := range a.lines {
+		if rest, ok := strings.CutPrefix(l, prefix); ok {
+			return rest
+		}
+	}
+	return ""
+}
+
+// do sends a command and reads up to its OK.
+func (c *client) do(format string, args ...any) (*answer, error) {
+	tag, err := c.send(format, args...)
+	if err != nil {
+		return nil, err
+	}
+	return c.await(tag, nil)
+}
+
+// send begins a command and gives its tag.
+func (c *client) send(format string, args ...any) (string, error) {
 	c.n++
-	tag := fmt.Sprintf("a%d", c.n)
-	if _, err := fmt.Fprintf(c.conn, "%s APPEND %s {%d}\r\n", tag, mailbox, len(text)); err != nil {
-		return err
-	}
-	if l, err := c.line(); err != nil || !strings.HasPrefix(l, "+") {
-		return fmt.Errorf("APPEND: %q, %w", l, err)
-	}
-	if _, err := fmt.Fprintf(c.conn, "%s\r\n", text); err != nil {
-		return err
-	}
-	_, err := c.answer(tag, "APPEND")
-	return err
+	tag := "a" + strconv.Itoa(c.n)
+	_, err := fmt.Fprintf(c.w, tag+" "+format+"\r\n", args...)
+	return tag, err
 }
 
-// answer reads up to the OK of tag.
-func (c *client) answer(tag, command string) ([]string, error) {
-	var lines []string
+// await reads up to the OK of tag. FETCH rows go to each, where given, without what follows
+// their first literal; other untagged lines are kept.
+func (c *client) await(tag string, each func(row []byte)) (*answer, error) {
+	a := &answer{}
+	before := c.read
+	prefix := []byte(tag + " ")
 	for {
-		l, err := c.line()
+		l, err := c.readLine()
 		if err != nil {
-			return lines, err
+			return a, fmt.Errorf("the server hung up: %w", err)
 		}
-		if rest, ok := strings.CutPrefix(l, tag+" "); ok {
-			if !strings.HasPrefix(rest, "OK") {
-				return lines, fmt.Errorf("%s: %s", command, rest)
+		if rest, ok := bytes.CutPrefix(l, prefix); ok {
+			a.done, a.bytes = string(rest), c.read-before
+			if !strings.HasPrefix(a.done, "OK") {
+				return a, errors.New(a.done)
 			}
-			return lines, nil
+			return a, nil
 		}
-		lines = append(lines, l)
+		if n, ok := fetched(l); ok {
+			a.rows++
+			a.numbers += n
+			if each != nil {
+				each(l)
+			}
+		} else {
+			a.lines = append(a.lines, string(l))
+		}
+		for {
+			n, ok := literal(l)
+			if !ok {
+				break
+			}
+			if err := c.skip(n, a); err != nil {
+				return a, err
+			}
+			if l, err = c.readLine(); err != nil {
+				return a, err
+			}
+		}
 	}
 }
 
-// compress begins to, both ways.
-func (c *client) compress() error {
-	if _, err := c.do("COMPRESS DEFLATE"); err != nil {
-		return err
-	}
-	// What a thousand clients would hold to compress well is not what is measured.
-	c.w, c.r = flate.NewStatelessWriter(c.conn), bufio.NewReader(flate.NewReader(c.r))
-	return nil
-}
-
-// idle enters IDLE.
-func (c *client) idle() error {
-	if _, err := fmt.Fprintf(c.w, "i IDLE\r\n"); err != nil {
-		return err
-	}
-	for {
-		l, err := c.line()
+// skip reads a literal and sums it.
+func (c *client) skip(n int, a *answer) error {
+	a.literals += int64(n)
+	c.read += int64(n)
+	for n > 0 {
+		b, err := c.r.Peek(1)
+		if err == nil {
+			b, err = c.r.Peek(min(n, c.r.Buffered()))
+		}
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(l, "+") {
-			return nil
-		}
+		a.sum = crc32.Update(a.sum, castagnoli, b)
+		n -= len(b)
+		c.r.Discard(len(b)) // they are there
 	}
+	return nil
 }
 
-// exists reads up to the next EXISTS line.
-func (c *client) exists() (n int, err error) {
-	for {
-		l, err := c.line()
-		if err != nil {
-			return 0, err
-		}
-		if _, err := fmt.Sscanf(l, "* %d EXISTS", &n); err == nil && strings.HasSuffix(l, "EXISTS") {
-			return n, nil
-		}
+// fetched reads "* 12 FETCH (".
+func fetched(l []byte) (n uint64, ok bool) {
+	rest, ok := bytes.CutPrefix(l, []byte("* "))
+	if !ok {
+		return 0, false
 	}
+	i := 0
+	for ; i < len(rest) && '0' <= rest[i] && rest[i] <= '9'; i++ {
+		n = n*10 + uint64(rest[i]-'0')
+	}
+	return n, i > 0 && bytes.HasPrefix(rest[i:], []byte(" FETCH "))
 }
 
-func (c *client) close() { c.conn.Close() }
+// literal reads the size of one that l announces at its end.
+func literal(l []byte) (n int, ok bool) {
+	if len(l) < 3 || l[len(l)-1] != '}' {
+		return 0, false
+	}
+	open := bytes.LastIndexByte(l, '{')
+	if open < 0 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(string(l[open+1 : len(l)-1]))
+	return n, err == nil
+}
+
+func (c *client) close() {
+	c.detach()
+	c.conn.Close()
+}

@@ -1,203 +1,156 @@
-// Command bench measures Roost, and beside it the real Dovecot where it is
-// installed, on private trees on the same disk, by the same client code, in one
-// run; and what the machine itself needs for the same work. Figures of different
-// runs are not comparable, for machines are noisy: ratios are.
-//
-// Both servers keep their usual promise: acknowledged mail is synced. Files stay
-// in the page cache.
-//
-//	go run ./bench              all of it, 100,000 messages, 1,000 sessions
-//	go run ./bench -quick       small: that it works
-//	go run ./bench -only idle   one of: idle, open, bystander, sessions, resync, compress, notify
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
+	"os/exec"
+	"os/signal"
+	"runtime"
 	"strings"
-	"text/tabwriter"
+	"syscall"
 	"time"
 
-	"roost/test/neighbour"
+	"golang.org/x/term"
 )
 
-// row is one line of the table.
-type row struct {
-	operation      string
-	roost, dovecot string
-	limit          string // what the machine itself needs
-}
-
-// run is the state of one measurement.
-type run struct {
-	dir      string
-	bin      string
-	quick    bool
-	messages int
-	sessions int
-	dovecot  bool
-	rows     []row
-}
-
 func main() {
-	quick := flag.Bool("quick", false, "small sizes: shows that it works, not how fast")
-	only := flag.String("only", "", "measure only this: idle, open, bystander, sessions, resync, compress, notify")
-	messages := flag.Int("messages", 100_000, "messages of the large mailbox")
-	sessions := flag.Int("sessions", 1000, "idle TLS sessions")
-	flag.Parse()
-	r := &run{quick: *quick, messages: *messages, sessions: *sessions}
-	if r.quick {
-		r.messages, r.sessions = 2000, 50
-	}
-	if err := r.all(*only); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := bench(ctx, os.Args[1:])
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case interrupted:
+		fmt.Fprintln(os.Stderr, "bench: interrupted")
+		os.Exit(130)
+	default:
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func (r *run) all(only string) error {
-	dir, remove, err := neighbour.TempDir()
+// bench does what the command line says.
+func bench(ctx context.Context, args []string) (err error) {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var (
+		small    = fs.Bool("quick", false, "small sizes, in under 90 s: that both servers answer the same, not how fast")
+		only     = fs.String("only", "", "operations, themes or patterns, separated by commas: fetch,search/body*")
+		list     = fs.Bool("list", false, "name the operations and leave")
+		messages = fs.Int("messages", 10_000, "messages of the mailbox that most operations are about")
+		rounds   = fs.Int("rounds", 5, "turns that each side takes")
+		large    = fs.Bool("large", false, "mailboxes of 1,000,000 messages too")
+		file     = fs.String("json", "", "write the result there")
+		markdown = fs.Bool("markdown", false, "print the table as Markdown")
+		dovecot  = fs.Bool("dovecot", true, "measure Dovecot too")
+		parent   = fs.String("dir", os.TempDir(), "where the mail lies meanwhile: the disk that is measured")
+		kind     = fs.String("profile", "", "cpu, mem or trace of Roost during the one operation that -only names")
+		out      = fs.String("o", "", "file of the profile; roost.KIND.OPERATION in this directory without")
+		pair     = fs.Bool("compare", false, "compare two results: bench -compare OLD NEW")
+	)
+	if err := fs.Parse(args); err != nil {
+		return flag.ErrHelp // the flag package has told
+	}
+	if *pair {
+		return compareFiles(fs.Args())
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%q is no flag; -h shows them", fs.Arg(0))
+	}
+	if *messages < 100 || *rounds < 1 {
+		return errors.New("-messages has to be at least 100, -rounds at least 1")
+	}
+	z := full(*messages, *rounds, *large)
+	if *small {
+		z = quick()
+	}
+	ops, err := choose(operations(z), *only)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	r.dir = dir
-	if r.bin, err = neighbour.BuildRoost(filepath.Join(dir, "bin")); err != nil {
-		return err
-	}
-	r.dovecot = true
-	d, err := r.startDovecot("probe")
-	var missing neighbour.Missing
-	switch {
-	case errors.As(err, &missing), err != nil && os.Getuid() != 0:
-		fmt.Fprintln(os.Stderr, "without Dovecot:", err)
-		r.dovecot = false
-	case err != nil:
-		return err
-	default:
-		d.Close()
-	}
-	for _, m := range []struct {
-		name string
-		do   func() error
-	}{{"idle", r.idle}, {"open", r.open}, {"bystander", r.bystander}, {"sessions", r.idleSessions}, {"resync", r.resync}, {"compress", r.compressedSessions}, {"notify", r.notify}} {
-		if only != "" && only != m.name {
-			continue
+	if *list {
+		for _, op := range ops {
+			fmt.Printf("%-28s %s\n", op.name, op.about)
 		}
-		if err := m.do(); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
+		return nil
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "operation\tRoost\tDovecot\tthe machine")
-	for _, row := range r.rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", row.operation, row.roost, row.dovecot, row.limit)
+	r := &run{sizes: z, ctx: ctx, progress: func(string, ...any) {}}
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		r.progress = func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	}
-	return w.Flush()
-}
-
-// servers are those that are measured.
-func (r *run) servers() []string {
-	if r.dovecot {
-		return []string{"roost", "dovecot"}
-	}
-	return []string{"roost"}
-}
-
-const password = "secret"
-
-// user is whose mail is measured; each server has a tree of its own.
-const user = "ann"
-
-func (r *run) maildir(server string) string { return filepath.Join(r.dir, server, user, "Maildir") }
-
-func (r *run) startRoost(extra string) (*neighbour.Roost, error) {
-	home := filepath.Join(r.dir, "roost")
-	if err := r.prepare("roost"); err != nil {
-		return nil, err
-	}
-	return neighbour.StartRoost(neighbour.RoostOptions{
-		Bin: r.bin, Dir: filepath.Join(r.dir, "etc"), Location: home + "/%u/Maildir",
-		Users: map[string]string{user: password},
-		Extra: "[limits]\nconnections_per_user = 20000\nconnections_per_user_address = 20000\n" + extra,
-	})
-}
-
-func (r *run) startDovecot(name string) (*neighbour.Dovecot, error) {
-	if err := r.prepare("dovecot"); err != nil {
-		return nil, err
-	}
-	etc := filepath.Join(r.dir, "dovecot-"+name)
-	if err := os.MkdirAll(etc, 0o755); err != nil {
-		return nil, err
-	}
-	return neighbour.StartDovecot(neighbour.DovecotOptions{
-		Extra: "protocol imap {\n  mail_plugins = imap_zlib\n}\n", // of Debian's dovecot-core: COMPRESS
-		Dir:   etc, Home: filepath.Join(r.dir, "dovecot"), Password: password,
-		CertFile: filepath.Join(r.dir, "etc", "cert.pem"), KeyFile: filepath.Join(r.dir, "etc", "key.pem"),
-	})
-}
-
-// prepare makes the home of the user at one server, and a certificate for both.
-func (r *run) prepare(server string) error {
-	if err := neighbour.Certificate(filepath.Join(r.dir, "etc")); err != nil {
-		return err
-	}
-	if _, err := os.Stat(r.maildir(server)); err == nil {
-		return nil // giving the tree away again would look like a change of every file
-	}
-	for _, sub := range []string{"cur", "new", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(r.maildir(server), sub), 0o700); err != nil {
+	if *kind != "" {
+		if r.profile, err = newProfile(*kind, *out, ops); err != nil {
 			return err
 		}
 	}
-	return neighbour.Own(filepath.Join(r.dir, server))
-}
-
-// fill makes a mailbox of n small messages that no server has seen.
-func (r *run) fill(server string, n int) error {
-	dir := r.maildir(server)
-	if err := os.RemoveAll(dir); err != nil {
+	began := time.Now()
+	stop, err := r.start(*parent, *dovecot && *kind == "")
+	defer func() { err = errors.Join(err, stop()) }()
+	if err != nil {
 		return err
 	}
-	if err := r.prepare(server); err != nil {
+	rows, failed := r.all(ops)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	res := &Result{When: began.UTC().Truncate(time.Second), Version: version(), Rows: rows}
+	res.Settings = r.settings(res)
+	if *file != "" {
+		if err := res.write(*file); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	if z.quick {
+		fmt.Printf("%d operations at small sizes in %s: what both servers answered was compared; the times mean nothing.\n", len(ops), round(time.Since(began)))
+		return failed
+	}
+	return errors.Join(failed, res.print(os.Stdout, *markdown, r.profile == nil))
+}
+
+// settings say what was measured, and what both promise.
+func (r *run) settings(res *Result) []string {
+	disk, _ := r.corpus.bytes(r.messages)
+	names := []string{"Roost " + res.Version}
+	for _, s := range r.servers {
+		if s.about != "" {
+			names = append(names, s.about)
+		}
+	}
+	return []string{
+		fmt.Sprintf("%s, %s, %d cores; %d messages of %s, %d rounds.", res.When.Format(time.DateTime), strings.Join(names, " and "), runtime.NumCPU(), r.messages, bytesOf.format(float64(disk)), r.rounds),
+		"Synced by both before they acknowledge: mail (Roost always, Dovecot by mail_fsync = optimized). Synced by neither: flags and expunges.",
+		"Medians; ratios below 1 are better.",
+	}
+}
+
+func compareFiles(files []string) error {
+	if len(files) != 2 {
+		return errors.New("-compare takes two files: OLD NEW")
+	}
+	older, err := readResult(files[0])
+	if err != nil {
 		return err
 	}
-	body := []byte("From: Ann <ann@example.org>\nTo: bob@example.org\nSubject: a message of the usual kind\nDate: Tue, 24 Nov 2026 10:00:00 +0000\n\n" + strings.Repeat("line of text\n", 20))
-	crlf := len(body) + strings.Count(string(body), "\n")
-	for i := range n {
-		name := fmt.Sprintf("%d.M%06dP4711.mail.example.org,S=%d,W=%d:2,S", 1700000000+i/10, i%1_000_000, len(body), crlf)
-		if err := os.WriteFile(filepath.Join(dir, "cur", name), body, 0o600); err != nil {
-			return err
-		}
+	newer, err := readResult(files[1])
+	if err != nil {
+		return err
 	}
-	return neighbour.Own(dir)
+	changes := compare(older, newer)
+	if len(changes) == 0 {
+		return fmt.Errorf("%s and %s have no row in common", files[0], files[1])
+	}
+	return printChanges(os.Stdout, changes)
 }
 
-// spread is the distribution of a measurement.
-type spread []time.Duration
-
-func (s spread) at(q float64) time.Duration {
-	if len(s) == 0 {
-		return 0
+// version of the tree, as the Makefile stamps it.
+func version() string {
+	out, err := exec.Command("git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		return "devel"
 	}
-	sorted := slices.Sorted(slices.Values(s))
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-func (s spread) String() string {
-	return fmt.Sprintf("%s, p99 %s", round(s.at(0.5)), round(s.at(0.99)))
-}
-
-// round keeps three digits.
-func round(d time.Duration) time.Duration {
-	for unit := time.Duration(1); ; unit *= 10 {
-		if d < 1000*unit {
-			return d.Round(unit)
-		}
-	}
+	return strings.TrimSpace(string(out))
 }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // dovecotConf is Debian's Dovecot 2.3 with what it needs to run alone. mail_fsync
@@ -22,8 +24,7 @@ mail_location = {location}
 first_valid_uid = 100
 mail_max_userip_connections = 20000
 passdb {
-  driver = static
-  args = password={password}
+  {passdb}
 }
 userdb {
   driver = static
@@ -68,6 +69,7 @@ type DovecotOptions struct {
 	Home     string // homes of the users: Home/ann
 	Location string // mail_location; "" is maildir:~/Maildir
 	Password string // of every user
+	Passwd   string // a passwd-file of users and their hashes, in place of Password
 	CertFile string // with KeyFile: TLS on a second port
 	KeyFile  string
 	Extra    string // further lines
@@ -78,6 +80,7 @@ type Dovecot struct {
 	Addr    string // plain IMAP
 	TLSAddr string // IMAPS, "" without a certificate
 	Version string
+	Ready   time.Duration // from its start until it took a connection
 	dir     string
 	proc    *process
 }
@@ -113,8 +116,12 @@ func StartDovecot(o DovecotOptions) (*Dovecot, error) {
 	if o.Location == "" {
 		o.Location = "maildir:~/Maildir"
 	}
+	passdb := "driver = static\n  args = password=" + o.Password
+	if o.Passwd != "" {
+		passdb = "driver = passwd-file\n  args = " + o.Passwd
+	}
 	conf := filepath.Join(o.Dir, "dovecot.conf")
-	text := expand(dovecotConf, "{dir}", o.Dir, "{home}", o.Home, "{location}", o.Location, "{password}", o.Password,
+	text := expand(dovecotConf, "{dir}", o.Dir, "{home}", o.Home, "{location}", o.Location, "{passdb}", passdb,
 		"{uid}", strconv.Itoa(MailUID), "{gid}", strconv.Itoa(MailGID), "{port}", strconv.Itoa(port),
 		"{tlsport}", strconv.Itoa(tlsPort), "{ssl}", ssl, "{cert}", cert, "{extra}", o.Extra)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
@@ -126,11 +133,11 @@ func StartDovecot(o DovecotOptions) (*Dovecot, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dovecot{Addr: fmt.Sprintf("127.0.0.1:%d", port), Version: string(version), dir: o.Dir, proc: proc}
+	d := &Dovecot{Addr: fmt.Sprintf("127.0.0.1:%d", port), Version: strings.TrimSpace(string(version)), dir: o.Dir, proc: proc}
 	if tlsPort != 0 {
 		d.TLSAddr = fmt.Sprintf("127.0.0.1:%d", tlsPort)
 	}
-	if err := proc.reach(d.Addr); err != nil {
+	if d.Ready, err = proc.reach(d.Addr); err != nil {
 		proc.stop()
 		return nil, fmt.Errorf("%w\n%s", err, d.Log())
 	}

@@ -83,7 +83,7 @@ func StartOpenSMTPD(root, dir, rules string, users ...string) (*OpenSMTPD, error
 	if o.proc, err = start(cmd); err != nil {
 		return nil, err
 	}
-	if err := o.proc.reach(o.Addr); err != nil {
+	if _, err := o.proc.reach(o.Addr); err != nil {
 		o.proc.stop()
 		return nil, fmt.Errorf("%w\n%s", err, o.Log())
 	}

@@ -118,7 +118,7 @@ func StartPostfix(dir, mail string, users ...string) (*Postfix, error) {
 		return nil, err
 	}
 	p := &Postfix{Addr: fmt.Sprintf("127.0.0.1:%d", port), dir: dir, proc: proc}
-	if err := proc.reach(p.Addr); err != nil {
+	if _, err := proc.reach(p.Addr); err != nil {
 		proc.stop()
 		return nil, fmt.Errorf("%w\n%s", err, p.Log())
 	}

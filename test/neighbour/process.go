@@ -45,17 +45,18 @@ var errNotRoot = errors.New("needs root: the program changes its user")
 
 // process is a running program; it is ended by its own pid.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // readable after done
+	cmd     *exec.Cmd
+	started time.Time
+	done    chan struct{} // closed when it has ended
+	err     error         // readable after done
 }
 
 // start runs cmd in the background. Its goroutine ends with the program.
 func start(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, started: time.Now(), done: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.done)
@@ -76,19 +77,21 @@ func (p *process) stop() error {
 	return nil
 }
 
-// reach waits until addr takes connections, or the program ends.
-func (p *process) reach(addr string) error {
-	for range 400 {
+// reach waits until addr takes connections, or the program ends. It says how long after
+// its start that was.
+func (p *process) reach(addr string) (time.Duration, error) {
+	const patience = 30 * time.Second
+	for pause := time.Millisecond; time.Since(p.started) < patience; pause = min(pause*5/4, 25*time.Millisecond) {
 		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
-			return c.Close()
+			return time.Since(p.started), c.Close()
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s ended: %w", p.cmd.Path, p.err)
-		case <-time.After(25 * time.Millisecond):
+			return 0, fmt.Errorf("%s ended: %w", p.cmd.Path, p.err)
+		case <-time.After(pause):
 		}
 	}
-	return fmt.Errorf("%s does not listen on %s", p.cmd.Path, addr)
+	return 0, fmt.Errorf("%s does not listen on %s", p.cmd.Path, addr)
 }
 
 // freePort asks the kernel for a loopback port that nobody uses. It gives none twice:

@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // roostConf is what an administrator would write, and a plain listener beside it.
@@ -45,11 +47,13 @@ create = true
 
 // RoostOptions say what a private Roost serves.
 type RoostOptions struct {
-	Bin      string // the program
-	Dir      string // private, absolute
-	Location string // mail.location
-	Users    map[string]string
-	Extra    string // further lines: they follow those of [mail]
+	Bin      string            // the program
+	Dir      string            // private, absolute
+	Location string            // mail.location
+	Users    map[string]string // passwords, or hashes that begin with their {SCHEME}
+	Extra    string            // further lines: they follow those of [mail]
+
+	Env []string // beside those of this process: NAME=value
 
 	// FirstProcess makes it pid 1 of a pid namespace, as in a container. Only for root.
 	FirstProcess bool
@@ -61,6 +65,7 @@ type Roost struct {
 	STARTTLSAddr string
 	PlainAddr    string // passwords in the clear
 	CertFile     string
+	Ready        time.Duration // from its start until it took a connection
 	proc         *process
 	log          *logBuffer
 }
@@ -83,10 +88,10 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// BuildRoost compiles the program of this module into dir.
-func BuildRoost(dir string) (string, error) {
+// BuildRoost compiles the program of this module into dir; flags are those of go build.
+func BuildRoost(dir string, flags ...string) (string, error) {
 	bin := filepath.Join(dir, "roost")
-	cmd := exec.Command("go", "build", "-o", bin, "roost/cmd/roost")
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", bin}, flags, []string{"roost/cmd/roost"})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -103,7 +108,10 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 	}
 	var passwd strings.Builder
 	for user, password := range o.Users {
-		fmt.Fprintf(&passwd, "%s:{PLAIN}%s\n", user, password)
+		if !strings.HasPrefix(password, "{") {
+			password = "{PLAIN}" + password
+		}
+		fmt.Fprintf(&passwd, "%s:%s\n", user, password)
 	}
 	if err := os.WriteFile(filepath.Join(o.Dir, "passwd"), []byte(passwd.String()), 0o600); err != nil {
 		return nil, err
@@ -122,6 +130,7 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 		return nil, err
 	}
 	cmd := exec.Command(o.Bin, "serve", "--config", conf)
+	cmd.Env = append(os.Environ(), o.Env...)
 	cmd.Stderr = r.log
 	cmd.Stdout = r.log
 	if os.Getuid() == 0 {
@@ -140,7 +149,7 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 	r.proc = proc
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", ports[i]) }
 	r.Addr, r.STARTTLSAddr, r.PlainAddr = addr(0), addr(1), addr(2)
-	if err := proc.reach(r.PlainAddr); err != nil {
+	if r.Ready, err = proc.reach(r.PlainAddr); err != nil {
 		proc.stop()
 		return nil, fmt.Errorf("%w\n%s", err, r.Log())
 	}

@@ -1,0 +1,13 @@
+package main
+
+import "slices"
+
+// operations is the table of all of them, by theme, at the given sizes.
+func operations(z sizes) []operation {
+	return slices.Concat(
+		opening(z),
+		fetching(z),
+		searching(z),
+		storing(z),
+	)
+}
