@@ -151,9 +151,9 @@ func TestWho(t *testing.T) {
 func TestWhoIsNotOn(t *testing.T) {
 	s := startControlled(t)
 	opt := s.opt
-	opt.Runner = runnerFunc(func(_ context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+	opt.Runner = runnerFunc(func(_ context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 		fmt.Fprintf(stream, "%s NO [UNAVAILABLE] later\r\n", in.Tag)
-		return session.Outcome{Unauthenticated: true}, nil
+		return &session.Outcome{Unauthenticated: true}, nil
 	})
 	s.Reconfigure(opt)
 	c := s.dial(t, 1)

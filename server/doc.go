@@ -13,6 +13,10 @@
 // finishes the command that it is in, says BYE and goes; after the patience that
 // the limits grant the rest is cut off. The caller then closes the store.
 //
+// What a silent client costs: rest.go lets go of TLS's buffers and waits on little stack;
+// thrift.go gives back what a burst leaves. The frames of serveConn, gate.serve and
+// Runner.Run lie under each session: what needs room stands in functions that return first.
+//
 // Contexts: a connection's context ends with the server's, or when it must make
 // room, and its cause is what BYE says (session.Goodbye). Nothing looks at it
 // while it blocks in Read: its end sets the stream's read deadline into the past.

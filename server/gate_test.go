@@ -69,16 +69,16 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 			}
 			return store.Identity{User: u.Name, Login: u.Login, Roots: []store.Root{{}}}, nil
 		},
-		run: func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+		runner: runnerFunc(func(ctx context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 			mu.Lock()
 			g.logged = append(g.logged, *in)
 			mu.Unlock()
 			if in.Who.User == "broken" {
 				io.WriteString(stream, in.Tag+" NO [UNAVAILABLE] broken\r\n")
-				return session.Outcome{Unauthenticated: true, Input: in.Input}, nil
+				return &session.Outcome{Unauthenticated: true, Input: in.Input}, nil
 			}
 			return local.Run(ctx, stream, in)
-		},
+		}),
 	}
 	t.Cleanup(func() {
 		g.stop(nil)
@@ -92,14 +92,16 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 func (g *testGate) dial(string) (net.Conn, error) {
 	client, server := net.Pipe()
 	a := g.arrival
-	a.conn, a.on = server, &presence{id: a.id}
+	ctx, leave := context.WithCancelCause(g.ctx)
+	a.conn, a.on = server, &presence{id: a.id, leave: func(why session.Goodbye) { leave(why) }}
 	var err error
 	if a.seat, err = g.places.connect(a.addr); err != nil {
 		return nil, err
 	}
 	g.wg.Go(func() { // ends with the connection or ctx
+		defer leave(nil)
 		defer a.seat.leave()
-		g.serve(g.ctx, &a)
+		g.serve(ctx, &a)
 	})
 	c := &patientConn{Conn: client, out: make(chan []byte, 1000), gone: make(chan struct{})}
 	g.wg.Go(c.pump)

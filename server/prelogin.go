@@ -39,8 +39,7 @@ type gate struct {
 
 	clients []session.ClientRule
 
-	// run runs the session after login; Runner.Run.
-	run func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error)
+	runner Runner // of the session after login
 
 	limits gateLimits
 }
@@ -75,6 +74,7 @@ func (l gateLimits) withDefaults() gateLimits {
 
 // arrival is a connection that was just accepted.
 type arrival struct {
+	now    *generation // what it lives under
 	conn   net.Conn
 	seat   *seat
 	on     *presence
@@ -92,11 +92,26 @@ type arrival struct {
 
 // serve talks to a client until it is gone, and closes the connection. It returns when
 // all is over. ctx ends it; a cause of type session.Goodbye is told to the client.
+//
+// Its frame lies under the session for as long as that lasts: what needs room is done in
+// functions that have returned by then.
 func (g *gate) serve(ctx context.Context, a *arrival) {
 	d := g.door(a)
-	defer func() { d.conn.Close() }() // the one that STARTTLS made, if it did
+	defer d.close()
 	for d.next(ctx) {
+		out, err := g.runner.Run(ctx, d.visit.conn, d.visit.login)
+		if !d.over(ctx, out, err) {
+			return
+		}
 	}
+}
+
+// close ends the connection: the one that STARTTLS made, if it did.
+func (d *door) close() {
+	if d.visit != nil {
+		d.visit.leave()
+	}
+	d.conn.Close()
 }
 
 // door greets a client.
@@ -114,7 +129,7 @@ type door struct {
 	limits gateLimits
 	log    *slog.Logger
 
-	lex *wire.Lexer
+	lex *wire.Lexer // nil during a session
 	enc *wire.Encoder
 	bad int // commands that were BAD so far
 
@@ -123,6 +138,8 @@ type door struct {
 
 	// entered is how a login that succeeded leaves the loop of commands.
 	entered *entry
+
+	visit *visit // the session; nil: nobody is logged in
 }
 
 // entry is a login that succeeded, before the session began.
@@ -151,11 +168,25 @@ func (d *door) limit(command int64) {
 	d.lex.SetLimits(wire.Limits{Command: command, Literal: d.limits.Literal, Swallow: 64 << 10})
 }
 
-// next brings the client to a login and through its session. It reports whether the
-// connection is still good: the account could not be opened, and the client was told so.
+// next brings the client to a login that is let in. It reports false when the connection
+// is over.
 func (d *door) next(ctx context.Context) bool {
-	e := d.identify(ctx)
-	return e != nil && d.session(ctx, e)
+	for {
+		e := d.identify(ctx)
+		if e == nil {
+			return false
+		}
+		if d.visit = d.admit(e); d.visit != nil {
+			break // else the client was told why, and may go on
+		}
+	}
+	// What was answered before the login, where commands were pipelined, comes first.
+	if err := d.enc.Flush(); err != nil {
+		return false
+	}
+	d.lex, d.enc = nil, nil
+	d.conn.SetDeadline(time.Time{})
+	return true
 }
 
 // identify brings the client to a login; nil when the connection is over.
@@ -436,26 +467,6 @@ func (d *door) startTLS(ctx context.Context, tag string) (answer, error) {
 	return answer{}, nil
 }
 
-// session runs the session of one who logged in. It reports whether the connection may
-// be used for another login. Its frame lies under the session for as long as that
-// lasts: what needs room is done in functions that have returned by then.
-func (d *door) session(ctx context.Context, e *entry) bool {
-	v := d.admit(ctx, e)
-	if v == nil {
-		return true
-	}
-	defer v.leave()
-	// What was answered before the login, where commands were pipelined, comes first.
-	if err := d.enc.Flush(); err != nil {
-		return false
-	}
-	d.conn.SetDeadline(time.Time{})
-	out, err := d.gate.run(v.ctx, v.conn, v.login)
-	more := d.over(v, out, err)
-	v.leave()
-	return more && d.resume(out.Output)
-}
-
 // resume sends what a session has left to be sent.
 func (d *door) resume(output []byte) bool {
 	if len(output) == 0 {
@@ -468,7 +479,6 @@ func (d *door) resume(output []byte) bool {
 
 // visit is a session that was let in.
 type visit struct {
-	ctx   context.Context
 	conn  *heardConn
 	login *session.Login
 	begun time.Time
@@ -476,7 +486,7 @@ type visit struct {
 }
 
 // admit makes what a session needs, or says why there is none.
-func (d *door) admit(ctx context.Context, e *entry) *visit {
+func (d *door) admit(e *entry) *visit {
 	g := d.gate
 	v := &visit{conn: &heardConn{d.conn, d.on}, begun: time.Now()}
 	d.on.entered(e.user.Name, e.user.Login, d.client, d.conn)
@@ -491,23 +501,19 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 		d.log.Error("login cannot be served", "event", "login_error", "user", e.user.Name, "err", err)
 		return refuse("UNAVAILABLE", "The mail of this user cannot be opened now; the administrator's log has the reason")
 	}
-	sctx, cancel := context.WithCancelCause(ctx)
 	release, err := g.places.enter(e.user.Name, d.addr,
 		func() time.Time { return time.Unix(0, d.on.heard.Load()) },
-		func() { cancel(session.Goodbye("Closed to make room for a new connection")) })
+		func() { d.on.leave("Closed to make room for a new connection") })
 	if err != nil {
-		cancel(nil)
 		d.log.Warn("login refused", "event", "login_limit", "user", e.user.Name, "err", err)
 		return refuse("LIMIT", sentence(err.Error()))
 	}
 	d.seat.login(true)
-	v.ctx = sctx
 	v.leave = func() {
 		d.seat.login(false)
 		d.on.left()
 		g.traces.claims(d.on) // what follows is nobody's
 		release()
-		cancel(nil)
 	}
 	v.login = &session.Login{
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
@@ -518,8 +524,9 @@ func (d *door) admit(ctx context.Context, e *entry) *visit {
 	return v
 }
 
-// over logs the end of a session. It reports whether the connection goes on.
-func (d *door) over(v *visit, out session.Outcome, err error) bool {
+// over is the end of a session. It reports whether the connection goes on.
+func (d *door) over(ctx context.Context, out *session.Outcome, err error) bool {
+	v := d.visit
 	user := v.login.Who.User
 	if err != nil {
 		d.log.Error("session failed", "event", "session_error", "user", user, "err", err)
@@ -527,12 +534,14 @@ func (d *door) over(v *visit, out session.Outcome, err error) bool {
 	d.on.note("session ended: %s", out.Reason)
 	d.log.Info("logout", "event", "logout", "user", user, "reason", out.Reason,
 		"in", out.In, "out", out.Out, "dur", time.Since(v.begun).Round(time.Millisecond))
-	if !out.Unauthenticated || v.ctx.Err() != nil {
+	v.leave()
+	d.visit = nil
+	if !out.Unauthenticated || ctx.Err() != nil {
 		return false
 	}
 	d.bad, d.client = 0, out.Client
 	d.start(out.Input)
-	return true
+	return d.resume(out.Output)
 }
 
 // sentence is the text of an error as a client is shown it.

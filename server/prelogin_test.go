@@ -548,11 +548,11 @@ func FuzzPrelogin(f *testing.F) {
 	f.Add("a1 ID (\r\n\r\n* {99999+}\r\n")
 	f.Add("a LOGIN {3}\r\nann {999999999999}\r\n")
 	g := newTestGate(f, gateLimits{Time: 10 * time.Millisecond}) // no failed login is waited for
-	g.gate.run = func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+	g.gate.runner = runnerFunc(func(ctx context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 		rest, err := io.ReadAll(stream)
 		fmt.Fprintf(stream, "%s LOGGED IN %d\r\n", in.Tag, len(in.Input)+len(rest))
-		return session.Outcome{}, err
-	}
+		return &session.Outcome{}, err
+	})
 	f.Fuzz(func(t *testing.T, text string) {
 		conn := &script{in: strings.NewReader(text)}
 		seat, err := g.places.connect(netip.MustParseAddr("192.0.2.7"))

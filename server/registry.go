@@ -183,6 +183,7 @@ func (c *heardConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.on.heard.Store(time.Now().UnixNano())
 		c.on.in.Add(int64(n))
+		thrift.stir()
 	}
 	return n, err
 }
@@ -190,5 +191,6 @@ func (c *heardConn) Read(p []byte) (int, error) {
 func (c *heardConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.on.out.Add(int64(n))
+	thrift.stir()
 	return n, err
 }

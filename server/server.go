@@ -103,7 +103,7 @@ func (s *Server) Reconfigure(opt Options) {
 		log:      opt.Log,
 		identity: opt.Identity,
 		clients:  opt.Clients,
-		run:      opt.Runner.Run,
+		runner:   opt.Runner,
 		limits:   gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
 	}})
 }
@@ -177,48 +177,56 @@ func (s *Server) accept(ctx context.Context, l Listener, talking *sync.WaitGroup
 			return err
 		}
 		// Ends with the connection, which ends when ctx does.
-		talking.Go(func() { s.serveConn(ctx, nc, l.Mode) })
+		talking.Add(1)
+		go s.serveConn(ctx, resting(nc), l.Mode, talking)
 	}
 }
 
-// serveConn carries one connection from its first byte to its last.
-func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode) {
-	defer nc.Close()
+// serveConn carries one connection from its first byte to its last. Its frame lies under
+// a session, as gate.serve's does.
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode, talking *sync.WaitGroup) {
+	a, ctx := s.arrive(ctx, nc, mode)
+	defer s.depart(a, talking)
+	if s.welcome(ctx, a, mode) {
+		a.now.gate.serve(ctx, a)
+	}
+}
+
+// arrive makes a connection that was just accepted known.
+func (s *Server) arrive(ctx context.Context, nc net.Conn, mode Mode) (*arrival, context.Context) {
 	now := s.now.Load()
+	a := &arrival{conn: nc, plaintext: mode == Plaintext, tls: now.opt.TLS, now: now}
+	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
+		a.addr = ap.Addr().Unmap()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	a := arrive(nc, mode, now)
-	a.on.leave = func(why session.Goodbye) { cancel(why) }
+	a.on = &presence{conn: nc, addr: a.addr.String(), connected: time.Now(), leave: func(why session.Goodbye) { cancel(why) }}
 	s.on.add(a.on)
-	defer s.on.remove(a.on)
 	a.id = a.on.id
 	if s.traces.running.Load() > 0 {
 		a.on.hold()
 		a.on.note("connection from %s, %v", a.addr, mode)
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			a.panicked(now.opt.Log, p)
-		}
-	}()
-	if !s.seated(a, mode, now) {
-		return
-	}
-	defer a.seat.leave()
-	if mode == Implicit && !a.encrypt(ctx, now) {
-		return
-	}
-	now.gate.serve(ctx, a)
+	return a, ctx
 }
 
-// arrive describes a connection that was just accepted.
-func arrive(nc net.Conn, mode Mode, now *generation) *arrival {
-	a := &arrival{conn: nc, plaintext: mode == Plaintext, tls: now.opt.TLS}
-	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
-		a.addr = ap.Addr().Unmap()
+// welcome reports whether the client may be talked to.
+func (s *Server) welcome(ctx context.Context, a *arrival, mode Mode) bool {
+	return s.seated(a, mode, a.now) && (mode != Implicit || a.encrypt(ctx, a.now))
+}
+
+// depart ends a connection, also one that panicked. Deferred by serveConn.
+func (s *Server) depart(a *arrival, talking *sync.WaitGroup) {
+	if p := recover(); p != nil {
+		a.panicked(a.now.opt.Log, p)
 	}
-	a.on = &presence{conn: nc, addr: a.addr.String(), connected: time.Now()}
-	return a
+	if a.seat != nil {
+		a.seat.leave()
+	}
+	s.on.remove(a.on)
+	a.on.leave("")
+	a.on.conn.Close()
+	talking.Done()
 }
 
 // logger names the connection in each line.

@@ -232,9 +232,9 @@ func TestShutdownSaysBye(t *testing.T) {
 }
 
 // runnerFunc is a Runner of a test.
-type runnerFunc func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error)
+type runnerFunc func(ctx context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error)
 
-func (f runnerFunc) Run(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+func (f runnerFunc) Run(ctx context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 	return f(ctx, stream, in)
 }
 
@@ -242,10 +242,10 @@ func (f runnerFunc) Run(ctx context.Context, stream net.Conn, in *session.Login)
 func TestShutdownCutsOff(t *testing.T) {
 	s := startServer(t, func(o *Options) {
 		o.Limits.Shutdown = 20 * time.Millisecond
-		o.Runner = runnerFunc(func(_ context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+		o.Runner = runnerFunc(func(_ context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 			fmt.Fprintf(stream, "%s OK in\r\n", in.Tag)
 			_, err := io.ReadAll(stream) // whatever the context says
-			return session.Outcome{Reason: "cut off"}, err
+			return &session.Outcome{Reason: "cut off"}, err
 		})
 	}, Spec{"127.0.0.1:0", Implicit})
 	c := s.dial(t, 0)
@@ -264,7 +264,7 @@ func TestPanicIsContained(t *testing.T) {
 	var bugged atomic.Bool
 	s := startServer(t, nil, Spec{"127.0.0.1:0", Implicit})
 	opt := s.opt
-	opt.Runner = runnerFunc(func(ctx context.Context, stream net.Conn, in *session.Login) (session.Outcome, error) {
+	opt.Runner = runnerFunc(func(ctx context.Context, stream net.Conn, in *session.Login) (*session.Outcome, error) {
 		if bugged.CompareAndSwap(false, true) {
 			panic("a bug")
 		}

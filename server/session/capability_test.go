@@ -20,7 +20,7 @@ func TestCapabilitiesBeforeLogin(t *testing.T) {
 	if want := "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN"; secure != want {
 		t.Errorf("got %q, want %q", secure, want)
 	}
-	after := strings.Fields((&session{login: &Login{}, opt: Options{}.withDefaults()}).capabilities())
+	after := strings.Fields((&session{login: &Login{}, opt: new(Options).WithDefaults()}).capabilities())
 	for _, c := range after {
 		if c == "LITERAL-" || c == "STARTTLS" || strings.HasPrefix(c, "AUTH=") {
 			t.Errorf("%s after login", c)
@@ -68,9 +68,9 @@ func TestDocsNameEveryCapability(t *testing.T) {
 	said := map[string]bool{}
 	for _, list := range []string{
 		BeforeLogin{StartTLS: true, LoginDisabled: true}.Capabilities(),
-		(&session{login: &Login{}, opt: Options{}.withDefaults()}).capabilities(),
-		(&session{login: &Login{}, opt: Options{Limits: Limits{Messages: 1000}}.withDefaults()}).capabilities(),
-		(&session{login: &Login{}, opt: Options{Limits: Limits{Saved: 1000}}.withDefaults()}).capabilities(),
+		(&session{login: &Login{}, opt: new(Options).WithDefaults()}).capabilities(),
+		(&session{login: &Login{}, opt: (&Options{Limits: Limits{Messages: 1000}}).WithDefaults()}).capabilities(),
+		(&session{login: &Login{}, opt: (&Options{Limits: Limits{Saved: 1000}}).WithDefaults()}).capabilities(),
 	} {
 		for _, c := range strings.Fields(list) {
 			if name, _, ok := strings.Cut(c, "LIMIT="); ok {

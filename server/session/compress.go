@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"roost/server/deflate"
+	"roost/server/wire"
 )
 
 // compress makes what follows the answer compressed, both ways. RFC 4978 section 3. Login
@@ -53,6 +54,7 @@ func (s *session) pack() error {
 	p.in = deflate.NewReader(packedInput{p}, s.lex.Take())
 	p.out = deflate.NewWriter(packedOutput{p})
 	s.packed = p
+	s.lex.SetRest(nil) // bytes may be left in what unpacks them: see packedInput
 	return nil
 }
 
@@ -79,6 +81,11 @@ func (i packedInput) Read(b []byte) (int, error) {
 		i.p.due = false
 		if err := i.p.s.ready(); err != nil {
 			return 0, err
+		}
+		if r, ok := i.p.s.stream.(wire.Rester); ok {
+			if err := r.Rest(); err != nil {
+				return 0, err
+			}
 		}
 	}
 	n, err := i.p.s.stream.Read(b)

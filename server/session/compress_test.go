@@ -339,7 +339,7 @@ func BenchmarkFetch(b *testing.B) {
 				go func() { // ends with ctx
 					out, _ := Serve(ctx, theirs, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st, &Options{Log: quiet()})
 					theirs.Close()
-					done <- out
+					done <- *out
 				}()
 				r := bufio.NewReaderSize(ours, 64<<10)
 				said := io.Writer(ours)

@@ -18,9 +18,10 @@
 // Behind COMPRESS, package deflate stands between lexer and encoder and the stream
 // (compress.go).
 //
-// While a client idles the session's goroutine is blocked in Read and holds no
-// buffer; the encoder and the selected mailbox belong to the pusher (push.go), whose
-// short goroutine is joined before the next command.
+// While a client is silent the session's goroutine is blocked in wire.Rester.Rest, which
+// holds no buffer, on frames that a stack of 4 KiB has room for. While it idles, the encoder
+// and the selected mailbox belong to the pusher (push.go), whose short goroutine is joined
+// before the next command.
 //
 // While a command waits for the store, a timer may write that it is still at work
 // (progress.go): the encoder is lent to it as to the pusher.

@@ -33,7 +33,7 @@ func pipeSession(t *testing.T, ctx context.Context, st store.Store, opt Options)
 	go func() { // ends with the session
 		out, _ := Serve(ctx, theirs, &Login{Who: store.Identity{User: "ann", Roots: []store.Root{{}}}, Tag: "l"}, st, &opt)
 		theirs.Close()
-		p.done <- out
+		p.done <- *out
 	}()
 	return p
 }

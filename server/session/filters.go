@@ -148,7 +148,7 @@ func CheckFilter(name, text string) error {
 	if !utf8.ValidString(text) {
 		return errors.New("it is not UTF-8")
 	}
-	probe := &session{opt: Options{}.withDefaults(), utf8: true, rev2: true, sel: &selected{}}
+	probe := &session{opt: new(Options).WithDefaults(), utf8: true, rev2: true, sel: &selected{}}
 	p := searchParser{s: probe}
 	if err := p.inPlace(text); err != nil {
 		return errors.New(brief(err))

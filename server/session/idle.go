@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// idle waits for the client while the pusher writes. RFC 9051 section 6.3.13,
-// RFC 2177. What the client sends ends it, DONE or not: a client that sends a new
-// command instead is told so, and goes on.
-func (s *session) idle(ctx context.Context, _ call) (string, error) {
+// idle begins to tell the client what is new. RFC 9051 section 6.3.13, RFC 2177. The
+// waiting is await's, on less stack; endIdle answers.
+func (s *session) idle(ctx context.Context, c call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
@@ -23,15 +22,13 @@ func (s *session) idle(ctx context.Context, _ call) (string, error) {
 	if err := s.enc.Flush(); err != nil {
 		return "", err
 	}
-	s.startPush(ctx)
-	s.packed.rest(true)
-	err := s.lex.Wait()
-	s.packed.rest(false)
-	s.push.stop()
-	s.idling = false
-	if err != nil {
-		return "", err
-	}
+	s.idled = c
+	return "", nil
+}
+
+// endIdle reads what the client sent, which ends it, DONE or not: a client that sends a
+// new command instead is told so, and goes on.
+func (s *session) endIdle() (string, error) {
 	line, err := s.lex.Line()
 	if err != nil {
 		return "", err

@@ -390,12 +390,29 @@ func (s *session) statusOfEvents(what store.Interest, first bool) statusItems {
 	return items
 }
 
-// await waits for the next command. Under NOTIFY the pusher writes meanwhile, and the
-// client may be silent for as long as it is there, as when it idles.
+// await waits for the next command, or the end of an IDLE. Then, and under NOTIFY, the
+// pusher writes meanwhile, and the client may be silent for as long as it is there.
 func (s *session) await(ctx context.Context) error {
-	if s.notify == nil || !s.notify.listens || s.lex.Pending() > 0 {
+	switch {
+	case s.idling:
+		s.packed.rest(true)
+	case s.notify == nil || !s.notify.listens || s.lex.Pending() > 0:
 		return s.lex.Wait()
+	default:
+		if err := s.listen(); err != nil {
+			return err
+		}
 	}
+	s.startPush(ctx)
+	err := s.lex.Wait()
+	s.push.stop()
+	s.idling, s.listening = false, false
+	s.packed.rest(false)
+	return err
+}
+
+// listen makes ready to be told between commands.
+func (s *session) listen() error {
 	if err := s.enc.Flush(); err != nil {
 		return err
 	}
@@ -404,9 +421,5 @@ func (s *session) await(ctx context.Context) error {
 	}
 	s.readWithin(0)
 	s.listening = true
-	s.startPush(ctx)
-	err := s.lex.Wait()
-	s.push.stop()
-	s.listening = false
-	return err
+	return nil
 }

@@ -65,6 +65,7 @@ type session struct {
 	}
 
 	idling bool // no deadline, and the pusher writes: Fill must not flush
+	idled  call // the IDLE that was not answered yet; its cmd is nil for none
 	in     atomic.Int64
 	out    int64    // bytes given to the stream; the encoder's owner counts
 	packed *packing // nil: nothing is compressed
@@ -78,7 +79,7 @@ type deadline struct {
 }
 
 func newSession(stream Stream, in *Login, opt *Options) *session {
-	opt = opt.withDefaults()
+	opt = opt.WithDefaults()
 	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
 	s.know()
 	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
@@ -86,10 +87,12 @@ func newSession(stream Stream, in *Login, opt *Options) *session {
 	if opt.Tap != nil {
 		s.enc.Tap = opt.Tap(in.ID)
 	}
+	hooks := wire.Hooks{Fill: s.fill, Invite: s.invite, Tap: s.enc.Tap}
+	hooks.Rest, _ = stream.(wire.Rester)
 	s.lex = wire.NewLexer(input{s}, in.Input, wire.Limits{
 		Command: opt.Limits.CommandBytes,
 		Swallow: opt.Limits.AppendBytes + opt.Limits.CommandBytes,
-	}, wire.Hooks{Fill: s.fill, Invite: s.invite, Tap: s.enc.Tap})
+	}, hooks)
 	return s
 }
 
@@ -180,30 +183,24 @@ func (s *session) invite() error {
 	return s.enc.Raw("+ OK\r\n").Flush()
 }
 
-func (s *session) serve(ctx context.Context, st store.Store) (out Outcome, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, s.interrupt)
-	defer stop()
-	defer func() {
-		out.In, out.Out = s.in.Load(), s.out
-	}()
-
-	if entered, err := s.enter(ctx, st, &out); !entered {
-		return out, err
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			out.Reason, err = "panic", s.panicked(p)
-		}
-		err = errors.Join(err, s.shut())
-	}()
+// serve is a session from its first command to its last.
+func (s *session) serve(ctx context.Context, out *Outcome) (err error) {
+	defer s.ended(out, &err)
 	out.Reason = s.loop(ctx)
-	out.Client = s.login.Client
-	if d := s.departs; d != nil && d.done {
-		out.Unauthenticated, out.Input, out.Output = true, d.input, d.output
+	return nil
+}
+
+// ended says how the session ended. Deferred by serve.
+func (s *session) ended(out *Outcome, err *error) {
+	if p := recover(); p != nil {
+		out.Reason, *err = "panic", s.panicked(p)
+	} else {
+		out.Client = s.login.Client
+		if d := s.departs; d != nil && d.done {
+			out.Unauthenticated, out.Input, out.Output = true, d.input, d.output
+		}
 	}
-	return out, nil
+	*err = errors.Join(*err, s.shut())
 }
 
 // enter opens the account and answers the command that logged in. out says how it
@@ -313,12 +310,20 @@ func (s *session) shut() error {
 
 // command reads one command, runs it, and answers. An error ends the session.
 func (s *session) command(ctx context.Context) error {
+	if c := s.idled; c.cmd != nil {
+		s.idled = call{}
+		ok, err := s.endIdle()
+		return s.answer(ctx, c, ok, err)
+	}
 	var c call
 	err := s.parse(ctx, &c)
 	ok := ""
 	if err == nil {
 		s.tag = c.tag
 		ok, err = c.cmd.run(s, ctx, c)
+	}
+	if s.idled.cmd != nil {
+		return nil
 	}
 	return s.answer(ctx, c, ok, err)
 }

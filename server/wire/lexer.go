@@ -14,6 +14,10 @@ type Hooks struct {
 	// Fill is called before each read that may block: flush what the client waits for.
 	Fill func() error
 
+	// Rest is called behind Fill where the next command is waited for, and may block until
+	// a read would not. A read follows unless it fails.
+	Rest Rester
+
 	// Invite is called before the first byte of a synchronising literal is read: send
 	// "+ " and flush (RFC 9051 section 4.3). Fill follows it.
 	Invite func() error
@@ -21,6 +25,10 @@ type Hooks struct {
 	// Tap is where somebody may look at the commands; nil: nowhere.
 	Tap *Tap
 }
+
+// Rester is the Rest of Hooks. It is no function because each frame that lies under a
+// waiting session counts.
+type Rester interface{ Rest() error }
 
 // Lexer reads commands. One goroutine at a time.
 //
@@ -62,6 +70,9 @@ func NewLexer(src io.Reader, input []byte, limits Limits, hooks Hooks) *Lexer {
 // SetLimits changes the limits, from the next byte on.
 func (l *Lexer) SetLimits(limits Limits) { l.limits = limits.withDefaults() }
 
+// SetRest changes what Hooks.Rest is.
+func (l *Lexer) SetRest(r Rester) { l.hooks.Rest = r }
+
 // Buffered gives a copy of what was read from the stream but not consumed: what
 // the client pipelined behind the command.
 func (l *Lexer) Buffered() []byte { return append([]byte(nil), l.buf[l.r:l.w]...) }
@@ -91,6 +102,9 @@ func (l *Lexer) Wait() error {
 	for {
 		if l.r == l.w {
 			l.release()
+			if err := l.rest(); err != nil {
+				return err
+			}
 			if err := l.read(l.small[:]); err != nil {
 				return err
 			}
@@ -175,6 +189,20 @@ func (l *Lexer) read(into []byte) error {
 		}
 	}
 	l.err = io.ErrNoProgress
+	return l.err
+}
+
+// rest waits as Hooks.Rest does.
+func (l *Lexer) rest() error {
+	if l.hooks.Rest == nil || l.err != nil {
+		return nil
+	}
+	if l.hooks.Fill != nil {
+		l.err = l.hooks.Fill()
+	}
+	if l.err == nil {
+		l.err = l.hooks.Rest.Rest()
+	}
 	return l.err
 }
 
