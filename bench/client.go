@@ -12,6 +12,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // client speaks just enough IMAP to time a server and not itself: it keeps no lines and
@@ -28,6 +30,9 @@ type client struct {
 
 // castagnoli sums what is fetched: processors have it built in.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sumOf a text, to compare it with another server's.
+func sumOf(s string) uint32 { return crc32.Checksum([]byte(s), castagnoli) }
 
 // connect dials and reads the greeting. The connection ends with ctx.
 func connect(ctx context.Context, addr string, secure bool) (*client, error) {
@@ -203,6 +208,82 @@ func literal(l []byte) (n int, ok bool) {
 	}
 	n, err := strconv.Atoi(string(l[open+1 : len(l)-1]))
 	return n, err == nil
+}
+
+// append adds messages by one command, by literals that wait for nobody.
+func (c *client) append(mailbox string, texts ...[]byte) error {
+	tag, err := c.sendAppend(mailbox, texts...)
+	if err != nil {
+		return err
+	}
+	_, err = c.await(tag, nil)
+	return err
+}
+
+func (c *client) sendAppend(mailbox string, texts ...[]byte) (string, error) {
+	c.n++
+	tag := "a" + strconv.Itoa(c.n)
+	out := []byte(tag + " APPEND " + mailbox)
+	for _, text := range texts {
+		out = fmt.Appendf(out, " {%d+}\r\n", len(text))
+		out = append(out, text...)
+	}
+	_, err := c.w.Write(append(out, "\r\n"...))
+	return tag, err
+}
+
+// compress begins to, both ways.
+func (c *client) compress() error {
+	if _, err := c.do("COMPRESS DEFLATE"); err != nil {
+		return err
+	}
+	// What a thousand clients would hold to compress well is not what is measured.
+	c.w, c.r = flate.NewStatelessWriter(c.conn), bufio.NewReader(flate.NewReader(c.r))
+	return nil
+}
+
+// idle enters IDLE.
+func (c *client) idle() error {
+	if _, err := io.WriteString(c.w, "i IDLE\r\n"); err != nil {
+		return err
+	}
+	for {
+		l, err := c.readLine()
+		if err != nil || bytes.HasPrefix(l, []byte("+")) {
+			return err
+		}
+	}
+}
+
+// leaveIdle ends it.
+func (c *client) leaveIdle() error {
+	if _, err := io.WriteString(c.w, "DONE\r\n"); err != nil {
+		return err
+	}
+	_, err := c.await("i", nil)
+	return err
+}
+
+// exists reads up to the next EXISTS line.
+func (c *client) exists() (int, error) {
+	for {
+		l, err := c.readLine()
+		if err != nil {
+			return 0, err
+		}
+		if rest, ok := bytes.CutSuffix(l, []byte(" EXISTS")); ok {
+			return strconv.Atoi(string(bytes.TrimPrefix(rest, []byte("* "))))
+		}
+	}
+}
+
+// small makes the connection's buffer fit a line: for who holds ten thousand of them.
+func (c *client) small() error {
+	if c.r.Buffered() > 0 {
+		return errors.New("the server said more than was read")
+	}
+	c.r = bufio.NewReaderSize(c.conn, 512)
+	return nil
 }
 
 func (c *client) close() {

@@ -9,5 +9,9 @@ func operations(z sizes) []operation {
 		fetching(z),
 		searching(z),
 		storing(z),
+		appending(z),
+		moving(z),
+		listing(z),
+		loggingIn(z),
 	)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"hash/crc32"
 	"regexp"
 	"slices"
 	"strconv"
@@ -87,13 +86,13 @@ func numbers(a *answer) string {
 		y, _ := strconv.Atoi(b)
 		return x - y
 	})
-	return fmt.Sprintf("%d found, sum %08x", len(words), crc32.Checksum([]byte(strings.Join(words, " ")), castagnoli))
+	return fmt.Sprintf("%d found, sum %08x", len(words), sumOf(strings.Join(words, " ")))
 }
 
 // sequence of a SORT.
 func sequence(a *answer) string {
 	s := strings.TrimSpace(a.find("* SORT"))
-	return fmt.Sprintf("%d sorted, sum %08x", len(strings.Fields(s)), crc32.Checksum([]byte(s), castagnoli))
+	return fmt.Sprintf("%d sorted, sum %08x", len(strings.Fields(s)), sumOf(s))
 }
 
 var number = regexp.MustCompile(`\d+`)
