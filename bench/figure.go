@@ -12,6 +12,7 @@ type unit string
 
 const (
 	seconds unit = "s"
+	cpuTime unit = "cpu s" // of the server: it does not count for the bar of all
 	bytesOf unit = "B"
 	rate    unit = "B/s" // the only one of which more is better
 	count   unit = "n"
@@ -20,7 +21,7 @@ const (
 // format shows a value with three digits.
 func (u unit) format(v float64) string {
 	switch u {
-	case seconds:
+	case seconds, cpuTime:
 		return round(time.Duration(v * float64(time.Second))).String()
 	case bytesOf:
 		switch {

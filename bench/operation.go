@@ -17,6 +17,7 @@ type operation struct {
 	alone   bool   // Dovecot has nothing like it
 	large   bool   // only with -large
 	rounds  int    // at most; 0: as many as the run has
+	finer   int    // so many turns in place of one, where what else goes on would fall on one side
 	bars    []bar  // beside those that hold for all
 
 	// begin prepares a server, untimed, and gives what a round does.

@@ -13,5 +13,9 @@ func operations(z sizes) []operation {
 		moving(z),
 		listing(z),
 		loggingIn(z),
+		resyncing(z),
+		growing(z),
+		pushing(z),
+		standingBy(z),
 	)
 }

@@ -98,7 +98,7 @@ func loggingIn(z sizes) []operation {
 // used notes the CPU that a server used since before, a piece of work.
 func (st *stand) used(rec *record, before time.Duration, n int, about string) error {
 	after, err := st.srv.cpu()
-	rec.row("cpu", about, seconds, (after-before).Seconds()/float64(n))
+	rec.row("cpu", about, cpuTime, (after-before).Seconds()/float64(n))
 	return err
 }
 

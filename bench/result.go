@@ -95,7 +95,7 @@ func prefixed(prefix, s string) string {
 	return prefix + s
 }
 
-// timed says whether a row counts for the bar of all: memory and counts do not.
+// timed says whether a row counts for the bar of all: CPU, memory and counts do not.
 func (r Row) timed() bool { return r.Unit == seconds || r.Unit == rate }
 
 // verdict is the geometric mean, of how many rows it is, and which rows miss which bar.

@@ -203,6 +203,7 @@ func (r *run) one(op operation) (rows []Row, err error) {
 	if op.rounds > 0 {
 		rounds = min(rounds, op.rounds)
 	}
+	rounds *= max(1, op.finer)
 	if err := r.profile.begin(r); err != nil {
 		return nil, err
 	}

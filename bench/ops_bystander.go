@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// standingBy: what NOOP takes in a session while another one does something heavy in the
+// same mailbox.
+func standingBy(z sizes) (list []operation) {
+	n := z.messages
+	for _, heavy := range []struct {
+		name, about string
+		prepare     []string
+		command     string
+	}{
+		{"open", "SELECT, first", nil, "SELECT INBOX"},
+		{"envelope", "FETCH 1:* of ENVELOPE and BODYSTRUCTURE, first", []string{"SELECT INBOX"}, "FETCH 1:* (ENVELOPE BODYSTRUCTURE)"},
+		{"bodies", "FETCH 1:* of BODY[]", []string{"SELECT INBOX"}, "FETCH 1:* (BODY.PEEK[])"},
+		{"search", "SEARCH BODY", []string{"SELECT INBOX"}, "SEARCH BODY xyzzyxyzzy"},
+		{"sort", "SORT, first", []string{"SELECT INBOX"}, "SORT (SUBJECT) UTF-8 ALL"},
+		{"thread", "THREAD, first", []string{"SELECT INBOX"}, "THREAD REFERENCES UTF-8 ALL"},
+		{"store", "STORE 1:*", []string{"SELECT INBOX"}, `STORE 1:* +FLAGS.SILENT (\Draft)`},
+		{"copy", "COPY 1:*", []string{"SELECT INBOX", "CREATE Other"}, "COPY 1:* Other"},
+		{"move", "MOVE 1:*", []string{"SELECT INBOX", "CREATE Other"}, "MOVE 1:* Other"},
+		{"expunge", "EXPUNGE of all", []string{"SELECT INBOX", `STORE 1:* +FLAGS.SILENT (\Deleted)`}, "EXPUNGE"},
+	} {
+		list = append(list, operation{
+			name: "bystander/" + heavy.name, about: fmt.Sprintf("NOOP of one session while another does %s, of %d", heavy.about, n), rounds: 3,
+			bars: []bar{{max9: 0.020, why: "whatever one other session does"}},
+			begin: func(st *stand) (step, error) {
+				return func(rec *record) error {
+					user, err := st.mailbox(n)
+					if err != nil {
+						return err
+					}
+					busy, err := st.dial(user)
+					if err != nil {
+						return err
+					}
+					defer busy.close()
+					for _, command := range heavy.prepare {
+						if _, err := busy.do("%s", command); err != nil {
+							return err
+						}
+					}
+					other, err := st.dial(user)
+					if err != nil {
+						return err
+					}
+					defer other.close()
+					if heavy.prepare != nil { // else the mailbox is to be unknown
+						if _, err := other.do("SELECT INBOX"); err != nil {
+							return err
+						}
+					}
+					if err := st.rest(); err != nil {
+						return err
+					}
+					return noops(rec, other, func() error {
+						_, err := busy.do("%s", heavy.command)
+						return err
+					})
+				}, nil
+			},
+		})
+	}
+	return list
+}
+
+// noops times NOOPs, a millisecond apart, until the other work ends.
+func noops(rec *record, c *client, work func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- work() }() // ends with the command
+	for {
+		if err := rec.timed(func() error { _, err := c.do("NOOP"); return err }); err != nil {
+			return err
+		}
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
