@@ -18,16 +18,8 @@ func (h *hold) Notes(ctx context.Context, uids []imap.UID, kind store.NoteKind) 
 		if c == nil {
 			return
 		}
-		var buf []byte
-		for _, u := range uids {
-			if ctx.Err() != nil {
-				return
-			}
-			b, ok := c.Get(buf[:0], uint32(u), uint16(kind))
-			if !ok {
-				continue
-			}
-			if buf = b; !yield(u, b) {
+		for u, b := range c.All(uids, uint16(kind)) {
+			if ctx.Err() != nil || !yield(u, b) {
 				return
 			}
 		}

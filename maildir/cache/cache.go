@@ -60,7 +60,7 @@ type Cache struct {
 	validity uint32
 	limit    Limits
 
-	mu       sync.RWMutex // guards what follows; Get reads the file under its read side
+	mu       sync.RWMutex // guards what follows; All reads the file under its read side
 	loaded   bool
 	broken   bool      // nothing is written until the next Release
 	file     fsys.File // nil: there is none, or not loaded
@@ -82,8 +82,8 @@ func New(dir fsys.Dir, mode fs.FileMode, validity uint32, limit Limits) *Cache {
 	return &Cache{dir: dir, mode: mode, validity: validity, limit: limit}
 }
 
-// Get appends a note to buf, and says whether there was one.
-func (c *Cache) Get(buf []byte, uid uint32, kind uint16) ([]byte, bool) {
+// rlock takes the read side of mu once the table is loaded.
+func (c *Cache) rlock() {
 	c.mu.RLock()
 	for !c.loaded {
 		c.mu.RUnlock()
@@ -92,16 +92,6 @@ func (c *Cache) Get(buf []byte, uid uint32, kind uint16) ([]byte, bool) {
 		c.mu.Unlock()
 		c.mu.RLock()
 	}
-	at, ok := c.table.find(keyOf(uid, kind))
-	var out []byte
-	if ok {
-		out, ok = c.readLocked(buf, at, uid, kind)
-	}
-	c.mu.RUnlock()
-	if !ok {
-		return buf, false
-	}
-	return out, true
 }
 
 // readLocked reads the note at an offset and checks it.

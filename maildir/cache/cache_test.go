@@ -3,11 +3,15 @@ package cache
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
+
+	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys"
 )
@@ -27,9 +31,17 @@ func data(uid uint32, kind uint16, version int) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "%d/%d/%d ", uid, kind, version), int(uid%200))
 }
 
+// get appends a note to buf, and says whether there was one.
+func get(c *Cache, buf []byte, uid uint32, kind uint16) ([]byte, bool) {
+	for _, b := range c.All([]imap.UID{imap.UID(uid)}, kind) {
+		return append(buf, b...), true
+	}
+	return buf, false
+}
+
 func want(t *testing.T, c *Cache, uid uint32, kind uint16, b []byte) {
 	t.Helper()
-	got, ok := c.Get([]byte("before"), uid, kind)
+	got, ok := get(c, []byte("before"), uid, kind)
 	switch {
 	case b == nil && ok:
 		t.Errorf("note %d/%d: %.20q, want none", uid, kind, got)
@@ -132,7 +144,7 @@ func TestDamage(t *testing.T) {
 		c := New(d, 0o600, 9, Limits{})
 		defer c.Release()
 		for uid := range uint32(6) {
-			if got, ok := c.Get(nil, uid, 1); ok && !bytes.Equal(got, data(uid+3, 1, 0)) {
+			if got, ok := get(c, nil, uid, 1); ok && !bytes.Equal(got, data(uid+3, 1, 0)) {
 				t.Fatalf("%s: note %d is %q", what, uid, got)
 			}
 		}
@@ -217,7 +229,7 @@ func TestReadersBesideAWriter(t *testing.T) {
 				default:
 				}
 				var ok bool
-				if buf, ok = c.Get(buf[:0], uid%400, 1); ok && !bytes.Equal(buf, data(uid%400, 1, 0)) {
+				if buf, ok = get(c, buf[:0], uid%400, 1); ok && !bytes.Equal(buf, data(uid%400, 1, 0)) {
 					t.Errorf("note %d is %q", uid%400, buf)
 					return
 				}
@@ -242,7 +254,106 @@ func TestReadersBesideAWriter(t *testing.T) {
 	wg.Wait()
 }
 
-func BenchmarkGet(b *testing.B) {
+// However the notes lie in the file, and however many are asked for: what All yields is what
+// each of them alone would be.
+func TestManyAtOnce(t *testing.T) {
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		d, _ := desk(t)
+		c := New(d, 0o600, 9, Limits{})
+		model := map[imap.UID][]byte{}
+		for step := range 2000 {
+			uid, kind := uint32(step), uint16(r.IntN(3))
+			if seed%2 == 0 {
+				uid = uint32(r.IntN(500))
+			}
+			b := make([]byte, r.IntN(300))
+			switch r.IntN(40) {
+			case 0:
+				b = make([]byte, r.IntN(3*windowBytes))
+			case 1:
+				b = []byte{}
+			}
+			for i := range b {
+				b[i] = byte(r.Uint32())
+			}
+			if err := c.Put(Note{uid, kind, b}); err != nil {
+				t.Fatal(err)
+			}
+			if kind == 1 {
+				model[imap.UID(uid)] = b
+			}
+			if r.IntN(300) == 0 {
+				c.Release()
+			}
+		}
+		for round := range 4 {
+			var uids, got []imap.UID
+			for uid := range imap.UID(2100) {
+				if round == 0 || r.IntN(round+1) == 0 {
+					uids = append(uids, uid)
+				}
+			}
+			for uid, b := range c.All(uids, 1) {
+				if m, ok := model[uid]; !ok || !bytes.Equal(b, m) {
+					t.Fatalf("note %d is %.20q, want %.20q", uid, b, model[uid])
+				}
+				if got = append(got, uid); r.IntN(10) == 0 { // it may be called from within
+					want(t, c, uint32(uid), 1, model[uid])
+				}
+			}
+			wanted := slices.DeleteFunc(uids, func(uid imap.UID) bool { return model[uid] == nil })
+			if !slices.Equal(got, wanted) {
+				t.Fatalf("notes of %d messages, want %d", len(got), len(wanted))
+			}
+		}
+		c.Release()
+	}
+}
+
+// Thousands of notes that were put in order take a call of the system a hundred.
+func TestManyAtOnceAreReadTogether(t *testing.T) {
+	d, _ := desk(t)
+	counted := &countingDir{Dir: d}
+	c := New(counted, 0o600, 9, Limits{})
+	defer c.Release()
+	var uids []imap.UID
+	for uid := range uint32(10_000) {
+		uids = append(uids, imap.UID(uid))
+		c.Put(Note{uid, 1, make([]byte, 500)}, Note{uid, 2, make([]byte, 100)})
+	}
+	c.Flush()
+	n := 0
+	for range c.All(uids, 1) {
+		n++
+	}
+	if calls := counted.reads; n != len(uids) || calls > n/90 {
+		t.Errorf("%d notes in %d reads", n, calls)
+	}
+}
+
+// countingDir counts the reads of the file that it opens.
+type countingDir struct {
+	fsys.Dir
+	reads int
+}
+
+type countingFile struct {
+	fsys.File
+	d *countingDir
+}
+
+func (d *countingDir) Update(name string, mode fs.FileMode) (fsys.File, error) {
+	f, err := d.Dir.Update(name, mode)
+	return countingFile{f, d}, err
+}
+
+func (f countingFile) ReadAt(b []byte, at int64) (int, error) {
+	f.d.reads++
+	return f.File.ReadAt(b, at)
+}
+
+func benchmarkAll(b *testing.B, uids []imap.UID) {
 	d, _ := desk(b)
 	c := New(d, 0o600, 9, Limits{})
 	defer c.Release()
@@ -250,11 +361,20 @@ func BenchmarkGet(b *testing.B) {
 		c.Put(Note{uid, 1, make([]byte, 500)})
 	}
 	c.Flush()
-	var buf []byte
-	uid := uint32(0)
 	b.ReportAllocs()
 	for b.Loop() {
-		uid = (uid + 7919) % 10_000
-		buf, _ = c.Get(buf[:0], uid, 1)
+		for range c.All(uids, 1) {
+		}
 	}
+}
+
+// One note, and all of ten thousand messages.
+func BenchmarkOne(b *testing.B) { benchmarkAll(b, []imap.UID{7919}) }
+
+func BenchmarkAll10k(b *testing.B) {
+	uids := make([]imap.UID, 10_000)
+	for i := range uids {
+		uids[i] = imap.UID(i)
+	}
+	benchmarkAll(b, uids)
 }

@@ -2,7 +2,7 @@
 // derived from a message and would rather not derive again (ENVELOPE ready for the
 // wire, part ranges). They are opaque here, and named by UID and kind.
 //
-// Put appends; Get reads one note from the file. In memory is a table of 16 bytes a
+// Put appends; All reads notes from the file, many with one call. In memory is a table of 16 bytes a
 // note, built by reading the file once when the first note is asked for, and gone
 // again after Release. Compact writes a new file without the notes of messages that
 // are gone.

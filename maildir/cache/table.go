@@ -29,6 +29,31 @@ func (t *table) find(key uint64) (at int64, ok bool) {
 	return 0, false
 }
 
+// findFrom is find for a key above that of the search before, which gave hint; the first
+// one's is 0. Where keys come in order it looks near that.
+func (t *table) findFrom(hint int, key uint64) (at int64, next int, ok bool) {
+	step := 1
+	for hint+step < len(t.sorted) && t.sorted[hint+step].key < key {
+		hint += step
+		step *= 2
+	}
+	for end := min(hint+step, len(t.sorted)); hint < end; {
+		mid := int(uint(hint+end) / 2)
+		if t.sorted[mid].key < key {
+			hint = mid + 1
+		} else {
+			end = mid
+		}
+	}
+	if at, ok := t.fresh[key]; ok {
+		return at, hint, true
+	}
+	if hint < len(t.sorted) && t.sorted[hint].key == key {
+		return t.sorted[hint].at, hint, true
+	}
+	return 0, hint, false
+}
+
 func (t *table) search(key uint64) (int, bool) {
 	return slices.BinarySearchFunc(t.sorted, key, func(s slot, k uint64) int {
 		switch {
