@@ -16,6 +16,9 @@ import (
 // content is an open file as the text of a message: packed.go says what the file may
 // be, crlf.go how its line ends are told. What its name says of sizes is not asked: the
 // first call that needs to know reads the file through. Safe for concurrent use.
+//
+// The beginning of the file is read as it is opened, which is enough for a header. Most
+// messages are short: of those all is read once, and held as long as they are open.
 type content struct {
 	file fsys.File
 	size int64                                    // of the file
@@ -23,7 +26,11 @@ type content struct {
 	max  int64                                    // bytes that a packed file may unpack to
 
 	mu      sync.Mutex // guards what follows
+	buf     *[crlfStride]byte
+	have    int        // bytes of the file that are in buf
+	all     bool       // they are the whole file, which is not packed; not changed once table is set
 	table   *crlfTable // nil: not read yet
+	inBuf   crlfTable  // what table points to where all is set
 	failed  error      // why the file can never be read, as it is
 	cursors []*cursor  // of a packed file, at rest; the one used last is the last
 
@@ -41,23 +48,51 @@ const maxCursors = 2
 // ErrUnsupported for what cannot be read, ErrUnreadable when reading fails. maxPacked
 // bounds what a packed file may unpack to.
 func newContent(f fsys.File, maxPacked int64) (*content, error) {
-	var magic [magicLen]byte
-	n, err := f.ReadAt(magic[:], 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, unreadable(err)
-	}
 	st, err := f.Stat()
 	if err != nil {
 		return nil, unreadable(err)
 	}
 	c := &content{file: f, size: st.Size, max: maxPacked, key: contentKey{st.Dev, st.Ino, st.Size, st.Mtime}}
-	if p := packingOf(magic[:n]); p != nil {
+	c.buf = crlfBuffers.Get().(*[crlfStride]byte)
+	if err := c.readTo(min(c.size, headBytes)); err != nil {
+		c.drop()
+		return nil, unreadable(err)
+	}
+	if p := packingOf(c.buf[:c.have]); p != nil {
+		c.drop()
 		if p.open == nil {
 			return nil, &store.Explained{Err: store.ErrUnsupported, Text: "Message is stored with " + p.name + ", which is not supported"}
 		}
-		c.open = p.open
+		c.open, c.all = p.open, false
 	}
 	return c, nil
+}
+
+// headBytes is how much of a file is read as it is opened: more than most headers, and
+// with them most messages.
+const headBytes = 16 << 10
+
+// readTo has the file in buf up to an offset, or as far as there is a file.
+func (c *content) readTo(end int64) error {
+	if int64(c.have) < end {
+		n, err := c.file.ReadAt(c.buf[c.have:end], int64(c.have))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if c.have += n; int64(c.have) < end { // another program made it shorter
+			c.size = int64(c.have)
+		}
+	}
+	c.all = int64(c.have) == c.size
+	return nil
+}
+
+// drop gives buf back.
+func (c *content) drop() {
+	if c.buf != nil {
+		crlfBuffers.Put(c.buf)
+		c.buf, c.have = nil, 0
+	}
 }
 
 // packed reports whether the file holds something else than the message as it is.
@@ -70,6 +105,14 @@ func (c *content) offsets() (*crlfTable, error) {
 	defer c.mu.Unlock()
 	if c.table != nil || c.failed != nil {
 		return c.table, c.failed
+	}
+	if !c.packed() && c.size <= crlfStride {
+		if err := c.readTo(c.size); err != nil {
+			return nil, unreadable(err)
+		}
+		c.inBuf.end = crlfMark{}.after(c.buf[:c.have])
+		c.table = &c.inBuf
+		return c.table, nil
 	}
 	cur, err := c.from(crlfMark{})
 	if err == nil {
@@ -156,12 +199,29 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("read before the start of a message")
 	}
+	if c.peek(p, off) {
+		return len(p), nil
+	}
 	b := sliceWriter{rest: p}
 	n, err := c.WriteRange(&b, off, int64(len(p)))
 	if err == nil && n < int64(len(p)) {
 		err = io.EOF
 	}
 	return int(n), err
+}
+
+// peek fills p where what was read as the file was opened is enough for that. A header is
+// read so, without a look at how long the message is.
+func (c *content) peek(p []byte, off int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.have == 0 || off > int64(c.have) {
+		return false
+	}
+	var cur cursor
+	out := crlfWriter{skip: off, left: int64(len(p)), buf: p}
+	cur.convert(c.buf[:c.have], &out) // no error: p has room for all
+	return out.left == 0
 }
 
 // sliceWriter fills a slice.
@@ -185,6 +245,9 @@ func (c *content) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	if n = min(n, t.size()-off); n <= 0 || off < 0 {
 		return 0, nil
 	}
+	if c.all {
+		return c.writeHeld(w, off, n)
+	}
 	cur, err := c.take(off)
 	if err != nil {
 		return 0, unreadable(err)
@@ -195,6 +258,24 @@ func (c *content) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	}
 	c.rest(cur, err)
 	return written, err
+}
+
+// writeHeld is WriteRange where the whole file is in buf.
+func (c *content) writeHeld(w io.Writer, off, n int64) (int64, error) {
+	text := c.buf[:c.have]
+	if c.table.asStored() {
+		k, err := w.Write(text[off : off+n])
+		return int64(k), err
+	}
+	buf := crlfBuffers.Get().(*[crlfStride]byte)
+	defer crlfBuffers.Put(buf)
+	var cur cursor
+	out := crlfWriter{w: w, skip: off, left: n, buf: buf[:]}
+	_, err := cur.convert(text, &out)
+	if err == nil {
+		err = out.flush()
+	}
+	return out.written, err
 }
 
 // errShrunk is what a reader meets whose file another program rewrites in place.
@@ -208,6 +289,7 @@ func (c *content) close() error {
 		cur.r.Close()
 	}
 	c.cursors = nil
+	c.drop()
 	return c.file.Close()
 }
 

@@ -32,9 +32,12 @@ type crlfTable struct {
 // size is the length with CRLF.
 func (t *crlfTable) size() int64 { return t.end.wire }
 
+// asStored: CRLF everywhere, so that both countings are one.
+func (t *crlfTable) asStored() bool { return t.end.raw == t.end.wire }
+
 // before gives the last noted place that is not behind the offset off.
 func (t *crlfTable) before(off int64) crlfMark {
-	if t.end.raw == t.end.wire { // CRLF everywhere: both countings are one
+	if t.asStored() {
 		return crlfMark{raw: off, wire: off, cr: true}
 	}
 	i := sort.Search(len(t.marks), func(i int) bool { return t.marks[i].wire > off })
@@ -91,8 +94,9 @@ type cursor struct {
 func (c *cursor) copy(w io.Writer, off, n int64) (int64, error) {
 	in := crlfBuffers.Get().(*[crlfStride]byte)
 	defer crlfBuffers.Put(in)
-	out := crlfWriter{w: w, skip: off - c.at.wire, left: n, buf: crlfBuffers.Get().(*[crlfStride]byte)}
-	defer crlfBuffers.Put(out.buf)
+	buf := crlfBuffers.Get().(*[crlfStride]byte)
+	defer crlfBuffers.Put(buf)
+	out := crlfWriter{w: w, skip: off - c.at.wire, left: n, buf: buf[:]}
 	for out.left > 0 {
 		b := c.rest
 		var readErr error
@@ -127,6 +131,16 @@ func (c *cursor) copy(w io.Writer, off, n int64) (int64, error) {
 // the cursor over it. Of a bare LF whose CR alone is wanted it stays in front.
 func (c *cursor) convert(b []byte, out *crlfWriter) (used int, err error) {
 	for used < len(b) && out.left > 0 {
+		if out.skip == 0 {
+			// So many bytes are wanted, whatever they become.
+			if n := min(int64(len(b)-used), out.left/2); n > 100 {
+				if err := c.bulk(b[used:used+int(n)], out); err != nil {
+					return used, err
+				}
+				used += int(n)
+				continue
+			}
+		}
 		line := b[used:]
 		i := bytes.IndexByte(line, '\n')
 		if i >= 0 {
@@ -159,12 +173,61 @@ func (c *cursor) convert(b []byte, out *crlfWriter) (used int, err error) {
 	return used, nil
 }
 
+// bulk writes b, all of which is wanted.
+func (c *cursor) bulk(b []byte, out *crlfWriter) error {
+	at := crlfMark{c.at.raw + int64(len(b)), c.at.wire, b[len(b)-1] == '\r'}
+	cr := c.at.cr
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n')
+		line, end := b, 0
+		if i >= 0 {
+			line, end = b[:i], 2
+		}
+		if len(out.buf)-out.filled < len(line)+end {
+			if err := out.flush(); err != nil {
+				return err
+			}
+		}
+		for len(line)+end > len(out.buf) {
+			k := copy(out.buf, line)
+			cr, line = line[k-1] == '\r', line[k:]
+			at.wire += int64(k)
+			out.left -= int64(k)
+			out.filled = k
+			if err := out.flush(); err != nil {
+				return err
+			}
+		}
+		if len(line) > 0 {
+			cr = line[len(line)-1] == '\r'
+		}
+		n := out.filled + copy(out.buf[out.filled:], line)
+		if i >= 0 {
+			if !cr {
+				out.buf[n] = '\r'
+				n++
+			}
+			out.buf[n] = '\n'
+			n++
+			cr = false
+			b = b[i+1:]
+		} else {
+			b = nil
+		}
+		at.wire += int64(n - out.filled)
+		out.left -= int64(n - out.filled)
+		out.filled = n
+	}
+	c.at = at
+	return nil
+}
+
 // crlfWriter drops skip bytes and passes on left more.
 type crlfWriter struct {
 	w          io.Writer
 	skip, left int64
 	written    int64
-	buf        *[crlfStride]byte
+	buf        []byte
 	filled     int
 }
 

@@ -372,6 +372,13 @@ func (m *mailbox) tellUnreadable(uid imap.UID, err error) {
 // learnSize corrects the size of a row. While somebody changes files it is not worth
 // waiting: the next read learns it again.
 func (m *mailbox) learnSize(uid imap.UID, size int64) {
+	m.mu.Lock()
+	i, ok := m.table.find(uid)
+	known := !ok || m.table.rows[i].size == size
+	m.mu.Unlock()
+	if known {
+		return
+	}
 	if !m.files.TryLock() {
 		return
 	}
