@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -239,6 +240,59 @@ func TestContentConcurrent(t *testing.T) {
 		}
 		wg.Wait()
 	}
+}
+
+// A message is one read of its file where it is short, and its header is one whatever
+// follows.
+func TestReadsOfAMessage(t *testing.T) {
+	header := []byte("Subject: s\n\n")
+	for _, c := range []struct {
+		name          string
+		size          int
+		head          bool // is all that is wanted
+		reads, atMost int
+	}{
+		{"short", 3000, false, 1, 3000},
+		{"longer", 60_000, false, 2, 60_000},
+		{"header of a short one", 3000, true, 1, 3000},
+		{"header of a long one", 5 << 20, true, 1, headBytes},
+	} {
+		b := append(slices.Clone(header), bytes.Repeat([]byte("line\n"), (c.size-len(header))/5)...)
+		f := &readsOf{memFile: memFile{b: b}}
+		m, err := newContent(f, testUnpacked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.head {
+			p := make([]byte, 2000)
+			if _, err := m.ReadAt(p, 0); err != nil || !bytes.HasPrefix(p, []byte("Subject: s\r\n\r\nline\r\n")) {
+				t.Errorf("%s: %.20q, %v", c.name, p, err)
+			}
+		} else {
+			var out bytes.Buffer
+			size, err := m.Size()
+			if _, werr := m.WriteRange(&out, 0, size); err != nil || werr != nil || !bytes.Equal(out.Bytes(), naiveCRLF(b)) {
+				t.Errorf("%s: %d bytes, %v, %v", c.name, out.Len(), err, werr)
+			}
+		}
+		if f.reads != c.reads || f.bytes > c.atMost {
+			t.Errorf("%s: %d bytes in %d reads", c.name, f.bytes, f.reads)
+		}
+		m.close()
+	}
+}
+
+// readsOf counts the reads of a file.
+type readsOf struct {
+	memFile
+	reads, bytes int
+}
+
+func (f *readsOf) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.memFile.ReadAt(p, off)
+	f.reads++
+	f.bytes += n
+	return n, err
 }
 
 func FuzzCRLF(f *testing.F) {

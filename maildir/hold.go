@@ -374,7 +374,7 @@ func (m *mailbox) tellUnreadable(uid imap.UID, err error) {
 func (m *mailbox) learnSize(uid imap.UID, size int64) {
 	m.mu.Lock()
 	i, ok := m.table.find(uid)
-	known := !ok || m.table.rows[i].size == size
+	known := !ok || m.table.rows.at(i).bytes == keptSize(size)
 	m.mu.Unlock()
 	if known {
 		return

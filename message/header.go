@@ -20,14 +20,17 @@ type Field struct {
 func Fields(header []byte) iter.Seq[Field] {
 	return func(yield func(Field) bool) {
 		for len(header) > 0 {
-			end := 0
+			end, first := 0, 0 // of the field, of its first line
 			for {
 				n := bytes.IndexByte(header[end:], '\n') + 1
 				if n == 0 {
 					end = len(header)
-					break
+				} else {
+					end += n
 				}
-				end += n
+				if first == 0 {
+					first = end
+				}
 				if end == len(header) || header[end] != ' ' && header[end] != '\t' {
 					break
 				}
@@ -38,8 +41,7 @@ func Fields(header []byte) iter.Seq[Field] {
 			}
 			header = header[end:]
 			f := Field{Raw: raw}
-			first, _, _ := bytes.Cut(raw, []byte{'\n'})
-			if colon := bytes.IndexByte(first, ':'); colon >= 0 && raw[0] != ' ' && raw[0] != '\t' {
+			if colon := bytes.IndexByte(raw[:first], ':'); colon >= 0 && raw[0] != ' ' && raw[0] != '\t' {
 				f.Name = bytes.TrimRight(raw[:colon], " \t")
 				f.Value = bytes.TrimRight(raw[colon+1:], "\r\n")
 			}
@@ -95,21 +97,81 @@ func unfold(v []byte) string {
 	return string(out)
 }
 
+// FieldNames are names of header fields that are looked for. The zero value holds none.
+// Immutable.
+type FieldNames struct {
+	few  []string            // in small letters
+	many map[string]struct{} // instead of few
+}
+
+// maxFew is how many names are as well looked through one by one.
+const maxFew = 24
+
+// NewFieldNames makes a set of names, whose case does not matter.
+func NewFieldNames(names ...string) FieldNames {
+	var n FieldNames
+	if len(names) > maxFew {
+		n.many = make(map[string]struct{}, len(names))
+	}
+	for _, name := range names {
+		name = string(appendLower(nil, []byte(name)))
+		if n.many != nil {
+			n.many[name] = struct{}{}
+		} else {
+			n.few = append(n.few, name)
+		}
+	}
+	return n
+}
+
+// Has tells whether a field of this name is looked for.
+func (n FieldNames) Has(name []byte) bool {
+	if n.many != nil {
+		var small [64]byte
+		_, ok := n.many[string(appendLower(small[:0], name))]
+		return ok
+	}
+	for _, few := range n.few {
+		if len(few) == len(name) && equalLower(name, few) {
+			return true
+		}
+	}
+	return false
+}
+
+// equalLower tells whether name is lower, which is as long and in small letters.
+func equalLower(name []byte, lower string) bool {
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func appendLower(dst, name []byte) []byte {
+	for _, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
 // AppendFields appends the fields of header whose names are among names, or with
 // not those whose names are not, as HEADER.FIELDS and HEADER.FIELDS.NOT want them
 // (RFC 9051 section 6.4.5.1): in the order of the header, as they were written. The
 // blank line is always there behind chosen fields, and behind the others where
 // the header has one. The header must have CRLF line ends.
-func AppendFields(dst, header []byte, names []string, not bool) []byte {
-	set := make(map[string]bool, len(names))
-	for _, n := range names {
-		set[strings.ToLower(n)] = true
-	}
+func AppendFields(dst, header []byte, names FieldNames, not bool) []byte {
 	rest := header
 	for f := range Fields(header) {
 		rest = rest[len(f.Raw):]
-		in := f.Name != nil && set[string(bytes.ToLower(f.Name))]
-		if in == not {
+		if in := f.Name != nil && names.Has(f.Name); in == not {
 			continue
 		}
 		dst = append(dst, f.Raw...)

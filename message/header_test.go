@@ -39,7 +39,7 @@ func TestAppendFields(t *testing.T) {
 		{"From: a", []string{"From"}, false, "From: a\r\n\r\n"},
 		{"From: a", []string{"To"}, true, "From: a"},
 	} {
-		if got := string(AppendFields(nil, []byte(c.header), c.names, c.not)); got != c.want {
+		if got := string(AppendFields(nil, []byte(c.header), NewFieldNames(c.names...), c.not)); got != c.want {
 			t.Errorf("%q %v: %q, want %q", c.names, c.not, got, c.want)
 		}
 	}

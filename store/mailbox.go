@@ -48,7 +48,8 @@ const (
 )
 
 // Mailbox is one session's hold on state that all sessions share. One goroutine
-// at a time, except Advance, which may run beside reads.
+// at a time, except Advance, which may run beside reads, and Message, which several may
+// call at once and beside all else but Close.
 //
 // Every method may return ErrReplaced: the mailbox was deleted or another was
 // put in its place. Nothing but Close is useful then.

@@ -72,38 +72,18 @@ func openPath(path string) (Dir, error) {
 	return newDir(fd, path), nil
 }
 
-// dir is a Dir by descriptor. It counts who uses the descriptor, so that its number
-// is not given to another file while a call is under way.
+// dir is a Dir by descriptor.
 type dir struct {
-	fd     int
+	descriptor
 	path   string
-	users  atomic.Int64 // calls under way, and 1 until Close
-	closed atomic.Bool
 	remote atomic.Int32 // 0: not asked yet, 1: no, 2: yes; a descriptor stays on its filesystem
 }
 
 func newDir(fd int, path string) *dir {
-	d := &dir{fd: fd, path: filepath.Clean(path)}
+	d := &dir{path: filepath.Clean(path)}
+	d.fd = fd
 	d.users.Store(1)
 	return d
-}
-
-func (d *dir) acquire() bool {
-	for {
-		n := d.users.Load()
-		if n == 0 || d.closed.Load() {
-			return false
-		}
-		if d.users.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (d *dir) release() {
-	if d.users.Add(-1) == 0 {
-		unix.Close(d.fd)
-	}
 }
 
 // at runs one call on a name of the directory and dresses its error.
@@ -208,7 +188,7 @@ func (d *dir) Update(name string, mode fs.FileMode) (File, error) {
 }
 
 func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
-	var file *os.File
+	var file File
 	err := d.at(op, name, func(fd int) error {
 		if flags&unix.O_EXCL == 0 {
 			flags |= unix.O_NONBLOCK // no fifo blocks; what is made here is none, and needs no place in Go's poller
@@ -234,13 +214,17 @@ func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
 			unix.Close(n)
 			return err
 		}
-		file = os.NewFile(uintptr(n), d.join(name))
+		if flags&unix.O_ACCMODE == unix.O_RDONLY {
+			file = newReadFile(n, d, name)
+		} else {
+			file = osFile{os.NewFile(uintptr(n), d.join(name))}
+		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return osFile{file}, nil
+	return file, nil
 }
 
 // openError tells a thing that is no regular file from other failures.
@@ -406,10 +390,9 @@ func (d *dir) Writable() bool {
 }
 
 func (d *dir) Close() error {
-	if d.closed.Swap(true) {
+	if !d.shut() {
 		return &fs.PathError{Op: "close", Path: d.path, Err: fs.ErrClosed}
 	}
-	d.release()
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -179,6 +178,7 @@ type fetchPlan struct {
 	kinds []store.NoteKind // to ask the store for
 	open  bool             // each message must be opened
 	parts bool             // and its parts be known
+	sized bool             // and its true size
 	size  bool             // RFC822.SIZE, which a row may not know
 	seen  bool             // reading sets \Seen
 	flags bool             // FLAGS is among the items
@@ -226,16 +226,18 @@ func planOf(items []fetchItem) *fetchPlan {
 		case fetchSection:
 			p.seen = p.seen || !item.peek
 			switch sec := item.section; {
-			case sec.common:
+			case sec.kept:
 				ask(noteFields)
-			case sec.byHeader() || sec.text == textWhole && len(sec.path) == 0:
+			case sec.byHeader():
 				p.open = true
+			case sec.text == textWhole && len(sec.path) == 0:
+				p.open, p.sized = true, true
 			default:
-				p.open, p.parts = true, true
+				p.open, p.parts, p.sized = true, true, true
 			}
 		case fetchBinary, fetchBinarySize:
 			p.seen = p.seen || !item.peek
-			p.open, p.parts = true, true
+			p.open, p.parts, p.sized = true, true, true
 		}
 	}
 	if p.parts {
@@ -259,7 +261,7 @@ func (p *fetchPlan) header(notes *rowNotes) bool {
 		return true
 	}
 	return slices.ContainsFunc(p.items, func(item fetchItem) bool {
-		return item.kind == fetchSection && item.section.byHeader() && !item.section.common
+		return item.kind == fetchSection && item.section.byHeader() && !item.section.kept
 	})
 }
 
@@ -272,8 +274,11 @@ type fetcher struct {
 	down bool // from the highest UID to the lowest
 	plan *fetchPlan
 
-	notes  [slice]rowNotes
-	copied []byte // what notes holds
+	notes  []rowNotes // of the slice at hand
+	uids   []imap.UID // whose they are
+	copied []byte     // what notes holds
+	chosen []byte     // of a header, for the answer at hand
+	seq    uint32     // of the message before, 0 none: the next is most often its neighbour
 
 	answered  int   // in all
 	failed    error // of the first message that could not be read: the rest goes on
@@ -330,12 +335,15 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 			return "", err
 		}
 	}
-	ctx, stop := s.watched(ctx)
-	defer stop()
-	progress := s.working(false)
-	defer progress.stop()
-	if !mods.changedSince {
-		progress.counted.Of(len(uids))
+	if len(uids) > 1 { // of one there is nothing to tell or to stop between the messages
+		watched, stop := s.watched(ctx)
+		defer stop()
+		ctx = watched
+		progress := s.working(false)
+		defer progress.stop()
+		if !mods.changedSince {
+			progress.counted.Of(len(uids))
+		}
 	}
 
 	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan, down: limit != ""}
@@ -389,72 +397,98 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 			if f.plan.flags {
 				f.s.writeNewKeywords()
 			}
-			for i := range rows {
-				if f.down {
-					i = len(rows) - 1 - i
-				}
-				if err := ctx.Err(); err != nil {
-					return answered, err
-				}
-				err := f.row(ctx, rows[i], &notes[i])
-				if errors.Is(err, store.ErrGone) {
-					continue
-				}
-				if errors.Is(err, store.ErrReplaced) {
-					return answered, err
-				}
-				if err != nil && f.failed == nil {
-					f.failed, f.failedUID = err, rows[i].UID
-				}
-				answered++
-				f.answered++
-				f.s.progress.step(f.answered)
-				if err := f.enc.Err(); err != nil {
-					return answered, err
-				}
+			n, err := f.rows(ctx, rows, notes)
+			answered += n
+			if err != nil {
+				return answered, err
 			}
 		}
 	}
 	return answered, nil
 }
 
+// rows answers for a slice and counts.
+func (f *fetcher) rows(ctx context.Context, rows []store.Row, notes []rowNotes) (answered int, err error) {
+	a := f.readAhead(ctx, rows, notes)
+	defer a.stop()
+	for i := range rows {
+		i = f.nth(i, len(rows))
+		if err := ctx.Err(); err != nil {
+			return answered, err
+		}
+		err := f.row(ctx, a, i, rows[i], &notes[i])
+		if errors.Is(err, store.ErrGone) {
+			continue
+		}
+		if errors.Is(err, store.ErrReplaced) {
+			return answered, err
+		}
+		if err != nil && f.failed == nil {
+			f.failed, f.failedUID = err, rows[i].UID
+		}
+		answered++
+		f.answered++
+		f.s.progress.step(f.answered)
+		if err := f.enc.Err(); err != nil {
+			return answered, err
+		}
+	}
+	return answered, nil
+}
+
+// nth is the index of the i-th of n rows in the order of the answers.
+func (f *fetcher) nth(i, n int) int {
+	if f.down {
+		return n - 1 - i
+	}
+	return i
+}
+
 // notesOf asks the store for what it keeps with rows.
 func (f *fetcher) notesOf(ctx context.Context, rows []store.Row) []rowNotes {
-	notes := f.notes[:len(rows)]
+	notes := slices.Grow(f.notes[:0], len(rows))[:len(rows)]
+	f.notes = notes
 	clear(notes)
 	if len(f.plan.kinds) == 0 {
 		return notes
 	}
-	uids := make([]imap.UID, len(rows))
-	for i, row := range rows {
-		uids[i] = row.UID
+	uids := f.uids[:0]
+	for i := range rows {
+		uids = append(uids, rows[i].UID)
 	}
+	f.uids = uids
 	f.copied = f.copied[:0]
 	for _, kind := range f.plan.kinds {
+		i := 0
 		for uid, b := range f.box.Notes(ctx, uids, kind) {
-			if i, ok := slices.BinarySearch(uids, uid); ok && b != nil {
+			for i < len(uids) && uids[i] < uid {
+				i++
+			}
+			if i < len(uids) && uids[i] == uid && b != nil {
 				start := len(f.copied)
 				f.copied = append(f.copied, b...)
-				notes[i][kind>>8] = f.copied[start:len(f.copied):len(f.copied)]
+				notes[i].set(kind, f.copied[start:len(f.copied):len(f.copied)])
 			}
 		}
 	}
 	return notes
 }
 
-// row answers for one message. All that may fail is done before the first byte
+// row answers for row i of a slice. All that may fail is done before the first byte
 // of the answer, so that an error leaves none; what fails later ends the
 // connection, or is NIL.
-func (f *fetcher) row(ctx context.Context, row store.Row, notes *rowNotes) error {
+func (f *fetcher) row(ctx context.Context, a *ahead, i int, row store.Row, notes *rowNotes) error {
 	p := f.plan
 	var m *opened
-	if p.open || p.missing(notes) || p.size && row.Size < 0 {
+	if p.opensFor(row, notes) {
 		var err error
-		if m, err = f.load(ctx, row.UID, p, notes); err != nil {
+		if m, err = f.open(ctx, a, i, row, notes); err != nil {
 			return err
 		}
 		defer m.Close()
-		row.Size = m.size
+		if m.size >= 0 {
+			row.Size = m.size
+		}
 		if err := m.decodable(p.items); err != nil {
 			return err
 		}
@@ -477,13 +511,24 @@ func (f *fetcher) row(ctx context.Context, row store.Row, notes *rowNotes) error
 	if tell && row.ModSeq > f.s.sel.view.ModSeq {
 		f.s.sel.answered(row)
 	}
-	return f.write(row, m, notes, tell)
+	return f.write(&row, m, notes, tell)
+}
+
+// seqOf is the sequence number of uid.
+func (f *fetcher) seqOf(uid imap.UID) uint32 {
+	col := &f.s.sel.view.UIDs
+	if at := int(f.seq); at < col.Len() && col.At(at) == uid {
+		f.seq++
+	} else {
+		f.seq = f.s.sel.seq(uid)
+	}
+	return f.seq
 }
 
 // write writes the answer for one message.
-func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (failed error) {
+func (f *fetcher) write(row *store.Row, m *opened, notes *rowNotes, tell bool) (failed error) {
 	enc := f.enc
-	f.s.startFetch(f.s.sel.seq(row.UID), row.UID)
+	f.s.startFetch(f.seqOf(row.UID), row.UID)
 	between := ""
 	unasked := tell && !f.plan.flags
 	modSeq := unasked && f.s.condstore && !f.s.sel.noModSeq // RFC 7162 section 3.2.4
@@ -502,7 +547,8 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 		enc.Raw(between)
 		f.s.writeModSeq(row.ModSeq)
 	}
-	for _, item := range f.plan.items {
+	for i := range f.plan.items {
+		item := &f.plan.items[i]
 		if item.kind == fetchUID && f.s.uidOnly && !f.plan.onlyUID {
 			continue // it was told
 		}
@@ -515,9 +561,9 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 			enc.Raw("FLAGS ")
 			f.s.writeFlags(row)
 		case fetchDate:
-			enc.Raw("INTERNALDATE ").DateTime(time.Unix(row.Internal, 0).UTC())
+			enc.Raw("INTERNALDATE ").UnixTime(row.Internal)
 		case fetchSaved:
-			enc.Raw("SAVEDATE ").DateTime(time.Unix(row.Saved, 0).UTC())
+			enc.Raw("SAVEDATE ").UnixTime(row.Saved)
 		case fetchSize:
 			enc.Raw("RFC822.SIZE ").Number(uint64(row.Size))
 		case fetchModSeq:
@@ -547,24 +593,25 @@ func (f *fetcher) write(row store.Row, m *opened, notes *rowNotes, tell bool) (f
 
 // ready is a note of the store, or what was derived in its place.
 func ready(kind store.NoteKind, m *opened, notes *rowNotes) []byte {
-	if m != nil && m.derived[kind] != nil {
-		return m.derived[kind]
+	if m != nil && m.derived.of(kind) != nil {
+		return m.derived.of(kind)
 	}
 	return notes.of(kind)
 }
 
-func (f *fetcher) writeBytesOf(item fetchItem, m *opened, notes *rowNotes) error {
-	sec := item.section
+func (f *fetcher) writeBytesOf(item *fetchItem, m *opened, notes *rowNotes) error {
+	sec := &item.section
 	switch {
 	case item.kind == fetchBinary:
-		return m.writeBinary(f.enc, sec, item.partial)
+		return m.writeBinary(f.enc, *sec, item.partial)
 	case item.kind == fetchBinarySize:
-		return m.writeBinarySize(f.enc, sec)
-	case sec.common:
+		return m.writeBinarySize(f.enc, *sec)
+	case sec.kept:
 		if b := ready(noteFields, m, notes); b != nil {
-			writeBytes(f.enc, sec.choose(b), item.partial)
+			f.chosen = sec.choose(f.chosen, b)
+			writeBytes(f.enc, f.chosen, item.partial)
 			return nil
 		}
 	}
-	return m.writeSection(f.enc, sec, item.partial)
+	return m.writeSection(f.enc, *sec, item.partial)
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"roost/message"
 	"roost/server/wire"
@@ -30,7 +32,8 @@ type section struct {
 	path   []uint32
 	text   sectionText
 	fields []string
-	common bool // noteFields answers it
+	names  message.FieldNames // the same, to look for
+	kept   bool               // noteFields answers it
 }
 
 // maxPath is deeper than any part that the scanner makes.
@@ -96,7 +99,8 @@ func parseSection(lex *wire.Lexer, spec string) (section, error) {
 		if len(sec.fields) == 0 {
 			return sec, lex.Unexpected("the name of a header field")
 		}
-		sec.common = sec.text == textFields && len(sec.path) == 0 && allCommon(sec.fields)
+		sec.names = message.NewFieldNames(sec.fields...)
+		sec.kept = sec.text == textFields && len(sec.path) == 0 && allKept(sec.fields)
 	default:
 		return sec, bad("Unknown section %s", shown(spec))
 	}
@@ -191,7 +195,7 @@ const headerLimit = 1 << 20
 // NIL was written.
 func (m *opened) writeSection(enc *wire.Encoder, sec section, p partial) error {
 	if sec.byHeader() && m.header != nil {
-		writeBytes(enc, sec.choose(m.header), p)
+		writeBytes(enc, sec.choose(nil, m.header), p)
 		return nil
 	}
 	r := message.Range{Len: m.size}
@@ -205,7 +209,7 @@ func (m *opened) writeSection(enc *wire.Encoder, sec section, p partial) error {
 			return err
 		}
 		if r.Len > 0 || len(sec.path) == 0 {
-			header = sec.choose(header)
+			header = sec.choose(nil, header)
 		}
 		writeBytes(enc, header, p)
 		return nil
@@ -218,33 +222,35 @@ func (m *opened) writeSection(enc *wire.Encoder, sec section, p partial) error {
 	return nil
 }
 
-// choose is what the section has of a header.
-func (sec section) choose(header []byte) []byte {
+// choose is what the section has of a header, in buf or in the header itself.
+func (sec *section) choose(buf, header []byte) []byte {
 	if sec.fields == nil {
 		return header
 	}
-	return message.AppendFields(nil, header, sec.fields, sec.text == textNotFields)
+	return message.AppendFields(buf[:0], header, sec.names, sec.text == textNotFields)
 }
 
 func writeBytes(enc *wire.Encoder, b []byte, p partial) {
 	off, n := p.clip(int64(len(b)))
-	enc.Literal(n, func(w io.Writer) error {
-		_, err := w.Write(b[off : off+n])
-		return err
-	})
+	enc.LiteralBytes(b[off : off+n])
 }
 
 // errHeaderLong says that a header does not end within what is read of it.
 var errHeaderLong = errors.New("header is longer than what is read at once")
 
+// headBytes is how much of a message is read at first for its header.
+const headBytes = 8 << 10
+
+var headPool = sync.Pool{New: func() any { return new([headBytes]byte) }}
+
 // readHeader reads the header of a message up to the blank line that ends it, or
-// the end of the message.
-func readHeader(r io.ReaderAt) ([]byte, error) {
-	var header []byte
-	for size := int64(8 << 10); ; size *= 4 {
+// the end of the message, into head where there is room.
+func readHeader(r io.ReaderAt, head *[headBytes]byte) ([]byte, error) {
+	header := head[:0]
+	for size := int64(headBytes); ; size *= 4 {
 		size = min(size, headerLimit)
 		have := int64(len(header))
-		header = append(header, make([]byte, size-have)...)
+		header = slices.Grow(header, int(size-have))[:size]
 		n, err := r.ReadAt(header[have:], have)
 		header = header[:have+int64(n)]
 		if end := headerEnd(header); end >= 0 {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/emersion/go-imap/v2"
-
 	"roost/message"
 	"roost/server/search"
 	"roost/store"
@@ -16,48 +14,69 @@ import (
 // need: never its body.
 type opened struct {
 	store.Message
-	size int64
+	size int64 // -1: no item needed it
 
 	header []byte         // its header; nil when no item needs it, or it is too long
 	parts  []message.Part // nil when no item needs them
 
-	derived map[store.NoteKind][]byte // made now, because the store had no note
+	derived rowNotes // made now, because the store had no note
+
+	head *[headBytes]byte // in which header may lie
+}
+
+func (m *opened) readHeader() ([]byte, error) {
+	m.head = headPool.Get().(*[headBytes]byte)
+	return readHeader(m, m.head)
+}
+
+// Close gives the message back, and what lies in it.
+func (m *opened) Close() error {
+	if m.head != nil {
+		headPool.Put(m.head)
+		m.head, m.header = nil, nil
+	}
+	return m.Message.Close()
 }
 
 // load opens a message and makes ready what the plan needs and the notes do not
-// have. What it derives goes to the store.
-func (f *fetcher) load(ctx context.Context, uid imap.UID, plan *fetchPlan, notes *rowNotes) (*opened, error) {
-	msg, err := f.box.Message(ctx, uid)
+// have. Several goroutines may be at it.
+func (f *fetcher) load(ctx context.Context, row store.Row, notes *rowNotes) (*opened, error) {
+	msg, err := f.box.Message(ctx, row.UID)
 	if err != nil {
 		return nil, err
 	}
-	m := &opened{Message: msg}
-	err = f.fill(ctx, m, uid, plan, notes)
-	if err == nil && plan.preview && notes.of(notePreview) == nil {
-		err = f.preview(m, uid)
+	m := &opened{Message: msg, size: -1}
+	err = f.fill(ctx, m, row, notes)
+	if err == nil && f.plan.preview && notes.of(notePreview) == nil {
+		err = m.makePreview()
 	}
 	if err != nil {
-		msg.Close()
+		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
-func (f *fetcher) fill(ctx context.Context, m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes) (err error) {
-	if m.size, err = m.Size(); err != nil {
-		return err
-	}
+func (f *fetcher) fill(ctx context.Context, m *opened, row store.Row, notes *rowNotes) (err error) {
+	plan := f.plan
+	digests := plan.has(noteDigest) && notes.of(noteDigest) == nil
+	parts := plan.parts || plan.preview && notes.of(notePreview) == nil
 	scan := false
-	if plan.parts || plan.preview && notes.of(notePreview) == nil {
-		m.parts, err = message.DecodeParts(notes.of(noteParts))
-		// A note that does not fit the message is none.
-		scan = err != nil || m.parts[0].Body.End() != m.size
-	}
 	for _, kind := range []store.NoteKind{noteStructure, noteBody} {
 		scan = scan || plan.has(kind) && notes.of(kind) == nil
 	}
+	if plan.sized || parts || scan || digests || plan.size && row.Size < 0 {
+		if m.size, err = m.Size(); err != nil {
+			return err
+		}
+	}
+	if parts {
+		m.parts, err = message.DecodeParts(notes.of(noteParts))
+		// A note that does not fit the message is none.
+		scan = scan || err != nil || m.parts[0].Body.End() != m.size
+	}
 	if !scan && plan.header(notes) {
-		switch m.header, err = readHeader(m); {
+		switch m.header, err = m.readHeader(); {
 		case errors.Is(err, errHeaderLong):
 			scan = true
 		case err != nil:
@@ -65,24 +84,29 @@ func (f *fetcher) fill(ctx context.Context, m *opened, uid imap.UID, plan *fetch
 		}
 	}
 	if scan {
-		return f.scan(m, uid, plan, notes)
+		return f.scan(m, plan, notes)
 	}
-	if plan.has(noteDigest) && notes.of(noteDigest) == nil {
+	if digests {
 		digest, err := search.Digested(ctx, m)
 		if err != nil {
 			return err
 		}
-		m.keep(f.box, uid, noteDigest, digest)
+		m.derived.set(noteDigest, digest)
 	}
 	if m.header != nil && plan.missing(notes) {
-		m.keep(f.box, uid, noteEnvelope, envelopeBytes(message.ParseEnvelope(m.header)))
-		m.keep(f.box, uid, noteFields, commonBytes(m.header))
+		m.derived.set(noteEnvelope, envelopeBytes(message.ParseEnvelope(m.header)))
+		m.derived.set(noteFields, slimHeader(m.header))
 	}
 	return nil
 }
 
 // scan reads the whole message once.
-func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes) error {
+func (f *fetcher) scan(m *opened, plan *fetchPlan, notes *rowNotes) (err error) {
+	if m.size < 0 {
+		if m.size, err = m.Size(); err != nil {
+			return err
+		}
+	}
 	s := message.NewScanner(f.s.opt.Limits.MIME)
 	var w io.Writer = s
 	var digest *message.Digest
@@ -93,8 +117,9 @@ func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 	if _, err := m.WriteRange(w, 0, m.size); err != nil {
 		return err
 	}
+	m.derived = deriveAll(s)
 	if digest != nil {
-		m.keep(f.box, uid, noteDigest, digest.Sum())
+		m.derived.set(noteDigest, digest.Sum())
 	}
 	m.parts = s.Finish()
 	m.size = s.Size() // the literal must be as long as what is read
@@ -102,24 +127,10 @@ func (f *fetcher) scan(m *opened, uid imap.UID, plan *fetchPlan, notes *rowNotes
 	if h := s.Header(); int64(len(h)) == m.parts[0].Header.Len {
 		m.header = h
 	}
-	for kind, b := range deriveAll(s) {
-		m.keep(f.box, uid, kind, b)
-	}
 	if plan.has(noteBody) {
-		m.keep(f.box, uid, noteBody, structureBytes(m.parts, false))
+		m.derived.set(noteBody, structureBytes(m.parts, false))
 	}
 	return nil
-}
-
-// keep remembers a derived note, and lets the store keep it when it is not too big.
-func (m *opened) keep(box store.Mailbox, uid imap.UID, kind store.NoteKind, b []byte) {
-	if m.derived == nil {
-		m.derived = map[store.NoteKind][]byte{}
-	}
-	m.derived[kind] = b
-	if len(b) <= noteLimit {
-		box.Note(uid, kind, b)
-	}
 }
 
 // collector gathers what is written to it.

@@ -19,41 +19,39 @@ const (
 	noteEnvelope  store.NoteKind = 2<<8 | 1 // ENVELOPE as it goes to the client
 	noteStructure store.NoteKind = 3<<8 | 1 // BODYSTRUCTURE, likewise
 	noteBody      store.NoteKind = 4<<8 | 1 // BODY, likewise; only once a client asked for it
-	noteFields    store.NoteKind = 5<<8 | 1 // the header fields of commonFields, as they were written
+	noteFields    store.NoteKind = 5<<8 | 2 // the header without the bulkyFields, as it was written
 	noteKeys      store.NoteKind = 6<<8 | 1 // what SORT and THREAD compare; only once a client asked for it
 	notePreview   store.NoteKind = 7<<8 | 1 // PREVIEW, likewise (previewNote)
 	noteDigest    store.NoteKind = 8<<8 | 1 // message.Digest, of which EMAILID is made
 )
 
-// rowNotes are the notes of one message.
-type rowNotes [9][]byte
+// noteKinds are all of them, by their high byte.
+var noteKinds = [9]store.NoteKind{
+	0, noteParts, noteEnvelope, noteStructure, noteBody, noteFields, noteKeys, notePreview, noteDigest,
+}
+
+// rowNotes are the notes of one message, by the high byte of their kind; nil is none.
+type rowNotes [len(noteKinds)][]byte
 
 // of is the note of this kind, nil where there is none.
 func (n *rowNotes) of(kind store.NoteKind) []byte { return n[kind>>8] }
+
+func (n *rowNotes) set(kind store.NoteKind, b []byte) { n[kind>>8] = b }
 
 // noteLimit is the size above which nothing is kept: what is that big is rare,
 // and made again at the price of reading the message.
 const noteLimit = 16 << 10
 
-// commonFields are those that clients ask for by HEADER.FIELDS to draw a list of
-// messages, in capitals. The long ones that no list shows (Received, DKIM, ARC)
-// would make the notes five times as big.
-var commonFields = func() map[string]bool {
-	m := map[string]bool{}
-	for name := range strings.FieldsSeq(`
-		Date From Sender Reply-To To Cc Bcc Subject Message-ID In-Reply-To References
-		MIME-Version Content-Type Content-Transfer-Encoding Content-Disposition Content-Language
-		Resent-Date Resent-From Resent-Sender Resent-To Resent-Cc Resent-Bcc Resent-Message-ID
-		List-ID List-Post List-Unsubscribe List-Unsubscribe-Post List-Archive List-Help List-Subscribe List-Owner
-		Mail-Followup-To Mail-Reply-To Newsgroups Followup-To Disposition-Notification-To Return-Receipt-To
-		Delivered-To X-Original-To Envelope-To Return-Path Lines Status X-Status X-Label X-Keywords Keywords Comments
-		Priority X-Priority X-MSMail-Priority Importance Precedence Auto-Submitted Organization User-Agent X-Mailer
-		X-Spam-Flag X-Spam-Level X-Spam-Status X-Mozilla-Draft-Info X-Evolution-Source Chat-Version
-		X-UID X-Confirm-Reading-To X-Attachment-Id X-Draft-Info X-Uniform-Type-Identifier X-Universally-Unique-Identifier`) {
-		m[strings.ToUpper(name)] = true
-	}
-	return m
-}()
+// bulkyFields are those that transport leaves behind for machines: three quarters of most
+// headers. Who asks for one of them gets it from the message; every other field that a
+// client can think of is kept, for webmails, phones and filters each have their own list.
+var bulkyFields = message.NewFieldNames(strings.Fields(`
+	Received X-Received Received-SPF Authentication-Results X-Original-Authentication-Results
+	DKIM-Signature DomainKey-Signature X-Google-DKIM-Signature ARC-Seal ARC-Message-Signature ARC-Authentication-Results
+	X-Spam-Report X-Spam-Details X-Face Face Autocrypt X-Gm-Message-State X-Google-Smtp-Source
+	X-Microsoft-Antispam X-Microsoft-Antispam-Message-Info X-Microsoft-Antispam-Mailbox-Delivery
+	X-Forefront-Antispam-Report X-Forefront-Antispam-Report-Untrusted X-MS-Exchange-AntiSpam-MessageData
+	X-MS-Exchange-AntiSpam-MessageData-0 X-MS-Exchange-AntiSpam-MessageData-ChunkCount X-Exchange-Antispam-Report-Test`)...)
 
 // newDeriver gives a writer through which a message passes while it is stored,
 // and what makes its notes once it has passed.
@@ -61,25 +59,23 @@ func newDeriver(l message.Limits) (io.Writer, func() map[store.NoteKind][]byte) 
 	s, digest := message.NewScanner(l), message.NewDigest()
 	return io.MultiWriter(s, digest), func() map[store.NoteKind][]byte {
 		notes := map[store.NoteKind][]byte{noteDigest: digest.Sum()}
-		for kind, b := range deriveAll(s) {
-			if len(b) <= noteLimit {
-				notes[kind] = b
+		for i, b := range deriveAll(s) {
+			if b != nil && len(b) <= noteLimit {
+				notes[noteKinds[i]] = b
 			}
 		}
 		return notes
 	}
 }
 
-// deriveAll makes every note but noteBody and noteDigest of what was scanned.
-func deriveAll(s *message.Scanner) map[store.NoteKind][]byte {
+// deriveAll makes every note of what was scanned that is not made only when it is asked for.
+func deriveAll(s *message.Scanner) (notes rowNotes) {
 	parts := s.Finish()
-	notes := map[store.NoteKind][]byte{
-		noteParts:     message.AppendParts(nil, parts),
-		noteEnvelope:  envelopeBytes(parts[0].Info.Envelope),
-		noteStructure: structureBytes(parts, true),
-	}
+	notes.set(noteParts, message.AppendParts(nil, parts))
+	notes.set(noteEnvelope, envelopeBytes(parts[0].Info.Envelope))
+	notes.set(noteStructure, structureBytes(parts, true))
 	if h := s.Header(); int64(len(h)) == parts[0].Header.Len {
-		notes[noteFields] = commonBytes(h)
+		notes.set(noteFields, slimHeader(h))
 	}
 	return notes
 }
@@ -100,21 +96,21 @@ func encoded(write func(enc *wire.Encoder)) []byte {
 	return b.Bytes()
 }
 
-// commonBytes is a header of the common fields of header.
-func commonBytes(header []byte) []byte {
-	out := []byte{}
+// slimHeader is header without its bulkyFields.
+func slimHeader(header []byte) []byte {
+	out := make([]byte, 0, min(len(header), 1<<10))
 	for f := range message.Fields(header) {
-		if commonFields[strings.ToUpper(string(f.Name))] {
+		if f.Name != nil && !bulkyFields.Has(f.Name) {
 			out = append(out, f.Raw...)
 		}
 	}
 	return out
 }
 
-// allCommon tells whether noteFields can answer for these names.
-func allCommon(names []string) bool {
+// allKept tells whether noteFields can answer for these names.
+func allKept(names []string) bool {
 	for _, n := range names {
-		if !commonFields[strings.ToUpper(n)] {
+		if bulkyFields.Has([]byte(n)) {
 			return false
 		}
 	}

@@ -3,8 +3,6 @@ package session
 import (
 	"io"
 
-	"github.com/emersion/go-imap/v2"
-
 	"roost/message"
 	"roost/server/wire"
 )
@@ -16,8 +14,8 @@ import (
 // from none.
 func previewNote(text string) []byte { return append([]byte{'='}, text...) }
 
-// preview makes the preview of an opened message whose parts are known.
-func (f *fetcher) preview(m *opened, uid imap.UID) error {
+// makePreview makes the preview of an opened message whose parts are known.
+func (m *opened) makePreview() error {
 	text, err := message.Preview(m.parts, func(w io.Writer, rg message.Range) error {
 		_, err := m.WriteRange(w, rg.Off, rg.Len)
 		return err
@@ -25,7 +23,7 @@ func (f *fetcher) preview(m *opened, uid imap.UID) error {
 	if err != nil {
 		return err
 	}
-	m.keep(f.box, uid, notePreview, previewNote(text))
+	m.derived.set(notePreview, previewNote(text))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -318,7 +319,7 @@ func (s *session) writeFetch(seq uint32, row store.Row, uid, flags bool) {
 	}
 	if flags {
 		s.enc.Raw(between).Raw("FLAGS ")
-		s.writeFlags(row)
+		s.writeFlags(&row)
 		between = " "
 	}
 	if modSeq {
@@ -329,18 +330,42 @@ func (s *session) writeFetch(seq uint32, row store.Row, uid, flags bool) {
 }
 
 // writeFlags writes the flags of row as a list, \Recent among them for those who know it.
-func (s *session) writeFlags(row store.Row) {
-	flags := row.Flags.Names()
-	for _, k := range row.Keywords.Names() {
-		flags = append(flags, imap.Flag(k))
+func (s *session) writeFlags(row *store.Row) {
+	text := systemFlags[row.Flags&allFlags]
+	s.enc.Raw("(").Raw(text)
+	some := text != ""
+	add := func(name string) {
+		if some {
+			s.enc.SP()
+		}
+		s.enc.Raw(name)
+		some = true
 	}
-	if !s.rev2 {
+	for _, k := range row.Keywords.Names() {
+		add(k)
+	}
+	if !s.rev2 && len(s.sel.recent) > 0 {
 		if _, ok := slices.BinarySearch(s.sel.recent, row.UID); ok {
-			flags = append(flags, `\Recent`)
+			add(`\Recent`)
 		}
 	}
-	s.enc.Flags(flags)
+	s.enc.Raw(")")
 }
+
+// allFlags has the bit of every system flag.
+const allFlags = store.FlagDraft<<1 - 1
+
+// systemFlags are the lists of system flags, by their bits.
+var systemFlags = func() (lists [allFlags + 1]string) {
+	for bits := range lists {
+		var names []string
+		for _, f := range store.Flags(bits).Names() {
+			names = append(names, string(f))
+		}
+		lists[bits] = strings.Join(names, " ")
+	}
+	return lists
+}()
 
 // rowsOf reads the rows of uids at once: a command on many messages reads them in
 // chunks instead.

@@ -41,3 +41,31 @@ func TestFetchedMessagesAreSortedUnopened(t *testing.T) {
 		t.Errorf("%d messages were opened", n)
 	}
 }
+
+// Whatever fields a client asks for: they come from what is kept, and are what the message
+// has. Only those that are never kept are read from it again.
+func TestSecondFetchOfAnyFieldOpensNoMessage(t *testing.T) {
+	const m = "Received: one\nX-Odd: 1\nreceived: two\n\tmore\nno field\nX-Odd : 2\nSubject: s\nDKIM-Signature: k\n\nbody\n"
+	w, p := watchedMailbox(t, m, m, m, m, m)
+	for names, want := range map[string]string{
+		"X-Odd x-none SUBJECT": "X-Odd: 1\r\nX-Odd : 2\r\nSubject: s\r\n\r\n",
+		"Received":             "Received: one\r\nreceived: two\r\n\tmore\r\n\r\n",
+		"dkim-signature X-ODD": "X-Odd: 1\r\nX-Odd : 2\r\nDKIM-Signature: k\r\n\r\n",
+	} {
+		command := "FETCH 1:5 BODY.PEEK[HEADER.FIELDS (" + names + ")]"
+		for round := range 2 {
+			w.opened.Store(0)
+			lines := p.ok("%s", command)
+			items, _ := fetched(t, lines[4])
+			for _, v := range items {
+				if v.text != want {
+					t.Errorf("%s, round %d: %q, want %q", command, round, v.text, want)
+				}
+			}
+			opens := w.opened.Load() > 0
+			if bulky := names != "X-Odd x-none SUBJECT"; round == 1 && opens != bulky {
+				t.Errorf("%s opened %d messages again", command, w.opened.Load())
+			}
+		}
+	}
+}

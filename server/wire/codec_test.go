@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -206,5 +207,26 @@ func TestEncoderLarge(t *testing.T) {
 	e.Flush()
 	if b.String() != want.String() {
 		t.Error("bytes differ")
+	}
+}
+
+func TestUnixTimeIsTheDateTimeOfThatMoment(t *testing.T) {
+	check := func(sec int64) {
+		t.Helper()
+		want := string(AppendDateTime(nil, time.Unix(sec, 0).UTC()))
+		if got := string(AppendUnixTime(nil, sec)); got != want {
+			t.Fatalf("%d: %s, want %s", sec, got, want)
+		}
+	}
+	for _, sec := range []int64{0, -1, 1, -62135596800, -62135596801, 253402300799, 253402300800, 1 << 40, -1 << 40, -1 << 62, 1 << 62} {
+		check(sec)
+	}
+	for day := int64(-719_162); day <= 2_932_896; day += 17 {
+		check(day * 86400)
+		check(day*86400 + 86399 - day%7)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		check(r.Int64N(400*366*86400) - 86400*366*50)
 	}
 }

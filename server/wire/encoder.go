@@ -86,10 +86,17 @@ func (e *Encoder) room(n int) {
 	}
 }
 
-// Write appends bytes as they are.
+// Write appends bytes as they are. Many are not copied: what lies in the buffer goes in
+// front of them.
 func (e *Encoder) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 && e.err == nil {
+		if len(p) >= encoderBytes && e.buf != nil && len(*e.buf) == 0 && e.watch == nil {
+			whole := len(p) - len(p)%encoderBytes
+			e.write(p[:whole])
+			p = p[whole:]
+			continue
+		}
 		e.room(1)
 		n := min(len(p), encoderBytes-len(*e.buf))
 		*e.buf = append(*e.buf, p[:n]...)
@@ -215,6 +222,22 @@ func (e *Encoder) UIDs(uids []imap.UID) *Encoder { return e.Raw(string(AppendSet
 
 // Nums appends a sequence-set of message sequence numbers.
 func (e *Encoder) Nums(nums []uint32) *Encoder { return e.Raw(string(AppendSet(nil, nums))) }
+
+// UnixTime appends a quoted date-time in UTC.
+func (e *Encoder) UnixTime(sec int64) *Encoder {
+	e.room(40)
+	*e.buf = AppendUnixTime(*e.buf, sec)
+	return e
+}
+
+// LiteralBytes appends b as a literal; NUL becomes 0x80 as in Literal.
+func (e *Encoder) LiteralBytes(b []byte) *Encoder {
+	e.Raw("{").Number(uint64(len(b))).Raw("}\r\n").hide(true)
+	w := literalWriter{e: e, left: int64(len(b))}
+	w.Write(b) // an error stays in e
+	e.hide(false)
+	return e
+}
 
 // Literal appends a literal of size bytes that from writes. When it writes fewer
 // the encoder is at an end, for the client can no longer tell what is what. What

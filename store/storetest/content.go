@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing/iotest"
 	"time"
 
@@ -153,6 +154,36 @@ var content = []promise{
 		w.is(err, store.ErrGone)
 		_, err = s.Message(w.ctx, 77)
 		w.is(err, store.ErrGone)
+	}},
+	{"several open messages at once, and beside what else a hold does", func(w *world) {
+		w.add(store.Inbox, plain(20)...)
+		s := w.hold(store.Inbox, true)
+		var wg sync.WaitGroup
+		for k := range 4 {
+			wg.Go(func() {
+				for i := range 20 {
+					uid := imap.UID(1 + (i+5*k)%20)
+					m, err := s.Message(w.ctx, uid)
+					if err != nil {
+						w.Errorf("UID %d: %v", uid, err)
+						return
+					}
+					var b strings.Builder
+					if _, err := m.WriteRange(&b, 0, 1000); err != nil || b.String() != letter(int(uid)-1) {
+						w.Errorf("UID %d: %q, %v", uid, b.String(), err)
+					}
+					m.Close()
+				}
+			})
+		}
+		for uid := range imap.UID(20) {
+			s.Note(uid+1, 8, []byte("note"))
+			for range s.Notes(w.ctx, []imap.UID{uid + 1}, 8) {
+			}
+		}
+		_, _, err := s.SetFlags(w.ctx, upTo(20), store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}})
+		w.ok(err)
+		wg.Wait()
 	}},
 	{"notes are kept or lost, never mixed up", func(w *world) {
 		b, err := w.a.Batch(w.ctx, store.Inbox)
