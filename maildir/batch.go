@@ -46,6 +46,7 @@ type uidState struct {
 	locked   bool                // we hold the dotlock
 	beside   bool                // a Dovecot may be reading the directories: beside.go
 	left     bool                // it could not be removed: to be taken and released again
+	birth    *uidlist.Header     // of a list that is not there yet: it is written with its first lines
 	foreign  bool                // another program writes the file: it must not see less than was shown
 	reserve  imap.UID            // UIDs below it are set aside in roost-state; 0: no file of ours
 	unsynced bool                // lines were appended and not synced
@@ -281,7 +282,11 @@ func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
 			records = append(records, uidlist.Record{UID: uint32(n.uid), Base: n.baseName})
 		}
 	}
-	if len(records) > 0 {
+	if m.list.birth != nil {
+		if err := m.bearList(records); err != nil {
+			return nil, err
+		}
+	} else if len(records) > 0 {
 		if err := m.list.file.Append(records); err != nil {
 			if errors.Is(err, uidlist.ErrUsedUp) {
 				err = fmt.Errorf("%w: %w", store.ErrLimit, err)

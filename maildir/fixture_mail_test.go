@@ -75,6 +75,9 @@ func checkMailbox(t *testing.T, a store.Account, n store.Name, want expectedFold
 	}
 	i := 0
 	for rows, err := range h.Rows(t.Context(), view.UIDs.Slice(0, view.UIDs.Len()), 0) {
+		if err == nil {
+			err = h.Measure(t.Context(), rows)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

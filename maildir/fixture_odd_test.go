@@ -261,6 +261,9 @@ func checkOddInbox(t *testing.T, a *account, want expectedFolder) {
 	v := h.View()
 	rows := map[string]store.Row{}
 	for list, err := range h.Rows(t.Context(), v.UIDs.Slice(0, v.UIDs.Len()), 0) {
+		if err == nil {
+			err = h.Measure(t.Context(), list)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

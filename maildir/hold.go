@@ -395,6 +395,9 @@ func (m *mailbox) learnSize(uid imap.UID, size int64) {
 func (m *mailbox) totalSize(ctx context.Context) (int64, error) {
 	var total int64
 	var unknown []imap.UID
+	if _, err := m.measureNow(ctx, nil); err != nil {
+		return 0, err
+	}
 	m.mu.Lock()
 	for i := range m.table.rows.len() {
 		r := m.table.rows.at(i)

@@ -150,14 +150,25 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	if err := m.identify(snap, c, lock != nil); err != nil {
 		return err
 	}
+	m.list.locked = m.list.birth != nil // it is written with the messages that are there
+	if lock != nil && !m.list.locked {
+		m.unlockList(lock)
+		lock = nil
+	}
+	err = m.look()
+	if m.list.birth != nil {
+		if berr := m.bearList(nil); berr != nil {
+			err = berr
+		}
+	}
+	if errors.Is(err, errUnborn) {
+		err = m.look()
+	}
 	if lock != nil {
 		m.unlockList(lock)
 		lock = nil
 	}
-	if m.list.volatile {
-		m.noModSeq = true // a UIDVALIDITY that ends with this process needs no history
-	}
-	if err := m.look(); err != nil {
+	if err != nil {
 		if !m.doubt || m.list.file.Header().Validity == 0 && !m.list.volatile {
 			return err
 		}
@@ -166,7 +177,7 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	if b == beliefBehind {
 		m.stampDoubtful(snap)
 	}
-	return m.measure()
+	return nil
 }
 
 // identify settles UIDVALIDITY, GUID, UIDNEXT and the mark, and writes the header
@@ -219,6 +230,10 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 			return m.cannotRecord(true)
 		}
 	}
+	if fresh && c.Missing {
+		l.birth = &uidlist.Header{Validity: l.validity, ModSeq: uint64(wantMark), Next: uint32(next)}
+		return nil
+	}
 	old := l.mark
 	l.mark = wantMark
 	write := func() error {
@@ -255,6 +270,30 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 	return nil
 }
 
+// errUnborn says that a uidlist could not be made, and that the mailbox goes on without.
+var errUnborn = errors.New("no uidlist could be made")
+
+// bearList writes a uidlist where none was, with its first lines, in one durable step.
+// Called with the dotlock held, while the mailbox is opened.
+func (m *mailbox) bearList(records []uidlist.Record) error {
+	l := &m.list
+	h := *l.birth
+	l.birth = nil
+	if err := l.file.Restore(h, records); err != nil {
+		m.warn("the uidlist cannot be written", err)
+		// What was there is known again, or nothing is.
+		if _, rerr := l.file.Refresh(); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		if err := m.cannotRecord(l.file.Header().Validity == 0); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errUnborn, err)
+	}
+	l.mark, l.guid = store.ModSeq(h.ModSeq), l.file.Header().GUID
+	return nil
+}
+
 // cannotRecord goes on with a mailbox whose uidlist cannot be written. With a list
 // its messages are served, and new ones stay unseen until their UIDs can be kept,
 // since a UID that was shown must never be given again. With none, all are served
@@ -288,28 +327,6 @@ func (m *mailbox) tryToRecord() {
 	}
 }
 
-// measure looks at the files that the table knows from the uidlist only.
-func (m *mailbox) measure() error {
-	for i := range m.table.rows.len() {
-		r := m.table.rows.at(i)
-		if r.internal != unknownTime || r.state&rowDead != 0 {
-			continue
-		}
-		st, err := m.dirs.of(r.inNew()).Stat(m.table.fileName(i))
-		if err == nil && !st.Mode.IsRegular() {
-			err = fsys.ErrNotRegular
-		}
-		if err != nil {
-			r.internal = m.st.opt.Clock().Unix() // renamed just now: good enough until the next look
-			m.doubt = true
-			continue
-		}
-		r.internal = unixSeconds(st.Mtime)
-		r.setSize(believedSize(m.table.fileName(i), st.Size))
-	}
-	return nil
-}
-
 // count makes the first View, and what is counted beside it.
 func (m *mailbox) count() {
 	m.mu.Lock()
@@ -321,6 +338,7 @@ func (m *mailbox) count() {
 		if r.state&rowDead != 0 {
 			continue
 		}
+		r.state &^= rowListed
 		uids = append(uids, r.uid)
 		m.counts.add(r.flags, 1)
 		if r.inNew() {

@@ -242,7 +242,7 @@ func (m *mailbox) changeLocked(list []renamed) (shown bool) {
 		if r.flags == c.flags && m.table.keywords(i) == c.keywords {
 			continue
 		}
-		if r.internal == unknownTime { // listed, and seen for the first time
+		if r.state&rowListed != 0 { // seen for the first time
 			r.flags = c.flags
 			m.table.setKeywords(i, c.keywords)
 			continue
@@ -378,10 +378,13 @@ func (m *mailbox) showLocked() (shown bool) {
 			}
 			r := m.table.rows.at(i)
 			r.modSeq = mod
+			m.index.changed = append(m.index.changed, uid)
+			if !m.loaded {
+				continue // all is counted in the end
+			}
 			m.counts.add(r.flags, 1)
 			m.versions.grow(uid, mod)
 			m.recent = append(m.recent, uid)
-			m.index.changed = append(m.index.changed, uid)
 		}
 		close(a.shown)
 	}

@@ -64,11 +64,15 @@ func (h *hold) target(ctx context.Context, to store.Name) (*mailbox, error) {
 // stage links or copies messages to dst's tmp/. Those that are gone are ErrGone, or
 // left out without all; the staged ones are given back in every case.
 func (m *mailbox) stage(ctx context.Context, dst *mailbox, uids []imap.UID, all bool) (list []staged, err error) {
+	measured, err := m.measureNow(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
 	for _, uid := range uids {
 		if err := ctx.Err(); err != nil {
 			return list, err
 		}
-		s, err := m.stageOne(dst, uid)
+		s, err := m.stageOne(dst, uid, measured[uid])
 		if errors.Is(err, store.ErrGone) && !all {
 			continue
 		}
@@ -80,7 +84,7 @@ func (m *mailbox) stage(ctx context.Context, dst *mailbox, uids []imap.UID, all 
 	return list, nil
 }
 
-func (m *mailbox) stageOne(dst *mailbox, uid imap.UID) (staged, error) {
+func (m *mailbox) stageOne(dst *mailbox, uid imap.UID, measured *measurement) (staged, error) {
 	for range renameTries {
 		m.mu.Lock()
 		i, ok := m.findShownLocked(uid)
@@ -88,7 +92,7 @@ func (m *mailbox) stageOne(dst *mailbox, uid imap.UID) (staged, error) {
 			m.mu.Unlock()
 			return staged{}, store.ErrGone
 		}
-		s, at := m.stagedLocked(i)
+		s, at := m.stagedLocked(i, measured)
 		m.mu.Unlock()
 		err := m.dirs.of(at.inNew).Link(at.name, dst.dirs.tmp, s.tmp)
 		switch {
@@ -110,16 +114,23 @@ func (m *mailbox) stageOne(dst *mailbox, uid imap.UID) (staged, error) {
 	return staged{}, fmt.Errorf("%w: another program renames it all the time", store.ErrInUse)
 }
 
-// stagedLocked is a row on its way to another mailbox, under a new base name.
-func (m *mailbox) stagedLocked(i int) (staged, sighting) {
+// stagedLocked is a row on its way to another mailbox, under a new base name. measured (nil:
+// none) is what its file says where the row does not.
+func (m *mailbox) stagedLocked(i int, measured *measurement) (staged, sighting) {
 	r := m.table.rows.at(i)
 	at := sighting{m.table.fileName(i), r.inNew()}
 	s := staged{
 		tmp: m.st.names.next(m.st.opt.Clock()), flags: r.flags, keywords: m.table.keywords(i).Names(), internal: r.internal, size: r.size(),
 	}
+	if s.internal == unknownTime && measured != nil {
+		s.internal = unixSeconds(measured.st.Mtime)
+		if s.size < 0 {
+			s.size = believedSize(at.name, measured.st.Size)
+		}
+	}
 	s.base = s.tmp
 	// The sizes in the name go along when nothing speaks against them.
-	if size, crlf := sizeHints(at.name); size >= 0 && crlf == r.size() {
+	if size, crlf := sizeHints(at.name); size >= 0 && crlf == s.size {
 		s.base = withSizes(s.tmp, size, crlf)
 	}
 	return s, at
@@ -142,6 +153,13 @@ func (m *mailbox) copyFile(dst *mailbox, uid imap.UID, s *staged) error {
 		return err
 	}
 	defer f.Close()
+	if s.internal == unknownTime {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		s.internal = unixSeconds(st.Mtime)
+	}
 	_, _, err = writeStaged(dst.dirs.tmp, s.tmp, dst, f, time.Unix(s.internal, 0))
 	return err
 }
@@ -190,13 +208,17 @@ func (s *Store) moveAll(ctx context.Context, from, to place) error {
 }
 
 func (m *mailbox) moveTo(ctx context.Context, dst *mailbox, uids []imap.UID) (store.Copied, error) {
+	measured, err := m.measureNow(ctx, uids)
+	if err != nil {
+		return store.Copied{}, err
+	}
 	if sameFilesystem(m.dirs.cur, dst.dirs.cur) {
-		c, err := m.renameTo(dst, uids)
+		c, err := m.renameTo(dst, uids, measured)
 		if !errors.Is(err, syscall.EXDEV) { // a bind mount has one device and still refuses
 			return c, err
 		}
 	}
-	return m.copyAway(ctx, dst, uids)
+	return m.copyAway(ctx, dst, uids, measured)
 }
 
 // lockBoth takes files of two mailboxes, in the one order that all keep.
@@ -215,7 +237,7 @@ func lockBoth(a, b *mailbox) (unlock func()) {
 
 // renameTo moves by rename, under the locks of both uidlists, so that no other program
 // gives a message a UID while it is on its way.
-func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err error) {
+func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID, measured measurements) (c store.Copied, err error) {
 	c.UIDValidity = dst.list.validity
 	unlock := lockBoth(m, dst)
 	locked := true
@@ -240,7 +262,7 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID) (c store.Copied, err e
 	var from []imap.UID
 	for _, uid := range uids {
 		if i, ok := m.findShownLocked(uid); ok {
-			s, _ := m.stagedLocked(i)
+			s, _ := m.stagedLocked(i, measured[uid])
 			list = append(list, s)
 			from = append(from, uid)
 		}
@@ -337,8 +359,8 @@ func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n *newcomer) (bool, erro
 		}
 		m.locate(uid)
 		if i, ok := m.table.find(uid); ok {
-			s, _ := m.stagedLocked(i)
-			s.base = n.baseName
+			s, _ := m.stagedLocked(i, nil)
+			s.base, s.internal, s.size = n.baseName, n.internal, n.size()
 			now, err := dst.describe([]staged{s})
 			if err != nil {
 				return false, err
@@ -350,7 +372,7 @@ func (m *mailbox) renameOne(dst *mailbox, uid imap.UID, n *newcomer) (bool, erro
 }
 
 // copyAway moves to another filesystem.
-func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID) (c store.Copied, err error) {
+func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID, measured measurements) (c store.Copied, err error) {
 	c.UIDValidity = dst.list.validity
 	var list []staged
 	for _, uid := range uids {
@@ -358,7 +380,7 @@ func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID) (
 			break
 		}
 		var s staged
-		if s, err = m.stageOne(dst, uid); errors.Is(err, store.ErrGone) {
+		if s, err = m.stageOne(dst, uid, measured[uid]); errors.Is(err, store.ErrGone) {
 			err = nil
 			continue
 		}

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -80,4 +81,99 @@ func BenchmarkOpen(b *testing.B) {
 			b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "cpu-ms/op")
 		})
 	}
+}
+
+// BenchmarkFolders measures LIST and STATUS over 1,000 folders of 20 messages: by a new
+// store that nobody's files await, by one that finds those of the last, and again.
+//
+//	go test ./maildir -run '^$' -bench Folders -benchtime 3x
+func BenchmarkFolders(b *testing.B) {
+	const folders, each = 1000, 20
+	root := filepath.Join(b.TempDir(), "Maildir")
+	var names []store.Name
+	for i := range folders {
+		n := fmt.Sprintf("folder%04d", i)
+		dir := filepath.Join(root, "."+n)
+		if i == 0 {
+			fill(b, root, 0)
+		}
+		fill(b, dir, each)
+		names = append(names, store.Name(n))
+	}
+	start := func() (*Store, store.Account) {
+		s, err := New(Options{Host: "test.example"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.wall = func() time.Time { return time.Now().Add(time.Minute) } // the files are old enough
+		a, err := s.Account(b.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: root}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return s, a
+	}
+	stop := func(s *Store, a store.Account) {
+		a.Close()
+		if err := s.Close(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	status := func(a store.Account) {
+		for _, n := range names {
+			if st, err := a.Status(b.Context(), n, false); err != nil || st.Messages != each {
+				b.Fatal(n, st, err)
+			}
+		}
+	}
+	forget := func() {
+		for _, pattern := range []string{"roost*", "dovecot*", ".*/roost*", ".*/dovecot*"} {
+			files, _ := filepath.Glob(filepath.Join(root, pattern))
+			for _, f := range files {
+				os.Remove(f)
+			}
+		}
+	}
+	timed := func(b *testing.B, before, f, after func()) {
+		var cpu time.Duration
+		for b.Loop() {
+			b.StopTimer()
+			before()
+			from := cpuTime(b)
+			b.StartTimer()
+			f()
+			b.StopTimer()
+			cpu += cpuTime(b) - from
+			after()
+			b.StartTimer()
+		}
+		b.ReportMetric(float64(cpu.Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	}
+	var s *Store
+	var a store.Account
+	b.Run("list", func(b *testing.B) {
+		timed(b, func() { s, a = start() }, func() {
+			n := 0
+			for _, err := range a.List(b.Context(), store.ListQuery{Patterns: []string{"*"}}) {
+				if err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			if n < folders {
+				b.Fatal(n)
+			}
+		}, func() { stop(s, a) })
+	})
+	b.Run("status/first", func(b *testing.B) {
+		timed(b, func() { forget(); s, a = start() }, func() { status(a) }, func() { stop(s, a) })
+	})
+	b.Run("status/restart", func(b *testing.B) {
+		timed(b, func() { s, a = start() }, func() { status(a) }, func() { stop(s, a) })
+	})
+	b.Run("status/open", func(b *testing.B) {
+		s, a = start()
+		status(a)
+		timed(b, func() {}, func() { status(a) }, func() {})
+		stop(s, a)
+	})
 }

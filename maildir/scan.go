@@ -1,9 +1,9 @@
 package maildir
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,9 +29,6 @@ const (
 	// network filesystems may count in seconds.
 	localTick  = 20 * time.Millisecond
 	remoteTick = 2 * time.Second
-
-	// unknownTime marks a row whose file was not looked at yet.
-	unknownTime = math.MinInt64
 )
 
 // dirStamps tell whether anybody changed the directories since.
@@ -80,6 +77,15 @@ type sighting struct {
 	inNew bool
 }
 
+// unlisted is a name whose base has no row; regular, that the directory calls it a file.
+type unlisted struct {
+	sighting
+	regular bool
+	baseLen int32
+}
+
+func (u *unlisted) base() string { return u.name[:u.baseLen] }
+
 // survey is what the passes of one look saw.
 type survey struct {
 	m     *mailbox
@@ -87,7 +93,7 @@ type survey struct {
 	saw   []uint32           // by row: 0 never, else the info's number+1, shifted, and whether in new/
 	pass  []bool             // by row: in this pass
 	twice map[int][]sighting // rows with more than one name in this pass
-	fresh []sighting         // names whose base has no row, in this pass
+	fresh []unlisted         // names whose base has no row, in this pass
 
 	claims claims // what became of others' messages, in all passes
 }
@@ -134,7 +140,7 @@ func (v *survey) note(name string, kind fs.FileMode, inNew bool) {
 	s := sighting{name, inNew}
 	i, ok := m.table.byBase(base)
 	if !ok || base == "" {
-		v.fresh = append(v.fresh, s)
+		v.fresh = append(v.fresh, unlisted{s, kind == 0, int32(len(base))})
 		return
 	}
 	code := v.encode(s, base)
@@ -202,17 +208,17 @@ func (m *mailbox) look() error {
 			m.doubt = true
 			return err
 		}
-		again := v.settle()
-		var more bool
-		if arrivals, more = v.newcomers(); more {
-			again = true
-		}
 		after, err := m.stamps()
 		if err != nil {
 			m.doubt = true
 			return err
 		}
 		quiet := before == after && began-before.newest() > int64(m.tick())
+		again := v.settle()
+		var more bool
+		if arrivals, more = v.newcomers(quiet); more {
+			again = true
+		}
 		unseen = unseen[:0]
 		for i := range m.table.rows.len() {
 			if v.saw[i] == 0 && m.table.rows.at(i).state&rowDead == 0 {
@@ -245,7 +251,7 @@ func (m *mailbox) look() error {
 	}
 	for _, i := range unseen {
 		// What only the uidlist knows was shown to nobody yet.
-		if proven || !m.loaded && m.table.rows.at(i).internal == unknownTime {
+		if proven || m.table.rows.at(i).state&rowListed != 0 {
 			s.gone = append(s.gone, m.table.rows.at(i).uid)
 		}
 	}
@@ -348,18 +354,21 @@ func (m *mailbox) freshName(s sighting, why string) bool {
 	return true
 }
 
-// newcomers looks at the files without a row; again is true when one has gone
-// elsewhere meanwhile.
-func (v *survey) newcomers() (list []newcomer, again bool) {
+// newcomers are the files without a row, in the order in which they get UIDs; again is
+// true when one has gone elsewhere meanwhile. Where the pass was quiet, their names prove
+// that they are there, and a mailbox that is being opened does not ask for more: see measure.
+func (v *survey) newcomers(quiet bool) (list []newcomer, again bool) {
 	m := v.m
-	// Names of one base stand together then.
 	list = make([]newcomer, 0, len(v.fresh))
-	slices.SortFunc(v.fresh, func(a, b sighting) int { return strings.Compare(baseOf(a.name), baseOf(b.name)) })
-	for first, next := 0, 0; first < len(v.fresh); first = next {
-		base := baseOf(v.fresh[first].name)
-		for next = first + 1; next < len(v.fresh) && baseOf(v.fresh[next].name) == base; next++ {
+	at := v.sorted() // names of one base stand together
+	var names []sighting
+	for first, next := 0, 0; first < len(at); first = next {
+		one := &v.fresh[at[first].number]
+		base := one.base()
+		names = append(names[:0], one.sighting)
+		for next = first + 1; next < len(at) && at[next].sameTime(at[first]) && v.fresh[at[next].number].base() == base; next++ {
+			names = append(names, v.fresh[at[next].number].sighting)
 		}
-		names := v.fresh[first:next]
 		if why, yes := needsName(base); yes && m.list.claims[base] == 0 {
 			renamed := false
 			for _, s := range names {
@@ -377,7 +386,11 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 		}
 		var n newcomer
 		err := fs.ErrNotExist
-		if s.name != "" {
+		switch {
+		case s.name == "":
+		case quiet && !m.loaded && one.regular && len(names) == 1:
+			n, err = unmeasured(s, base), nil
+		default:
 			n, err = m.newcomer(s)
 		}
 		if _, yes := m.claimed(base); yes {
@@ -394,28 +407,65 @@ func (v *survey) newcomers() (list []newcomer, again bool) {
 			m.logStrange(s.name, err.Error())
 		}
 	}
-	sortNewcomers(list)
 	return list, again
+}
+
+// turn is a name's number in survey.fresh, with what decides nearly always when it comes.
+type turn struct {
+	sec, usec uint64
+	number    int32
+}
+
+func (t turn) sameTime(o turn) bool { return t.sec == o.sec && t.usec == o.usec }
+
+// sorted gives the names of v.fresh in the order in which messages get their UIDs.
+func (v *survey) sorted() []turn {
+	turns := make([]turn, len(v.fresh))
+	for i := range v.fresh {
+		o := orderOf(v.fresh[i].base())
+		turns[i] = turn{o.sec, o.usec, int32(i)}
+	}
+	slices.SortFunc(turns, func(a, b turn) int {
+		if a.sec != b.sec {
+			return cmp.Compare(a.sec, b.sec)
+		}
+		if a.usec != b.usec {
+			return cmp.Compare(a.usec, b.usec)
+		}
+		return compareNew(v.fresh[a.number].base(), v.fresh[b.number].base())
+	})
+	return turns
 }
 
 // newcomer makes the row of a file, its UID and keywords apart.
 func (m *mailbox) newcomer(s sighting) (newcomer, error) {
-	st, err := m.dirs.of(s.inNew).Stat(s.name)
+	st, err := m.statMessage(s)
 	if err != nil {
 		return newcomer{}, err
 	}
-	if !st.Mode.IsRegular() {
-		return newcomer{}, fsys.ErrNotRegular
-	}
-	n := newcomer{baseName: baseOf(s.name)}
-	n.info = s.name[len(n.baseName):]
-	if s.inNew {
-		n.state |= rowInNew
-	}
-	n.flags, _ = flagsOf(s.name)
+	n := unmeasured(s, baseOf(s.name))
 	n.internal = unixSeconds(st.Mtime)
 	n.setSize(believedSize(s.name, st.Size))
 	return n, nil
+}
+
+// unmeasured is newcomer by the name alone.
+func unmeasured(s sighting, base string) newcomer {
+	n := newcomer{baseName: base, info: s.name[len(base):]}
+	if s.inNew {
+		n.state |= rowInNew
+	}
+	n.flags, _ = flagsOf(n.info)
+	n.internal, n.bytes = unknownTime, unknownSize
+	return n
+}
+
+func (m *mailbox) statMessage(s sighting) (fsys.Stat, error) {
+	st, err := m.dirs.of(s.inNew).Stat(s.name)
+	if err == nil && !st.Mode.IsRegular() {
+		err = fsys.ErrNotRegular
+	}
+	return st, err
 }
 
 func unixSeconds(nanoseconds int64) int64 { return time.Unix(0, nanoseconds).Unix() }
@@ -448,7 +498,7 @@ func (m *mailbox) logStrange(name, why string) {
 	if m.strange == nil {
 		m.strange = map[string]struct{}{}
 	}
-	m.strange[name] = struct{}{}
+	m.strange[strings.Clone(name)] = struct{}{} // it may be part of a long string
 	m.log.Warn("a file in the mailbox is no message: it "+why, "event", "strange_file", "path", m.dirs.box.Path(), "name", name)
 }
 

@@ -54,8 +54,9 @@ type row struct {
 type rowState uint8
 
 const (
-	rowInNew rowState = 1 << iota // the file lies in new/, not in cur/
-	rowDead                       // removed
+	rowInNew  rowState = 1 << iota // the file lies in new/, not in cur/
+	rowDead                        // removed
+	rowListed                      // the uidlist told of it, and no file was seen yet: while a mailbox is opened
 )
 
 // unknownSize stands for a size that is not known; and for one of 4 GiB, which is found

@@ -280,7 +280,7 @@ func (m *mailbox) merge(snap *index.Snapshot, b belief, c uidlist.Change) {
 			continue
 		}
 		told++
-		m.table.add(row{uid: imap.UID(rec.UID), modSeq: m.loadModSeq(), bytes: unknownSize, internal: unknownTime}, rec.Base, "", store.Keywords{})
+		m.table.add(row{uid: imap.UID(rec.UID), modSeq: m.loadModSeq(), bytes: unknownSize, internal: unknownTime, state: rowListed}, rec.Base, "", store.Keywords{})
 		m.index.changed = append(m.index.changed, imap.UID(rec.UID))
 	}
 	if b == beliefBehind && !c.Missing && int64(told) < int64(m.list.file.Next())-int64(next) {

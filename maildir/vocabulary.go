@@ -193,7 +193,7 @@ func (m *mailbox) callByName(list []newcomer) {
 	letters := make([]letterSet, len(list))
 	var all letterSet
 	for i := range list {
-		_, letters[i] = flagsOf(list[i].baseName + list[i].info)
+		_, letters[i] = flagsOf(list[i].info)
 		all |= letters[i]
 	}
 	m.learnLetters(all)

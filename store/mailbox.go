@@ -31,10 +31,13 @@ type Row struct {
 	ModSeq   ModSeq
 	Flags    Flags
 	Keywords Keywords
-	Internal int64 // INTERNALDATE, unix seconds
-	Saved    int64 // SAVEDATE, unix seconds
-	Size     int64 // RFC822.SIZE, with CRLF; -1 not yet known (Message.Size finds it)
+	Internal int64 // INTERNALDATE, unix seconds; Unmeasured until Mailbox.Measure
+	Saved    int64 // SAVEDATE, unix seconds; good after Measure
+	Size     int64 // RFC822.SIZE, with CRLF; -1 not yet known (Measure may, Message.Size will find it)
 }
+
+// Unmeasured stands in a Row for a date that nobody asked for yet.
+const Unmeasured int64 = -1 << 63
 
 // Flags are the system flags of one message.
 type Flags uint8
@@ -70,6 +73,10 @@ type Mailbox interface {
 	// Rows yields copies in chunks of at most 512, in the order of uids, which is
 	// ascending; the gone are left out, and so are those whose ModSeq is not above newer.
 	Rows(ctx context.Context, uids []imap.UID, newer ModSeq) iter.Seq2[[]Row, error]
+
+	// Measure finds what rows do not tell of dates and sizes; it must be called before they
+	// are used. Where all is known, which is nearly always, it costs nothing.
+	Measure(ctx context.Context, rows []Row) error
 
 	// Vanished gives the UIDs that were expunged after since and up to v, ascending
 	// (RFC 7162 section 3.2.6). known is false where the store does not remember that far

@@ -15,9 +15,10 @@ func renameNoReplace(from int, old string, to int, name string) error {
 func datasync(fd int) error { return unix.Fdatasync(fd) }
 
 // entries walks one buffer of getdents64: u64 inode, i64 offset, u16 length, u8 type,
-// the name and its NUL.
+// the name and its NUL. All names of it share one string.
 func entries(b []byte, yield func(string, fs.FileMode) bool) bool {
 	const header = 8 + 8 + 2 + 1
+	all := string(b)
 	for len(b) > header {
 		size := int(binary.NativeEndian.Uint16(b[16:]))
 		if size <= header || size > len(b) {
@@ -25,15 +26,17 @@ func entries(b []byte, yield func(string, fs.FileMode) bool) bool {
 		}
 		ino := binary.NativeEndian.Uint64(b)
 		kind := kindOf(b[18])
-		name := b[header:size]
-		b = b[size:]
-		if i := bytes.IndexByte(name, 0); i >= 0 {
-			name = name[:i]
+		n := size - header
+		if i := bytes.IndexByte(b[header:size], 0); i >= 0 {
+			n = i
 		}
-		if ino == 0 || string(name) == "." || string(name) == ".." {
+		at := len(all) - len(b) + header
+		name := all[at : at+n]
+		b = b[size:]
+		if ino == 0 || name == "." || name == ".." {
 			continue
 		}
-		if !yield(string(name), kind) {
+		if !yield(name, kind) {
 			return false
 		}
 	}

@@ -3,6 +3,8 @@ package uidlist
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,6 +318,9 @@ func (l *List) settleUIDs() {
 // settleBases drops the lower UIDs of a message that stands there twice, as Dovecot
 // does.
 func (l *List) settleBases() {
+	if !l.twice() {
+		return
+	}
 	newest := make(map[string]uint32, len(l.Records))
 	for _, r := range l.Records {
 		newest[r.Base] = r.UID
@@ -325,12 +330,37 @@ func (l *List) settleBases() {
 	}
 }
 
+// twice reports whether a base may stand there twice. A list is read whenever a mailbox is
+// opened by it, so this is a table of hashes and no map of names.
+func (l *List) twice() bool {
+	seed := maphash.MakeSeed()
+	seen := make([]uint64, 2*len(l.Records)+1) // open addressing; 0 is free
+	for i := range l.Records {
+		h := maphash.String(seed, l.Records[i].Base) | 1
+		slot, _ := bits.Mul64(h, uint64(len(seen)))
+		for ; seen[slot] != 0; slot++ {
+			if seen[slot] == h {
+				return true
+			}
+			if slot == uint64(len(seen))-1 {
+				slot = ^uint64(0) // goes on at the start
+			}
+		}
+		seen[slot] = h
+	}
+	return false
+}
+
 // Append prints the list as version 3: the header with UIDNEXT in N, then the
 // records.
 func (l *List) Append(dst []byte) []byte {
 	h := l.Header
 	h.Next = l.Next()
-	dst = h.append(dst)
+	size := 256
+	for i := range l.Records {
+		size += len(l.Records[i].Base) + len(l.Records[i].Keys) + 16
+	}
+	dst = h.append(slices.Grow(dst, size))
 	for _, r := range l.Records {
 		dst = r.append(dst)
 	}
@@ -370,7 +400,15 @@ func (r Record) append(dst []byte) []byte {
 
 // writable reports whether a record can be written so that it is read again.
 func (r Record) writable() bool {
-	return r.UID != 0 && r.UID <= MaxUID && r.Base != "" && !strings.ContainsAny(r.Base, "/:\r\n\x00") && !strings.ContainsAny(r.Keys, "\r\n\x00:")
+	if r.UID == 0 || r.UID > MaxUID || r.Base == "" || r.Keys != "" && strings.ContainsAny(r.Keys, "\r\n\x00:") {
+		return false
+	}
+	for i := range len(r.Base) { // of 100,000 names at once
+		if c := r.Base[i]; c <= '\r' && (c == '\r' || c == '\n' || c == 0) || c == '/' || c == ':' {
+			return false
+		}
+	}
+	return true
 }
 
 func number(s string) (uint32, bool) {

@@ -212,6 +212,11 @@ func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
 		if err != nil {
 			return nil, err
 		}
+		if r.plan.measure {
+			if err := r.src.Box.Measure(r.ctx, part); err != nil {
+				return nil, err
+			}
+		}
 		rows = append(rows, part...)
 	}
 	if backwards {

@@ -49,6 +49,9 @@ func (l *loader) slice(from, to int) error {
 	uids := l.found.UIDs[from:to]
 	l.rows = make(map[imap.UID]store.Row, len(uids))
 	for rows, err := range l.src.Box.Rows(l.ctx, uids, 0) {
+		if err == nil {
+			err = l.src.Box.Measure(l.ctx, rows)
+		}
 		if err != nil {
 			return err
 		}

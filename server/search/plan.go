@@ -43,6 +43,7 @@ type Plan struct {
 	dates   bool             // the Date field is asked for
 	digests bool             // digests are asked for
 	modSeq  bool             // MODSEQs are asked for, and so answered
+	measure bool             // rows' dates or sizes are asked for
 	content []int            // the Body and Text keys
 
 	scored   bool
@@ -104,6 +105,8 @@ func (p *Plan) note(i int) {
 		p.dates = true
 	case ModSeq:
 		p.modSeq = true
+	case Larger, Smaller, Before, Since, SavedBefore, SavedSince:
+		p.measure = true
 	case Digest:
 		p.digests = true
 	}

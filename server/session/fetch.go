@@ -174,16 +174,17 @@ func parseItem(lex *wire.Lexer, atom string) (fetchItem, error) {
 
 // fetchPlan is what a FETCH needs beside the rows.
 type fetchPlan struct {
-	items []fetchItem
-	kinds []store.NoteKind // to ask the store for
-	open  bool             // each message must be opened
-	parts bool             // and its parts be known
-	sized bool             // and its true size
-	size  bool             // RFC822.SIZE, which a row may not know
-	seen  bool             // reading sets \Seen
-	flags bool             // FLAGS is among the items
-	mod   bool             // so is MODSEQ
-	uid   bool             // so is UID
+	items   []fetchItem
+	kinds   []store.NoteKind // to ask the store for
+	open    bool             // each message must be opened
+	parts   bool             // and its parts be known
+	sized   bool             // and its true size
+	size    bool             // RFC822.SIZE, which a row may not know
+	measure bool             // a date or a size, which a row may not know before it is measured
+	seen    bool             // reading sets \Seen
+	flags   bool             // FLAGS is among the items
+	mod     bool             // so is MODSEQ
+	uid     bool             // so is UID
 
 	onlyUID bool // UID is, and nothing else
 	preview bool // PREVIEW is, and not only what is there already
@@ -212,7 +213,9 @@ func planOf(items []fetchItem) *fetchPlan {
 		case fetchModSeq:
 			p.mod = true
 		case fetchSize:
-			p.size = true
+			p.size, p.measure = true, true
+		case fetchDate, fetchSaved:
+			p.measure = true
 		case fetchPreview:
 			ask(notePreview)
 			if !item.lazy {
@@ -389,6 +392,9 @@ func (f *fetcher) all(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 // run answers for those of uids that changed after since and counts them.
 func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) (answered int, err error) {
 	for all, err := range f.box.Rows(ctx, uids, since) {
+		if err == nil && f.plan.measure {
+			err = f.box.Measure(ctx, all)
+		}
 		if err != nil {
 			return answered, err
 		}
@@ -502,9 +508,9 @@ func (f *fetcher) row(ctx context.Context, a *ahead, i int, row store.Row, notes
 		if err != nil {
 			f.s.log.Warn("\\Seen not set", "event", "seen_failed", "uid", row.UID, "err", err)
 		} else if len(rows) == 1 {
-			size := row.Size
-			row, tell = rows[0], true
-			row.Size = size
+			now := rows[0]
+			now.Internal, now.Saved, now.Size = row.Internal, row.Saved, row.Size
+			row, tell = now, true
 			f.s.writeNewKeywords()
 		}
 	}

@@ -156,6 +156,9 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 	return rows, nil
 }
 
+// Measure implements store.Mailbox.
+func (h *hold) Measure(context.Context, []store.Row) error { return nil }
+
 // Vanished implements store.Mailbox.
 func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
 	err := h.lock()

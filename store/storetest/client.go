@@ -225,6 +225,9 @@ func (c *client) rows(uids []imap.UID, newer store.ModSeq) ([]store.Row, error) 
 		if err != nil {
 			return nil, err
 		}
+		if err := c.box.Measure(c.side.ctx, part); err != nil {
+			return nil, err
+		}
 		out = append(out, part...)
 	}
 	c.side.witness.rows(c, uids, newer, out, sofar)

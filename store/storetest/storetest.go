@@ -226,6 +226,7 @@ func (s *session) rows(newer store.ModSeq, uids ...imap.UID) []store.Row {
 		if len(rows) > 512 {
 			s.w.Fatalf("a chunk of %d rows", len(rows))
 		}
+		s.w.ok(s.Measure(s.w.ctx, rows))
 		out = append(out, rows...)
 	}
 	return out
