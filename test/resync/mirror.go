@@ -229,11 +229,9 @@ func (m *mirror) untagged(line string) error {
 	}
 	if set, ok := strings.CutPrefix(rest, "VANISHED "); ok {
 		return each(set, func(uid uint32) error {
-			i := slices.Index(m.seqs, uid)
+			i := m.number(uid)
 			if i < 0 {
-				if i = slices.Index(m.seqs, 0); i < 0 {
-					return fmt.Errorf("%q of a message that this session does not have", line)
-				}
+				return fmt.Errorf("%q of a message that this session does not have", line)
 			}
 			m.seqs = slices.Delete(m.seqs, i, i+1)
 			delete(m.flags, uid)
@@ -266,6 +264,25 @@ func (m *mirror) untagged(line string) error {
 		return fmt.Errorf("unexpected %q", line)
 	}
 	return nil
+}
+
+// number is where a message stands among seqs, or may stand as one that was not learned yet;
+// -1 where it cannot be.
+func (m *mirror) number(uid uint32) int {
+	if i := slices.Index(m.seqs, uid); i >= 0 {
+		return i
+	}
+	if m.uidOnly {
+		return slices.Index(m.seqs, 0)
+	}
+	above := slices.IndexFunc(m.seqs, func(other uint32) bool { return other > uid })
+	if above < 0 {
+		above = len(m.seqs)
+	}
+	if above > 0 && m.seqs[above-1] == 0 {
+		return above - 1
+	}
+	return -1
 }
 
 // fetched takes a FETCH response in.
