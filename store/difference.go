@@ -218,12 +218,13 @@ func (c *comparison) whole(n, from Name, below map[Name][]Name) bool {
 	return true
 }
 
-// withParent tells whether a mailbox has another name because its parent has.
+// withParent tells whether a mailbox has another name because its parent has, of which
+// that is told.
 func (c *comparison) withParent(n Name) bool {
 	parent, ok := n.Parent(c.sep)
 	old, was := c.from[n].Parent(c.sep)
 	from, renamed := c.from[parent]
-	return ok && was && renamed && from == old && n[len(parent):] == c.from[n][len(old):]
+	return ok && was && renamed && !c.torn[parent] && from == old && n[len(parent):] == c.from[n][len(old):]
 }
 
 // tellParent: a mailbox that is made or deleted affects its parent, and no other level.

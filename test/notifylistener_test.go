@@ -25,12 +25,13 @@ type listener struct {
 	sel     string
 	opening string // by a SELECT under way
 	// Of the selected mailbox. A UID of 0 is not known yet; with UIDONLY there are no numbers.
-	uids   []uint32
-	exists int
-	flags  map[uint32]string
-	next   uint32
-	idling string // tag of IDLE
-	bye    bool   // the selected mailbox was deleted
+	uids     []uint32
+	exists   int
+	flags    map[uint32]string
+	next     uint32
+	idling   string // tag of IDLE
+	bye      bool   // the selected mailbox was deleted
+	replaced bool   // there is another mailbox of the selected one's name now
 }
 
 type dialect struct {
@@ -163,10 +164,15 @@ func (l *listener) learn(line string) error {
 		return l.listed(strings.Fields(m[1]), m[2], m[3])
 	}
 	if m := statusLine.FindStringSubmatch(line); m != nil {
+		f := l.folder(m[1])
+		was := f.validity
+		f.counts(m[2])
 		if m[1] == l.sel {
-			return fmt.Errorf("STATUS of the selected mailbox: %s", line)
+			if f.validity == was && !l.replaced {
+				return fmt.Errorf("STATUS of the selected mailbox: %s", line)
+			}
+			l.replaced = true
 		}
-		l.folder(m[1]).counts(m[2])
 		return nil
 	}
 	if m := fetchLine.FindStringSubmatch(line); m != nil {
@@ -244,13 +250,14 @@ func (l *listener) listed(attrs []string, name, from string) error {
 	}
 	f := l.folder(name)
 	f.subscribed = slices.Contains(attrs, `\Subscribed`)
-	f.exists = !slices.Contains(attrs, `\NonExistent`)
+	f.exists = !slices.Contains(attrs, `\Noselect`)
 	if !f.exists {
 		*f = folderKnown{subscribed: f.subscribed}
 	}
 	return nil
 }
 
+// renamed gives from and what is below it the names at to.
 func (l *listener) renamed(from, to string) {
 	for _, name := range slices.Sorted(maps.Keys(l.folders)) {
 		if name != from && !strings.HasPrefix(name, from+"/") {
@@ -264,12 +271,15 @@ func (l *listener) renamed(from, to string) {
 		if !f.exists {
 			continue
 		}
-		moved := *f
-		moved.subscribed = l.folder(target).subscribed
+		moved, there := *f, l.folder(target)
+		if there.validity == f.validity && there.messages|there.next != 0 { // told under its new name already
+			moved = *there
+			moved.exists = true
+		}
+		moved.subscribed = there.subscribed
 		l.folders[target] = &moved
 		*f = folderKnown{subscribed: f.subscribed}
 	}
-	l.folder(to).exists = true // also where it was told before the OK that the old name is gone
 }
 
 func (f *folderKnown) counts(list string) {
@@ -361,13 +371,14 @@ func (l *listener) leave() {
 	if l.sel == "" {
 		return
 	}
-	f := l.folder(l.sel)
-	f.messages, f.unseen = uint32(l.exists), 0
-	for _, uid := range l.uids {
-		if !strings.Contains(l.flags[uid], `\Seen`) {
-			f.unseen++
+	if f := l.folder(l.sel); f.exists && !l.replaced {
+		f.messages, f.unseen = uint32(l.exists), 0
+		for _, uid := range l.uids {
+			if !strings.Contains(l.flags[uid], `\Seen`) {
+				f.unseen++
+			}
 		}
+		f.next, f.modSeq = l.next, 0
 	}
-	f.next, f.modSeq = l.next, 0
-	l.sel, l.next, l.uids, l.exists, l.flags = "", 0, nil, 0, map[uint32]string{}
+	l.sel, l.next, l.uids, l.exists, l.flags, l.replaced = "", 0, nil, 0, map[uint32]string{}, false
 }

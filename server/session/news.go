@@ -47,7 +47,7 @@ func (s *session) tellNews(ctx context.Context) {
 		for _, o := range own {
 			e.Kind &^= o.explains(e, s.sep)
 		}
-		if s.sel != nil && s.sel.name == e.Name { // which had another name before
+		if s.sel != nil && s.sel.name == e.Name && !e.Torn { // which had another name before
 			e.Kind &^= store.InterestMessages | store.InterestUnseen | store.InterestFlags
 		}
 		s.writeEvent(e)
@@ -61,7 +61,7 @@ func (s *session) follow(events []store.Event) {
 	}
 	for _, e := range events {
 		if e.From == s.sel.name {
-			s.sel.name = e.Name
+			s.sel.name, s.sel.unnamed = e.Name, e.Torn
 			return
 		}
 	}
@@ -162,12 +162,14 @@ func (s *session) leaves(sel *selected, gone int) {
 	if s.notify == nil || s.notify.watch == nil {
 		return
 	}
-	s.notify.watch.Told(sel.name, func(st *store.Status) {
-		st.Messages = uint32(max(sel.view.UIDs.Len()-gone, 0))
-		st.UIDNext = max(sel.view.UIDNext, 1)
-		if !sel.noModSeq {
-			st.HighestModSeq = sel.cursor()
-		}
-	})
+	if !sel.unnamed {
+		s.notify.watch.Told(sel.name, func(st *store.Status) {
+			st.Messages = uint32(max(sel.view.UIDs.Len()-gone, 0))
+			st.UIDNext = max(sel.view.UIDNext, 1)
+			if !sel.noModSeq {
+				st.HighestModSeq = sel.cursor()
+			}
+		})
+	}
 	s.wakeNews() // what was kept back while it was selected
 }

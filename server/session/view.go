@@ -15,6 +15,7 @@ import (
 // selected is the mailbox that a session has open, and what the client knows of it.
 type selected struct {
 	name     store.Name
+	unnamed  bool // the client cannot know that it has this name now
 	box      store.Mailbox
 	readOnly bool // EXAMINE, or the mailbox cannot be written
 	noModSeq bool // the mailbox has no MODSEQs (RFC 7162 section 3.1.2.2)

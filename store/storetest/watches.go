@@ -199,6 +199,12 @@ var watches = []promise{
 		w.ok(w.a.Rename(w.ctx, "b", "a"))
 		w.ok(w.a.Rename(w.ctx, "t", "b"))
 		x.tells(`a names(\HasNoChildren) from=b torn messages=2,3 unseen=2 flags`, `b names(\HasNoChildren) from=a torn messages=3,4 unseen=3 flags`)
+		d, e := w.name("d", "x"), w.name("e", "x")
+		w.create("d", d)
+		x.tells(`d names(\HasChildren)`, string(d)+` names(\HasNoChildren)`)
+		w.ok(w.a.Rename(w.ctx, "d", "e")) // and another one is at its place, but no other child
+		w.create("d")
+		x.tells(string(e)+` names(\HasNoChildren) from=`+string(d), `d names(\HasNoChildren) messages=0,1 flags`, `e names(\HasChildren) from=d torn`)
 	}},
 	{"a watch tells of subscriptions, with a mailbox or without", func(w *world) {
 		w.create("a")
