@@ -36,6 +36,7 @@ func (a absent) Sub(name string) (fsys.Dir, error)                    { return n
 func (a absent) Names(func(name string, kind fs.FileMode) bool) error { return nil }
 func (a absent) Self() (fsys.Stat, error)                             { return fsys.Stat{}, nil }
 func (a absent) Sync() error                                          { return nil }
+func (a absent) Together(calls ...func() error) error                 { return a.missing("sync", "") }
 func (a absent) Path() string                                         { return a.path }
 func (a absent) Remote() bool                                         { return false }
 func (a absent) Writable() bool                                       { return false }

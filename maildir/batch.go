@@ -11,6 +11,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
 	"roost/store"
 )
@@ -391,9 +392,9 @@ type syncStep struct {
 	sync func() error
 }
 
-// run does each step, in order, at least once after run was called, and gives the
-// first error.
-func (c *committer) run(steps ...syncStep) error {
+// run does each step, in no order, at least once after run was called, and gives an error
+// of one that failed. in is any directory of the filesystem.
+func (c *committer) run(in fsys.Dir, steps ...syncStep) error {
 	c.mu.Lock()
 	if c.next == nil {
 		c.next = &commitRound{lead: make(chan struct{}, 1), done: make(chan struct{})}
@@ -416,11 +417,11 @@ func (c *committer) run(steps ...syncStep) error {
 	c.running = true
 	c.next = nil // who comes from now on is not covered
 	c.mu.Unlock()
-	for _, s := range round.steps {
-		if round.err = s.sync(); round.err != nil {
-			break
-		}
+	calls := make([]func() error, len(round.steps))
+	for i, s := range round.steps {
+		calls[i] = s.sync
 	}
+	round.err = in.Together(calls...)
 	close(round.done)
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -17,8 +18,8 @@ import (
 	"roost/store"
 )
 
-// The way of a message that we write ourselves: file written and synced in tmp/;
-// then, under one hold of the dotlock, the link into new/ or cur/ and its line in the
+// The way of a message that we write ourselves: file written in tmp/, and synced, those of
+// one batch together; then, under one hold of the dotlock, the link into new/ or cur/ and its line in the
 // uidlist (else a Dovecot, or our own watch, gives the file another UID in between);
 // then the syncs of the directory and the uidlist, shared with all who wait for the
 // same; only then is it shown, and acknowledged.
@@ -31,7 +32,12 @@ type staged struct {
 	keywords []string
 	internal int64
 	size     int64 // with CRLF
+
+	file fsys.File // written and not synced yet; nil: durable, or a link to what is
 }
+
+// maxUnsynced is how many files of a batch are open until they are synced together.
+const maxUnsynced = 64
 
 // batch implements store.Batch.
 type batch struct {
@@ -97,7 +103,7 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 		// It would be read as what it unpacks to: another message than the one that was sent.
 		return &store.Explained{Err: store.ErrUnsupported, Text: "Message begins like one stored with " + p.name + "; send it as an attachment"}
 	}
-	size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, io.MultiReader(bytes.NewReader(start[:k]), in), meta.Time)
+	f, size, crlf, err := writeStaged(m.dirs.tmp, s.tmp, m, io.MultiReader(bytes.NewReader(start[:k]), in), meta.Time)
 	if isGone(err) {
 		if _, now := b.account.place(b.name); errors.Is(now, store.ErrNotFound) { // we hear of it later
 			return fmt.Errorf("%w: it was deleted", store.ErrNotFound)
@@ -106,8 +112,11 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	s.base, s.size = withSizes(s.tmp, size, crlf), crlf
+	s.base, s.size, s.file = withSizes(s.tmp, size, crlf), crlf, f
 	b.list = append(b.list, s)
+	if err := m.syncFull(b.list); err != nil {
+		return err
+	}
 	if b.bytes += crlf; b.account.who.Quota != (store.Limits{}) {
 		if err := b.room(ctx, 0, 0); err != nil {
 			return err
@@ -121,29 +130,84 @@ func (b *batch) add(ctx context.Context, meta store.Meta, r io.Reader) error {
 	return nil
 }
 
-// writeStaged writes and syncs one file in tmp/, and leaves nothing there when that
-// fails. It counts the bytes, and those with each bare LF as two.
-func writeStaged(tmp fsys.Dir, name string, m *mailbox, r io.Reader, t time.Time) (size, crlf int64, err error) {
-	f, err := tmp.Create(name, m.fileMode)
+// writeStaged writes one file in tmp/, which is still to be synced, and leaves nothing there
+// when that fails. It counts the bytes, and those with each bare LF as two.
+func writeStaged(tmp fsys.Dir, name string, m *mailbox, r io.Reader, t time.Time) (f fsys.File, size, crlf int64, err error) {
+	f, err = tmp.Create(name, m.fileMode)
 	if err != nil {
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
 	count := &lineCounter{w: f}
-	_, err = io.Copy(count, r)
+	err = copyWhole(count, r)
 	if err == nil {
 		err = tmp.SetTime(name, t)
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
 	if err != nil {
+		f.Close()
 		tmp.Remove(name) // best effort: what stays is cleaned after 36 hours
-		return 0, 0, err
+		return nil, 0, 0, err
 	}
-	return count.size, count.size + count.bare, nil
+	return f, count.size, count.size + count.bare, nil
+}
+
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+// copyWhole is io.Copy in whole buffers: what comes in pieces is written in one.
+func copyWhole(w io.Writer, r io.Reader) error {
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		var n int
+		var err error
+		for n < len(*buf) && err == nil { // not io.ReadFull, whose ErrUnexpectedEOF may be r's own
+			var k int
+			k, err = r.Read((*buf)[n:])
+			n += k
+		}
+		if n > 0 && (err == nil || err == io.EOF) {
+			if _, werr := w.Write((*buf)[:n]); werr != nil {
+				return werr
+			}
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+// syncFull is syncStaged each time that so many files are open; list grows by one.
+func (m *mailbox) syncFull(list []staged) error {
+	if len(list)%maxUnsynced != 0 {
+		return nil
+	}
+	return m.syncStaged(list[len(list)-maxUnsynced:])
+}
+
+// syncStaged makes the files of a batch durable and closes them.
+func (m *mailbox) syncStaged(list []staged) error {
+	calls := make([]func() error, 0, min(len(list), maxUnsynced))
+	for i := range list {
+		s := &list[i]
+		if s.file == nil {
+			continue
+		}
+		calls = append(calls, func() error {
+			err := s.file.Sync()
+			if cerr := s.file.Close(); err == nil {
+				err = cerr
+			}
+			s.file = nil
+			return err
+		})
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	return m.dirs.tmp.Together(calls...)
 }
 
 // lineCounter counts bytes and bare LFs on their way.
@@ -226,6 +290,9 @@ func (b *batch) Close() error {
 // unstage removes files from tmp/.
 func (m *mailbox) unstage(list []staged) {
 	for _, s := range list {
+		if s.file != nil {
+			s.file.Close()
+		}
 		if err := m.dirs.tmp.Remove(s.tmp); err != nil && !isNotExist(err) {
 			m.log.Warn("a file in tmp/ cannot be removed", "event", "tmp_left", "path", m.dirs.tmp.Path()+"/"+s.tmp, "err", err)
 		}
@@ -239,13 +306,16 @@ func (m *mailbox) commit(list []staged, then func() error) ([]imap.UID, error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
+	if err := m.syncStaged(list); err != nil {
+		return nil, err
+	}
 	m.files.Lock()
 	a, steps, linked, err := m.link(list)
 	m.files.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	err = m.list.commits.run(steps...)
+	err = m.list.commits.run(m.dirs.cur, steps...)
 	if err == nil && then != nil {
 		err = then()
 	}

@@ -80,6 +80,9 @@ func (m *mailbox) stage(ctx context.Context, dst *mailbox, uids []imap.UID, all 
 			return list, fmt.Errorf("UID %d: %w", uid, err)
 		}
 		list = append(list, s)
+		if err := dst.syncFull(list); err != nil {
+			return list, err
+		}
 	}
 	return list, nil
 }
@@ -160,7 +163,7 @@ func (m *mailbox) copyFile(dst *mailbox, uid imap.UID, s *staged) error {
 		}
 		s.internal = unixSeconds(st.Mtime)
 	}
-	_, _, err = writeStaged(dst.dirs.tmp, s.tmp, dst, f, time.Unix(s.internal, 0))
+	s.file, _, _, err = writeStaged(dst.dirs.tmp, s.tmp, dst, f, time.Unix(s.internal, 0))
 	return err
 }
 
@@ -316,7 +319,7 @@ func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID, measured measurements)
 		syncStep{"from cur " + m.dirs.cur.Path(), m.dirs.cur.Sync}, syncStep{"from new " + m.dirs.new.Path(), m.dirs.new.Sync})
 	unlock()
 	locked = false
-	if serr := dst.list.commits.run(steps...); serr != nil {
+	if serr := dst.list.commits.run(dst.dirs.cur, steps...); serr != nil {
 		err = errors.Join(err, serr)
 		// They were moved all the same, and are to be seen: under these UIDs if those can
 		// be kept, else under the next ones.
@@ -390,6 +393,9 @@ func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID, m
 		}
 		list = append(list, s)
 		c.From = append(c.From, uid)
+		if err = dst.syncFull(list); err != nil {
+			break
+		}
 	}
 	if err == nil {
 		c.To, err = dst.commit(list, nil)

@@ -17,6 +17,9 @@ const hotFor = 2 * time.Second
 // rewritten forgets what is known of the bytes of messages that were written in place.
 // Called with files held.
 func (m *mailbox) rewritten(names []string) {
+	if len(names) == 0 {
+		return
+	}
 	for _, name := range names {
 		i, ok := m.table.byBase(baseOf(name))
 		if !ok {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -381,6 +382,35 @@ func (d *dir) Remote() bool {
 		d.remote.Store(2)
 	}
 	return yes
+}
+
+// togetherMost bounds the threads that wait for one Together.
+const togetherMost = 8
+
+func (d *dir) Together(calls ...func() error) error {
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(calls) {
+				return
+			}
+			if err := calls[i](); err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(len(calls), togetherMost) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (d *dir) Writable() bool {

@@ -87,6 +87,11 @@ type Dir interface {
 	// Sync makes durable which names the directory holds.
 	Sync() error
 
+	// Together makes calls whose order is all one, and which others must not need done in
+	// turn: syncs that wait at once share what the disk does. At most togetherMost run at a
+	// time. It returns when all have, with an error of one that failed.
+	Together(calls ...func() error) error
+
 	// Sub opens a directory below. Links are not followed. ErrNotDir.
 	Sub(name string) (Dir, error)
 

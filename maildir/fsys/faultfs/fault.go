@@ -267,6 +267,18 @@ func (d *dir) Sync() error {
 	return d.f.do("sync", d.name(""), d.inner.Sync)
 }
 
+// Together makes the calls in turn, so that each has its number, up to one that fails.
+func (d *dir) Together(calls ...func() error) error { return inTurn(calls) }
+
+func inTurn(calls []func() error) error {
+	for _, call := range calls {
+		if err := call(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d *dir) Sub(name string) (fsys.Dir, error) {
 	var sub fsys.Dir
 	err := d.f.do("sub", d.name(name), func() (err error) { sub, err = d.inner.Sub(name); return err })

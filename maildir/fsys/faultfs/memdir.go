@@ -333,6 +333,8 @@ func (d *memDir) Remote() bool { return false }
 
 func (d *memDir) Writable() bool { return true }
 
+func (d *memDir) Together(calls ...func() error) error { return inTurn(calls) }
+
 func (d *memDir) Close() error {
 	d.m.mu.Lock()
 	defer d.m.mu.Unlock()
