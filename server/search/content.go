@@ -11,45 +11,31 @@ import (
 	"roost/store"
 )
 
-// content looks for the Body and Text keys in a message. Parts that are not text are
-// passed over; headers of messages inside the message are part of its body.
+// content looks for the Body and Text keys in a message.
 func (r *run) content(m store.Message) error {
 	parts, err := r.parts(m)
 	if err != nil {
 		return err
 	}
-	var text []int
-	for _, i := range r.plan.content {
-		if r.plan.keys[i].Op == Text {
-			text = append(text, i)
+	for p := range message.Passages(parts) {
+		wanted := r.plan.content
+		if !p.Inside {
+			wanted = r.plan.texts
 		}
-	}
-	inner := int32(-1) // the part that is the message inside the part before
-	for i := range parts {
-		p := &parts[i]
-		wanted := text
-		if int32(i) == inner {
-			wanted = r.plan.content
-		}
-		if p.Kind == message.Message {
-			inner = p.First
-		}
-		if r.match.start(wanted) {
-			header, err := readRange(m, p.Header)
-			if err == nil {
-				err = r.match.header(header, wanted)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if p.Kind != message.Leaf || p.Type != "text" && p.Type != "message" {
+		if !r.match.start(wanted) {
 			continue
 		}
-		if !r.match.start(r.plan.content) {
-			return nil
+		if !p.Header {
+			if err := r.body(m, p.Part); err != nil {
+				return err
+			}
+			continue
 		}
-		if err := r.body(m, p); err != nil {
+		header, err := readRange(m, p.Range())
+		if err == nil {
+			err = r.match.header(header, wanted)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -113,9 +99,9 @@ func (r *run) parts(m store.Message) ([]message.Part, error) {
 	return s.Finish(), nil
 }
 
-// readRange reads a header, at most maxHeader of it.
+// readRange reads a header, at most message.MaxSearchedHeader of it.
 func readRange(m store.Message, rg message.Range) ([]byte, error) {
-	b := make([]byte, min(rg.Len, maxHeader))
+	b := make([]byte, min(rg.Len, message.MaxSearchedHeader))
 	n, err := m.ReadAt(b, rg.Off)
 	if err == io.EOF {
 		err = nil
@@ -134,7 +120,7 @@ func readHeader(m store.Message) ([]byte, error) {
 		if end := bytes.Index(b[max(0, have-3):], []byte("\r\n\r\n")); end >= 0 {
 			return b[:max(0, have-3)+end+4], nil
 		}
-		if err == io.EOF || err == nil && len(b) >= maxHeader {
+		if err == io.EOF || err == nil && len(b) >= message.MaxSearchedHeader {
 			return b, nil
 		}
 		if err != nil {

@@ -20,6 +20,6 @@
 // from no size at all, has no OLDER and YOUNGER, and is a tree that must be
 // walked by recursion, at 400 bytes a key.
 //
-// What a newcomer gets wrong: text is compared folded (fold.go) on both sides,
+// What a newcomer gets wrong: text is compared folded (message.AppendFold) on both sides,
 // and a match never reaches from one header field or body part into the next.
 package search

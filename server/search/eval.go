@@ -19,9 +19,6 @@ import (
 // slice is how many messages are taken at once.
 const slice = 512
 
-// maxHeader is how much of one header is looked through, in bytes.
-const maxHeader = 1 << 20
-
 // Source is the mailbox that is searched.
 type Source struct {
 	Box  store.Mailbox
@@ -388,7 +385,7 @@ func (r *run) header(header []byte) {
 		if len(wanted) == 0 {
 			continue
 		}
-		text := appendFold(nil, []byte(message.DecodeText(f.Value)))
+		text := message.AppendFold(nil, []byte(message.DecodeText(f.Value)))
 		for _, i := range wanted {
 			r.match.found[i] = r.match.found[i] || bytes.Contains(text, r.plan.folded[i])
 		}

@@ -110,7 +110,7 @@ func displayOf(a message.Address) string {
 func collation(text string) []byte {
 	var b []byte
 	if utf8.ValidString(text) {
-		b = appendFold(nil, []byte(text[:min(len(text), 2*maxKeyBytes)]))
+		b = message.AppendFold(nil, []byte(text[:min(len(text), 2*maxKeyBytes)]))
 	} else {
 		b = append([]byte{0xFF}, text...)
 	}

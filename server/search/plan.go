@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"roost/message"
 )
 
 // level is how deep a message must be looked at to decide a key.
@@ -45,6 +47,7 @@ type Plan struct {
 	modSeq  bool             // MODSEQs are asked for, and so answered
 	measure bool             // rows' dates or sizes are asked for
 	content []int            // the Body and Text keys
+	texts   []int            // the Text keys
 
 	scored   bool
 	fuzzies  []fuzzy // whose scores are wanted
@@ -97,10 +100,13 @@ func (p *Plan) note(i int) {
 	case Header:
 		name := strings.ToLower(k.Field)
 		p.fields[name] = append(p.fields[name], i)
-		p.folded[i] = appendFold(nil, []byte(k.Text))
+		p.folded[i] = message.AppendFold(nil, []byte(k.Text))
 	case Body, Text:
 		p.content = append(p.content, i)
-		p.folded[i] = appendFold(nil, []byte(k.Text))
+		if k.Op == Text {
+			p.texts = append(p.texts, i)
+		}
+		p.folded[i] = message.AppendFold(nil, []byte(k.Text))
 	case SentBefore, SentOn, SentSince:
 		p.dates = true
 	case ModSeq:

@@ -262,7 +262,7 @@ func TestRandomQueries(t *testing.T) {
 // A text is found wherever the stream is cut.
 func TestMatcherCuts(t *testing.T) {
 	text := strings.Repeat("ab", 40) + "Ünïcödé한글" + strings.Repeat("é", 30)
-	needle := appendFold(nil, []byte("ABÜNÏCÖDÉ한글É"))
+	needle := message.AppendFold(nil, []byte("ABÜNÏCÖDÉ한글É"))
 	err := quick.Check(func(cuts []uint8, long bool) bool {
 		m := matcher{ctx: t.Context(), needles: [][]byte{needle}, found: []bool{false}}
 		m.start([]int{0})
@@ -288,7 +288,7 @@ func TestFold(t *testing.T) {
 		{"straße", "STRAßE"}, {"é", "e\u0301"}, {"Å", "a\u030a"}, {"ǆ", "ǅ"}, {"한", "\u1112\u1161\u11ab"},
 		{"ﬁ", "FI"}, {"ПРИВЕТ", "привет"}, {"\xff\xfe", "\xff\xfe"}, {"ａ", "A"},
 	} {
-		if a, b := appendFold(nil, []byte(c[0])), appendFold(nil, []byte(c[1])); string(a) != string(b) {
+		if a, b := message.AppendFold(nil, []byte(c[0])), message.AppendFold(nil, []byte(c[1])); string(a) != string(b) {
 			t.Errorf("%q is %q, %q is %q", c[0], a, c[1], b)
 		}
 	}

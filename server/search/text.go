@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"runtime"
-	"unicode/utf8"
 
 	"roost/message"
 )
@@ -17,8 +15,8 @@ const chunk = 32 << 10
 // errFound stops a stream in which all was found.
 var errFound = errors.New("all was found")
 
-// A matcher looks for texts in a stream of UTF-8. It holds the end of what went
-// by, so that a text that two writes cut apart is found.
+// A matcher looks for texts in streams of UTF-8, one after the other. It holds the end of
+// what went by, so that a text that two writes cut apart is found.
 type matcher struct {
 	ctx     context.Context
 	needles [][]byte // folded
@@ -26,16 +24,18 @@ type matcher struct {
 	active  []int    // the needles that are looked for in this stream
 	longest int      // of those, in bytes
 
-	cut    []byte // the beginning of a character whose rest is to come
-	buf    []byte // folded text
-	looked int    // how much of buf was looked through
+	text   message.Folder // what is written to the matcher goes here first
+	buf    []byte         // folded text
+	looked int            // how much of buf was looked through
 }
 
 // start begins a new stream for those of wanted that were not found yet, and
 // reports whether there are any.
 func (m *matcher) start(wanted []int) bool {
 	m.active, m.longest, m.looked = m.active[:0], 0, 0
-	m.cut, m.buf = m.cut[:0], m.buf[:0]
+	m.buf = m.buf[:0]
+	m.text.W = folded{m}
+	m.text.Reset()
 	for _, i := range wanted {
 		if !m.found[i] {
 			m.active = append(m.active, i)
@@ -46,44 +46,20 @@ func (m *matcher) start(wanted []int) bool {
 }
 
 // Write takes the next bytes. It fails with errFound when nothing is left to find.
-func (m *matcher) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		part := p[:min(len(p), chunk)]
-		p = p[len(part):]
-		m.fold(part)
-		if len(m.buf)-m.looked >= max(chunk, m.longest) {
-			if err := m.look(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return n, nil
-}
+func (m *matcher) Write(p []byte) (int, error) { return m.text.Write(p) }
 
-// fold adds text to buf, and keeps back a character that is not complete.
-func (m *matcher) fold(p []byte) {
-	if len(m.cut) > 0 {
-		for len(p) > 0 && !utf8.FullRune(m.cut) {
-			m.cut, p = append(m.cut, p[0]), p[1:]
-		}
-		if !utf8.FullRune(m.cut) {
-			return
-		}
-		m.buf = appendFold(m.buf, m.cut)
-		m.cut = m.cut[:0]
-	}
-	end := len(p)
-	for back := 1; back <= min(utf8.UTFMax-1, len(p)); back++ {
-		if utf8.RuneStart(p[len(p)-back]) {
-			if !utf8.FullRune(p[len(p)-back:]) {
-				end = len(p) - back
-			}
-			break
+// folded takes what the matcher was given, folded.
+type folded struct{ m *matcher }
+
+func (f folded) Write(p []byte) (int, error) {
+	m := f.m
+	m.buf = append(m.buf, p...)
+	if len(m.buf)-m.looked >= max(chunk, m.longest) {
+		if err := m.look(); err != nil {
+			return 0, err
 		}
 	}
-	m.buf = appendFold(m.buf, p[:end])
-	m.cut = append(m.cut, p[end:]...)
+	return len(p), nil
 }
 
 // look looks through what is new in buf, and keeps what the next text may begin in.
@@ -111,9 +87,11 @@ func (m *matcher) look() error {
 
 // end ends the stream.
 func (m *matcher) end() error {
-	m.buf = appendFold(m.buf, m.cut)
-	m.cut = m.cut[:0]
-	if err := m.look(); err != nil && err != errFound {
+	err := m.text.End()
+	if err == nil {
+		err = m.look()
+	}
+	if err != errFound {
 		return err
 	}
 	return nil
@@ -125,8 +103,7 @@ func (m *matcher) header(header []byte, wanted []int) error {
 		if !m.start(wanted) {
 			return nil
 		}
-		io.WriteString(m, string(f.Name)+": ") // found or not shows in end
-		io.WriteString(m, message.DecodeText(f.Value))
+		message.WriteField(m, f) // found or not shows in end
 		if err := m.end(); err != nil {
 			return err
 		}
