@@ -83,3 +83,30 @@ func TextVersion() uint32 {
 	}
 	return crc32.ChecksumIEEE([]byte(s))
 }
+
+// Within tells that parts, which were found under some limits, are found alike under all
+// limits that are not below these. It leaves a margin: not all that is within is told so.
+func Within(parts []Part, l Limits) bool {
+	l = l.orDefault()
+	if len(parts) >= l.Parts {
+		return false
+	}
+	depth := make([]int, len(parts))
+	headers := int64(0)
+	for i := range parts {
+		p := &parts[i]
+		if headers += p.Header.Len; p.Header.Len > int64(l.Header)/2 || headers > int64(l.Headers)/2 || depth[i]+1 >= l.Depth {
+			return false
+		}
+		for c := p.First; c != 0; c = parts[c].Next {
+			depth[c] = depth[i] + 1
+		}
+	}
+	return true
+}
+
+// Covers tells that none of the limits is below those of o.
+func (l Limits) Covers(o Limits) bool {
+	l, o = l.orDefault(), o.orDefault()
+	return l.Depth >= o.Depth && l.Parts >= o.Parts && l.Header >= o.Header && l.Headers >= o.Headers
+}
