@@ -31,8 +31,8 @@
 // Who owns which file. dovecot-uidlist, dovecot-keywords and subscriptions are shared
 // with Dovecot. roost-keywords, roost-metadata, roost-server-metadata, roost-state and
 // roost-courier are ours and are kept; what begins with courierimap is Courier's, and only
-// read (takeover.go). roost.index, roost.cache are caches of the process that holds
-// roost.lock. What is shown is added to roost.index right behind (record.go); how far it is
+// read (takeover.go). roost.index, roost.cache and roost.fts are caches of the process that
+// holds roost.lock; textindex.go has the last made and asks it. What is shown is added to roost.index right behind (record.go); how far it is
 // believed at the next open says trust.go.
 //
 // What a newcomer gets wrong. Absence from a scan proves nothing, for readdir misses

@@ -12,6 +12,7 @@ import (
 
 	"roost/maildir/cache"
 	"roost/maildir/fsys"
+	"roost/maildir/fts"
 	"roost/maildir/index"
 	"roost/maildir/uidlist"
 	"roost/store"
@@ -93,6 +94,9 @@ func (m *mailbox) load(p place) (err error) {
 	}
 	if !m.noModSeq {
 		m.notes = cache.New(m.dirs.index, m.fileMode, m.list.validity, cache.Limits{})
+		if !m.st.opt.NoTextIndex {
+			m.text.index = fts.New(m.dirs.index, m.fileMode, fts.TextVersion(), m.list.validity, m.textSums)
+		}
 	}
 	if !m.readOnly {
 		m.cleanTmp()
@@ -395,7 +399,7 @@ func (m *mailbox) close(save bool) error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, m.closeNotes(save && m.alive() == nil))
+	errs = append(errs, m.closeNotes(save && m.alive() == nil), m.closeText())
 	m.unsubscribe()
 	m.watch.closePaths()
 	m.list.file.Close() // nothing is in it that could be lost

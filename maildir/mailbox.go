@@ -136,6 +136,7 @@ type mailbox struct {
 	orphan   bool // immutable after load: because another process owns the roost.* files
 
 	notes *cache.Cache // immutable after load; nil: none are kept
+	text  textIndex
 
 	sentry atomic.Pointer[sentry] // those who watch it without a hold; nil: nobody
 
@@ -361,6 +362,7 @@ func (m *mailbox) show(a *arrival) {
 	m.mu.Unlock()
 	wakeAll(wakes)
 	m.record()
+	m.indexArrived(len(a.uids))
 }
 
 func (m *mailbox) showLocked() (shown bool) {

@@ -36,6 +36,7 @@ func (m *mailbox) rewritten(names []string) {
 		delete(m.unreadable, r.uid)
 		uid := r.uid
 		m.mu.Unlock()
+		m.forgetText(uid)
 		if m.notes == nil {
 			continue
 		}

@@ -37,6 +37,9 @@ type Options struct {
 	// 0 is 256 MiB.
 	MaxUnpacked int64
 
+	// NoTextIndex turns roost.fts off: each search of text reads all messages.
+	NoTextIndex bool
+
 	// Watch tells of changes; nil is fsnotify. Poll turns events off: mailboxes are
 	// looked at instead, every PollEvery, as on a network filesystem; 0 is 5 seconds.
 	Watch     watch.Watcher
@@ -55,13 +58,14 @@ type Store struct {
 
 	annotated annotationWatches
 
-	mu       sync.Mutex // guards open, refs to closing of each mailbox, sentries, glimpsed and opened
+	mu       sync.Mutex // guards what follows down to indexer, and refs to closing of each mailbox
 	open     map[placeKey]*mailbox
 	sentries map[placeKey]*sentry
 	glimpsed []*mailbox // open only because they were counted for a watch, the longest first
 	opened   uint64     // mailboxes so far
 	graves   []*mailbox // replaced while nobody held them: to be closed
 	closed   bool
+	indexer  indexer
 
 	settleAfter time.Duration       // immutable
 	wall        func() time.Time    // the clock that stamps files; immutable
@@ -257,6 +261,7 @@ func (s *Store) release(m *mailbox) {
 		m.close(false)
 	case last && m.notes != nil:
 		m.notes.Release() // only memory and a descriptor: what fails here fails again in close
+		m.closeText()     // likewise
 	}
 }
 

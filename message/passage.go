@@ -84,6 +84,10 @@ func TextVersion() uint32 {
 	return crc32.ChecksumIEEE([]byte(s))
 }
 
+// Common are limits within which every search sees the same passages of a message, whatever
+// its own limits are: as long as those cover them.
+var Common = Limits{Depth: 30, Parts: 500, Header: 64 << 10, Headers: 256 << 10}
+
 // Within tells that parts, which were found under some limits, are found alike under all
 // limits that are not below these. It leaves a margin: not all that is within is told so.
 func Within(parts []Part, l Limits) bool {

@@ -94,6 +94,13 @@ type Mailbox interface {
 	// a message.
 	Message(ctx context.Context, uid imap.UID) (Message, error)
 
+	// Candidates narrows a search for a text, folded as by message.AppendFold: of the
+	// messages of v it gives, ascending, those that may hold it. All others hold it in none of
+	// their passages (message.Passages), whatever is asked for with limits that cover
+	// message.Common. Not ok: any may. What the store cannot narrow it need not; that some
+	// were narrowed may be the reason that it can narrow more the next time.
+	Candidates(ctx context.Context, v View, text []byte) (may []imap.UID, ok bool, err error)
+
 	// SetFlags changes flags and keywords, and answers with the newest row of each UID
 	// that is still there, changed or not, in order. modified are those that an
 	// UnchangedSince refused. ErrReadOnly; ErrLimit when a keyword can't be kept.

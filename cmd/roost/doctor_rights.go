@@ -261,7 +261,7 @@ func (w *walk) isMailbox(name string) bool {
 // isShared reports whether a file beside the mail is one that Roost reads and writes.
 func isShared(name string) bool {
 	switch name {
-	case "dovecot-uidlist", "dovecot-keywords", "subscriptions", "roost-keywords", "roost-metadata", "roost-server-metadata", "roost-state", "roost.index", "roost.cache", "roost.lock":
+	case "dovecot-uidlist", "dovecot-keywords", "subscriptions", "roost-keywords", "roost-metadata", "roost-server-metadata", "roost-state", "roost.index", "roost.cache", "roost.fts", "roost.lock":
 		return true
 	}
 	return false

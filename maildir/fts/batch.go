@@ -9,10 +9,6 @@ import (
 	"roost/message"
 )
 
-// Limits of MIME structure within which every search sees the same parts of a message,
-// whatever its own limits are: those must not be below Modest.
-var Modest = message.Limits{Depth: 30, Parts: 500, Header: 64 << 10, Headers: 256 << 10}
-
 const (
 	runDocs  = 256     // messages of a run: their numbers take a byte
 	runPairs = 2 << 20 // trigrams of a run's messages, at 8 bytes each with what sorting takes
@@ -115,12 +111,12 @@ func (b *Batch) read(m Source) (ok bool, err error) {
 		b.raw = whole.b
 		m = &whole
 	}
-	s := message.NewScanner(Modest)
+	s := message.NewScanner(message.Common)
 	if _, err := m.WriteRange(s, 0, size); err != nil {
 		return false, err
 	}
 	parts := s.Finish()
-	if !message.Within(parts, Modest) {
+	if !message.Within(parts, message.Common) {
 		return false, nil
 	}
 	for p := range message.Passages(parts) {

@@ -111,12 +111,12 @@ func build(tb testing.TB, x *Index, s *shelf, all []string) {
 		uid := uint32(i + 1)
 		batch.Add(uid, Sum(uid, s.base[uid]), &wholeMessage{[]byte(raw)})
 		if batch.Full() {
-			if err := x.Add(batch); err != nil {
+			if err := x.Add(batch, x.Last()); err != nil {
 				tb.Fatal(err)
 			}
 		}
 	}
-	if err := x.Add(batch); err != nil {
+	if err := x.Add(batch, x.Last()); err != nil {
 		tb.Fatal(err)
 	}
 	if err := tidy(x); err != nil {

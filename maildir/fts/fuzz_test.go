@@ -27,7 +27,7 @@ func FuzzRead(f *testing.F) {
 			b.Add(s.next, Sum(s.next, s.base[s.next]), &wholeMessage{[]byte(s.raw[s.next])})
 			s.next++
 		}
-		x.Add(b)
+		x.Add(b, x.Last())
 		x.Release()
 		d.Close()
 		whole, err := os.ReadFile(path + "/" + Name)
@@ -52,9 +52,9 @@ func FuzzRead(f *testing.F) {
 		more := NewBatch()
 		more.AddUnknown(max(x.Last(), 1<<30) + 1)
 		if x.Last() < 1<<31 {
-			x.Add(more)
+			x.Add(more, x.Last())
 		}
-		x.Tidy(func() {})
+		x.Tidy(func() error { return nil })
 		x.Forget(3)
 		x.Release()
 		if err := x.Load(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"roost/maildir/fsys"
+	"roost/message"
 )
 
 // Name of the file, in the mailbox's index directory.
@@ -20,6 +21,9 @@ const (
 	Name    = "roost.fts"
 	tmpName = "roost.fts.tmp"
 )
+
+// TextVersion tells how the text is made that is indexed.
+var TextVersion = sync.OnceValue(message.TextVersion)
 
 // Names gives the Sum of each of uids now, 0 for a UID that no message has.
 type Names func(uids []uint32, sums []uint32)
@@ -228,10 +232,27 @@ func (x *Index) Exists() bool {
 	return err == nil
 }
 
-// Last is the highest UID in the index; what has a UID above may be added. Call Load before.
+// rlock locks for reading what is loaded. An error of Load was told to the first caller of
+// that; with it there is nothing to read.
+func (x *Index) rlock() {
+	for {
+		x.Load()
+		x.mu.RLock()
+		if x.loaded {
+			return
+		}
+		x.mu.RUnlock() // released in between
+	}
+}
+
+// Last is the highest UID in the index; what has a UID above may be added.
 func (x *Index) Last() uint32 {
-	x.mu.RLock()
+	x.rlock()
 	defer x.mu.RUnlock()
+	return x.lastLocked()
+}
+
+func (x *Index) lastLocked() uint32 {
 	if n := len(x.segs); n > 0 {
 		return x.segs[n-1].last
 	}
@@ -267,13 +288,13 @@ func trigramsOf(text []byte) (list []uint32) {
 
 // RuledOut yields the UIDs, ascending, of messages that do not hold text, which is folded.
 // ok is false where the text is too short, or nothing is indexed. What was yielded before an
-// error is of no use. Call Load before.
+// error, which says what was found to be damaged or that ctx ended, is of no use.
 func (x *Index) RuledOut(ctx context.Context, text []byte, yield func(uid uint32)) (ok bool, err error) {
 	trigrams := trigramsOf(text)
 	if len(trigrams) == 0 {
 		return false, nil
 	}
-	x.mu.RLock()
+	x.rlock()
 	var q query
 	for _, l := range x.segs {
 		if err = ctx.Err(); err == nil {
@@ -434,9 +455,11 @@ func (x *Index) eraseLocked(uid uint32) error {
 	return nil
 }
 
-// Add puts the messages of a batch, whose UIDs are above Last, into the file, and empties the
-// batch. With an error nothing more is added until Release; what is there stays good.
-func (x *Index) Add(b *Batch) error {
+// Add puts the messages of a batch into the file, and empties the batch: all that there are
+// behind after, which is what Last was. Where Last is another by now, since the index was
+// thrown away, they are dropped. With an error nothing more is added until Release; what is
+// there stays good.
+func (x *Index) Add(b *Batch, after uint32) error {
 	b.endRun()
 	runs := b.runs
 	b.runs, b.size, b.count = nil, 0, 0
@@ -448,15 +471,16 @@ func (x *Index) Add(b *Batch) error {
 	if err == nil {
 		err = x.failed
 	}
-	if err == nil && x.file == nil {
+	other := x.lastLocked() != after
+	if err == nil && !other && x.file == nil {
 		err = x.createLocked()
 	}
 	at, file := x.size, x.file
 	x.mu.Unlock()
-	if err != nil {
+	if err != nil || other {
 		return err
 	}
-	return x.write(file, at, runs, b.breathe)
+	return x.write(file, at, runs, func() error { b.breathe(); return nil })
 }
 
 // createLocked makes the file.
@@ -487,7 +511,7 @@ func (x *Index) header() []byte {
 }
 
 // write merges parts into a segment at the end of the file, and puts it to use.
-func (x *Index) write(file fsys.File, at int64, parts []part, breathe func()) error {
+func (x *Index) write(file fsys.File, at int64, parts []part, breathe func() error) error {
 	size, err := merge(file, at, parts, rand.Uint32(), breathe)
 	var s *segment
 	if err == nil {
@@ -517,12 +541,17 @@ func (x *Index) write(file fsys.File, at int64, parts []part, breathe func()) er
 	case errors.Is(err, errDamaged):
 		x.discardLocked()
 		return fmt.Errorf("%s: %w", Name, err)
+	case errors.Is(err, ErrStopped):
 	case err != nil:
 		x.failed = err
 		x.file.Truncate(x.size) // what was written of it does not count anyway
 	}
 	return err
 }
+
+// ErrStopped is what a breathe function returns to end the work; what was done of it does not
+// count.
+var ErrStopped = errors.New("stopped")
 
 // fanIn is how much bigger a segment is than those that are merged into it, or more: so a
 // message is written as many times as there are levels, and there are fewer than fanIn
@@ -561,8 +590,9 @@ func (x *Index) due() (from, to int) {
 }
 
 // Tidy does one piece of work that keeps the index small and fast, and says whether there
-// may be more. breathe is called often.
-func (x *Index) Tidy(breathe func()) (more bool, err error) {
+// may be more. breathe is called often; its error ends the work and is returned, and should be
+// ErrStopped.
+func (x *Index) Tidy(breathe func() error) (more bool, err error) {
 	from, to := x.due()
 	if from == to {
 		return false, x.shrink(breathe)
@@ -630,7 +660,7 @@ func (x *Index) keep(s *segment) (part, error) {
 }
 
 // shrink writes the file anew where less than half of it is in use.
-func (x *Index) shrink(breathe func()) error {
+func (x *Index) shrink(breathe func() error) error {
 	x.mu.RLock()
 	file, segs, unused, size, failed := x.file, slices.Clone(x.segs), x.unused, x.size, x.failed
 	x.mu.RUnlock()
@@ -656,7 +686,9 @@ func (x *Index) shrink(breathe func()) error {
 			if err = readFull(file, b, l.at+off); err == nil {
 				_, err = f.WriteAt(b, at+off)
 			}
-			breathe()
+			if err == nil {
+				err = breathe()
+			}
 		}
 		copied := *l.segment
 		copied.r, copied.at = f, at
@@ -692,7 +724,7 @@ func (x *Index) shrink(breathe func()) error {
 	if errors.Is(err, errDamaged) {
 		x.discardLocked()
 	}
-	if x.loaded && x.failed == nil && !errors.Is(err, fs.ErrClosed) {
+	if x.loaded && x.failed == nil && !errors.Is(err, fs.ErrClosed) && !errors.Is(err, ErrStopped) {
 		x.failed = err
 	}
 	return err

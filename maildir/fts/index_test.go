@@ -153,14 +153,14 @@ func (s *shelf) fill(t *testing.T, r *rand.Rand, x *Index, n int) {
 			t.Fatal(err)
 		}
 	}
-	if err := x.Add(b); err != nil && !errors.Is(err, errDamaged) {
+	if err := x.Add(b, x.Last()); err != nil && !errors.Is(err, errDamaged) {
 		t.Fatal(err)
 	}
 }
 
 func tidy(x *Index) error {
 	for {
-		more, err := x.Tidy(func() {})
+		more, err := x.Tidy(func() error { return nil })
 		if err != nil || !more {
 			return err
 		}
@@ -276,7 +276,7 @@ func TestFewAreLeft(t *testing.T) {
 	b := NewBatch()
 	s.put(s.next, "Subject: needle\r\n\r\nin a haystack of 大事 texts\r\n")
 	b.Add(s.next, Sum(s.next, s.base[s.next]), &wholeMessage{[]byte(s.raw[s.next])})
-	if err := x.Add(b); err != nil {
+	if err := x.Add(b, x.Last()); err != nil {
 		t.Fatal(err)
 	}
 	check := func() {
@@ -382,9 +382,9 @@ func life(r *rand.Rand, b *Batch, s *shelf, x *Index) {
 			b.Add(s.next, Sum(s.next, s.base[s.next]), &wholeMessage{[]byte(s.raw[s.next])})
 			s.next++
 		}
-		x.Add(b)
+		x.Add(b, x.Last())
 		for range 3 {
-			x.Tidy(func() {})
+			x.Tidy(func() error { return nil })
 		}
 		x.Forget(s.next - 5)
 	}
@@ -419,7 +419,7 @@ func TestFullDisk(t *testing.T) {
 	b := NewBatch()
 	s.put(s.next, letter(r))
 	b.Add(s.next, 1, &wholeMessage{[]byte(s.raw[s.next])})
-	if err := x.Add(b); !errors.Is(err, noSpace) || x.Writable() {
+	if err := x.Add(b, x.Last()); !errors.Is(err, noSpace) || x.Writable() {
 		t.Errorf("error %v, writable %v", err, x.Writable())
 	}
 	if _, ok := s.ask(t, x, "invoice"); !ok || x.Last() != last {
@@ -498,7 +498,7 @@ func TestStrangeMessages(t *testing.T) {
 	}
 	b.AddUnknown(7)
 	s.put(7, "anything at all")
-	if err := x.Add(b); err != nil {
+	if err := x.Add(b, x.Last()); err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]int{"not there": 4, "plain": 5, "very end": 5} {
@@ -550,7 +550,7 @@ func TestSearchesBesideAWriter(t *testing.T) {
 	for uid := uint32(1); uid < 3000; uid++ {
 		b.Add(uid, Sum(uid, s.base[uid]), &wholeMessage{[]byte(s.raw[uid])})
 		if b.Len() == 50 {
-			if err := x.Add(b); err != nil {
+			if err := x.Add(b, x.Last()); err != nil {
 				t.Error(err)
 			}
 			if err := tidy(x); err != nil {

@@ -11,7 +11,7 @@ type part struct {
 
 // merge writes parts, whose UIDs ascend, as one segment to w at at. It gives the length.
 // breathe is called often.
-func merge(w io.WriterAt, at int64, parts []part, salt uint32, breathe func()) (int64, error) {
+func merge(w io.WriterAt, at int64, parts []part, salt uint32, breathe func() error) (int64, error) {
 	var docs []doc
 	base := make([]uint32, len(parts))
 	for i, p := range parts {
@@ -65,8 +65,11 @@ func merge(w io.WriterAt, at int64, parts []part, salt uint32, breathe func()) (
 		}
 		if work += 16 + len(list); work > 16<<10 {
 			work = 0
-			if breathe(); out.err != nil {
+			if out.err != nil {
 				return 0, out.err
+			}
+			if err := breathe(); err != nil {
+				return 0, err
 			}
 		}
 	}

@@ -69,7 +69,7 @@ var errDamaged = errors.New("the file is damaged")
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Sum gives what a message is known by: never 0.
-func Sum(uid uint32, base string) uint32 {
+func Sum[S []byte | string](uid uint32, base S) uint32 {
 	var b [4]byte
 	binary.LittleEndian.PutUint32(b[:], uid)
 	s := crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, []byte(base))

@@ -9,7 +9,8 @@
 // alone decide, then what rows decide, then header fields, and only messages that
 // are still undecided are read, as a stream (content.go, text.go). Values are three:
 // no, yes and maybe, which is what a key gives that was not looked at so far; a
-// message is looked at no deeper than is needed to be rid of its maybes.
+// message is looked at no deeper than is needed to be rid of its maybes. Where many would be
+// looked into, the store is asked first which of them cannot hold a text (narrow.go).
 //
 // What was found can be put in order (sort.go) or into threads (thread.go, links.go). Both
 // compare keys that are made of a header once (keys.go) and kept as a note of their own

@@ -85,11 +85,16 @@ type run struct {
 	found   Found
 	done    int // messages before the slice
 
+	looked   int          // messages that were looked into
+	narrowed bool         // the store was asked
+	may      []candidates // for which each key may hold; nil, of one too: any
+
 	fields []string // that the plan asks for, and whether the notes hold them all
 	common bool
 
 	// What is known of the message at hand.
 	uid   imap.UID
+	at    int // its index in the view
 	row   store.Row
 	size  int64
 	depth level
@@ -144,8 +149,8 @@ func (r *run) slice(from, to int) error {
 	clear(r.match.found)
 	r.sum = nil
 	var uids []imap.UID
-	for _, u := range r.src.View.UIDs.Slice(from, to) {
-		r.uid, r.depth = u, byUID
+	for i, u := range r.src.View.UIDs.Slice(from, to) {
+		r.uid, r.at, r.depth = u, from+i, byUID
 		if r.hold(r.plan.pieces) != no {
 			uids = append(uids, u)
 		}
@@ -225,10 +230,21 @@ func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
 // message decides about one message.
 func (r *run) message(row store.Row) (bool, error) {
 	r.uid, r.row, r.size, r.day, r.sum = row.UID, row, row.Size, 0, nil
+	if r.may != nil {
+		r.at, _ = r.src.View.UIDs.Find(row.UID)
+	}
 	clear(r.match.found)
 	r.pending = append(r.pending[:0], r.plan.pieces...)
 	r.depth = byRow
 	t := r.hold(r.pending)
+	if !r.decided(t) && !r.narrowed {
+		if r.looked++; r.looked > narrowAfter {
+			if err := r.narrow(); err != nil {
+				return false, err
+			}
+			return r.message(row)
+		}
+	}
 	if !r.decided(t) && r.plan.digests {
 		for _, note := range r.notes(r.src.Digest) {
 			if len(note) == message.DigestLen { // else it is none of ours
@@ -323,6 +339,9 @@ func (r *run) leaf(k *Key, i int) truth {
 		// A text that was found stays found; that it is not there is known in the end.
 		if r.match.found[i] {
 			return yes
+		}
+		if r.ruledOut(i) {
+			return no
 		}
 		return maybe
 	}

@@ -237,6 +237,11 @@ func (h *hold) Message(ctx context.Context, uid imap.UID) (store.Message, error)
 	return newContent(m.bytes), nil
 }
 
+// Candidates implements store.Mailbox: the model has no index.
+func (h *hold) Candidates(ctx context.Context, _ store.View, _ []byte) ([]imap.UID, bool, error) {
+	return nil, false, ctx.Err()
+}
+
 // SetFlags implements store.Mailbox.
 func (h *hold) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) (rows []store.Row, modified []imap.UID, err error) {
 	err = h.lockWrite()
