@@ -15,6 +15,7 @@ type Config struct {
 	Mail     Mail
 	Limits   Limits
 	IMAP     IMAP
+	Search   Search
 	Client   []Client
 	Log      Log
 	Control  Control
@@ -121,6 +122,11 @@ type IMAP struct {
 type Filter struct {
 	Name   string
 	Search string // what stands behind SEARCH
+}
+
+// Search says how text is searched.
+type Search struct {
+	Index string // "auto", "off"
 }
 
 // Client names clients of which a mistake is known. What is not given is any; of a list

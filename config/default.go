@@ -43,6 +43,7 @@ var sections = []struct {
 	{"limits", false, "What clients may cost. 0 is the default."},
 	{"imap", false, "How Roost speaks to clients."},
 	{"imap.filter", true, "Searches by name that all users have (RFC 5466): clients that know FILTERS search by FILTER and the name."},
+	{"search", false, "How text is searched."},
 	{"client", true, "Clients of which a mistake is known, and the capabilities that are hidden from them. All conditions of an entry have to hold, one value of each; an entry without any means everybody. `roost who` shows who is meant by which."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
 	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
@@ -130,6 +131,8 @@ var keys = []key{
 	{name: "imap.comment", value: "", live: true, sample: "Mail of Example Ltd", about: "A note on this server for those clients: /shared/comment."},
 	{name: "imap.filter.name", value: "", live: true, sample: "triage", about: "Name of the search: an atom without /."},
 	{name: "imap.filter.search", value: "", live: true, sample: "UNSEEN NOT KEYWORD $Junk", about: "What would stand behind SEARCH."},
+
+	{name: "search.index", value: "auto", oneOf: []string{"auto", "off"}, about: "Whether an index of text, roost.fts, is kept of mailboxes in which text is searched: made in the background at the first such search, about a third of the text in size. Searches find the same without it, and read all messages. With off a mailbox loses its index when it is opened."},
 
 	{name: "client.name", value: "", live: true, sample: "old phones", about: "What `roost who` calls the entry."},
 	{name: "client.id", value: []string{}, live: true, sample: "iPhone Mail 15*", about: "Name and version of the client, as it tells them by ID (RFC 2971) and `roost who` shows them, with a blank between; \"*\" is any text. Before a client has told, the entry does not mean it."},

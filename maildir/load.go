@@ -94,7 +94,9 @@ func (m *mailbox) load(p place) (err error) {
 	}
 	if !m.noModSeq {
 		m.notes = cache.New(m.dirs.index, m.fileMode, m.list.validity, cache.Limits{})
-		if !m.st.opt.NoTextIndex {
+		if m.st.opt.NoTextIndex {
+			m.dropTextIndex()
+		} else {
 			m.text.index = fts.New(m.dirs.index, m.fileMode, fts.TextVersion(), m.list.validity, m.textSums)
 		}
 	}

@@ -118,6 +118,13 @@ func (m *mailbox) forgetText(uid imap.UID) {
 	}
 }
 
+// dropTextIndex removes an index that is not kept up.
+func (m *mailbox) dropTextIndex() {
+	if err := m.dirs.index.Remove(fts.Name); err != nil && !isNotExist(err) {
+		m.tellIndex(err)
+	}
+}
+
 // closeText frees what the index takes while nobody searches.
 func (m *mailbox) closeText() error {
 	if m.text.index == nil {

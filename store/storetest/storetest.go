@@ -32,7 +32,7 @@ type Backend struct {
 
 // Run checks an implementation; open is called once for each promise.
 func Run(t *testing.T, open func(t *testing.T) Backend) {
-	for _, part := range [][]promise{mailboxes, annotations, views, flags, content, copies, replaces, durable, watches} {
+	for _, part := range [][]promise{mailboxes, annotations, views, flags, content, copies, replaces, durable, watches, candidates} {
 		for _, p := range part {
 			t.Run(strings.ReplaceAll(p.name, " ", "-"), func(t *testing.T) {
 				t.Parallel() // each on a store of its own
