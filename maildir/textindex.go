@@ -100,7 +100,7 @@ func (m *mailbox) textSums(uids, sums []uint32) {
 		for i, uid := range uids[:n] {
 			sums[i] = 0
 			if row, ok := m.findShownLocked(imap.UID(uid)); ok {
-				sums[i] = fts.Sum(uid, m.table.names.get(m.table.rows[row].base))
+				sums[i] = fts.Sum(uid, m.table.names.get(m.table.rows.at(row).base))
 			}
 		}
 		m.mu.Unlock()
@@ -171,7 +171,7 @@ func (m *mailbox) worthIndexing(last uint32) bool {
 	var bytes int64
 	for _, uid := range v.UIDs.All(i) {
 		if row, ok := m.table.find(uid); ok {
-			bytes += m.table.rows[row].size
+			bytes += m.table.rows.at(row).size()
 		}
 	}
 	return bytes >= indexBytes
