@@ -179,11 +179,13 @@ func (m *mailbox) wrapped(h *hold, op string, err error) error {
 	return fmt.Errorf("%s in %q: %w", op, h.name, storageError(err))
 }
 
-// Rows implements store.Mailbox.
+// Rows implements store.Mailbox. What is yielded is good until the next step.
 func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) iter.Seq2[[]store.Row, error] {
 	return func(yield func([]store.Row, error) bool) {
+		uids := h.m.changedAmong(uids, newer)
+		rows := make([]store.Row, 0, min(len(uids), 512))
 		for part := range slices.Chunk(uids, 512) {
-			rows, err := h.rows(ctx, part, newer)
+			rows, err := h.rows(ctx, rows, part, newer)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -195,11 +197,12 @@ func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) it
 	}
 }
 
-func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
+// rows puts the rows of uids into buf, which has room for them.
+func (h *hold) rows(ctx context.Context, buf []store.Row, uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	rows := make([]store.Row, 0, len(uids))
+	rows := buf[:0]
 	m := h.m
 	now := m.st.opt.Clock()
 	m.mu.Lock()
@@ -207,12 +210,47 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 	if m.dead != nil {
 		return nil, m.wrapped(h, "read rows", m.dead)
 	}
+	at := -1
 	for _, u := range uids {
-		if i, ok := m.findShownLocked(u); ok && m.table.rows.at(i).modSeq > newer {
+		i, ok := m.findNearLocked(at+1, u)
+		if ok && m.table.rows.at(i).modSeq > newer {
 			rows = append(rows, m.rowOfLocked(i, now))
 		}
+		at = i
 	}
 	return rows, nil
+}
+
+// changedAmong leaves out those of uids of which it is known that their MODSEQ is not above
+// newer: a client that was away for a while costs what changed, and not the mailbox.
+func (m *mailbox) changedAmong(uids []imap.UID, newer store.ModSeq) []imap.UID {
+	if newer == 0 || len(uids) < 64 {
+		return uids
+	}
+	m.mu.Lock()
+	changed, ok := m.changed.between(newer, m.lastMod)
+	ok = ok && m.dead == nil // else that is the answer
+	// Messages got their MODSEQs in the order of their UIDs, as they were shown; what has a
+	// higher one behind the last that is not above newer was changed.
+	for i := m.table.rows.len() - 1; ok && i >= 0; i-- {
+		r := m.table.rows.at(i)
+		if r.state&rowDead != 0 || m.hiddenLocked(r.uid) {
+			continue
+		}
+		if r.modSeq <= newer {
+			break
+		}
+		changed = append(changed, r.uid)
+	}
+	m.mu.Unlock()
+	if !ok {
+		return uids
+	}
+	slices.Sort(changed)
+	return slices.DeleteFunc(slices.Compact(changed), func(u imap.UID) bool {
+		_, asked := slices.BinarySearch(uids, u)
+		return !asked
+	})
 }
 
 // Vanished implements store.Mailbox.
@@ -233,6 +271,16 @@ func (m *mailbox) findShownLocked(uid imap.UID) (int, bool) {
 		return 0, false
 	}
 	return m.table.find(uid)
+}
+
+// findNearLocked is findShownLocked where the row is most likely i.
+func (m *mailbox) findNearLocked(i int, uid imap.UID) (int, bool) {
+	if !m.hiddenLocked(uid) && i < m.table.rows.len() {
+		if r := m.table.rows.at(i); r.uid == uid {
+			return i, r.state&rowDead == 0
+		}
+	}
+	return m.findShownLocked(uid)
 }
 
 // Message implements store.Mailbox. The file may have been renamed since its name

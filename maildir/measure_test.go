@@ -124,7 +124,7 @@ func TestMeasureOfAFileThatMoved(t *testing.T) {
 	box, err := l.a.Hold(t.Context(), store.Inbox, true, nil)
 	l.must(err)
 	defer box.Close()
-	rows, err := box.(*hold).rows(t.Context(), []imap.UID{1, 2, 3}, 0)
+	rows, err := box.(*hold).rows(t.Context(), nil, []imap.UID{1, 2, 3}, 0)
 	l.must(err)
 	l.must(d.cur.Rename("1795500000.M1P1.mta,S=10:2,S", d.cur, "1795500000.M1P1.mta,S=10:2,FS"))
 	l.must(d.cur.Remove("1795500001.M1P1.mta,S=10:2,S"))

@@ -85,13 +85,24 @@ func (c Column) Slice(from, to int) []imap.UID {
 	if from >= to {
 		return nil
 	}
-	out := make([]imap.UID, 0, to-from)
-	for _, u := range c.All(from) {
-		if out = append(out, u); len(out) == cap(out) {
-			break
-		}
+	return c.AppendSlice(make([]imap.UID, 0, to-from), from, to)
+}
+
+// AppendSlice appends the UIDs of indexes from to to, to excluded, to dst.
+func (c Column) AppendSlice(dst []imap.UID, from, to int) []imap.UID {
+	from, to = max(from, 0), min(to, c.n)
+	tail := c.n - len(c.tail)
+	for from < min(to, tail) {
+		k := c.chunkOf(from)
+		start := int(c.starts[k])
+		end := min(to-start, len(c.full[k]))
+		dst = append(dst, c.full[k][from-start:end]...)
+		from = start + end
 	}
-	return out
+	if from < to {
+		dst = append(dst, c.tail[from-tail:to-tail]...)
+	}
+	return dst
 }
 
 // Append gives the column with uids behind it; they must be ascending and above

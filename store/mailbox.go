@@ -72,6 +72,7 @@ type Mailbox interface {
 
 	// Rows yields copies in chunks of at most 512, in the order of uids, which is
 	// ascending; the gone are left out, and so are those whose ModSeq is not above newer.
+	// A chunk is good until the next step, and the last one for as long as it is wanted.
 	Rows(ctx context.Context, uids []imap.UID, newer ModSeq) iter.Seq2[[]Row, error]
 
 	// Measure finds what rows do not tell of dates and sizes; it must be called before they

@@ -75,15 +75,16 @@ const (
 
 // run is one search under way.
 type run struct {
-	ctx     context.Context
-	plan    *Plan
-	src     Source
-	want    scope
-	limit   int // how many are wanted of lowest and highest
-	stack   []truth
-	pending []piece // of the message at hand
-	found   Found
-	done    int // messages before the slice
+	ctx      context.Context
+	plan     *Plan
+	src      Source
+	want     scope
+	limit    int // how many are wanted of lowest and highest
+	stack    []truth
+	pending  []piece // of the message at hand
+	found    Found
+	rowsRoom []store.Row // of the slice at hand
+	done     int         // messages before the slice
 
 	looked   int          // messages that were looked into
 	narrowed bool         // the store was asked
@@ -148,12 +149,16 @@ func (r *run) slice(from, to int) error {
 	}
 	clear(r.match.found)
 	r.sum = nil
-	var uids []imap.UID
-	for i, u := range r.src.View.UIDs.Slice(from, to) {
-		r.uid, r.at, r.depth = u, from+i, byUID
-		if r.hold(r.plan.pieces) != no {
-			uids = append(uids, u)
+	uids := r.src.View.UIDs.Slice(from, to)
+	if r.plan.cheapest() == byUID || r.may != nil {
+		left := uids[:0]
+		for i, u := range uids {
+			r.uid, r.at, r.depth = u, from+i, byUID
+			if r.hold(r.plan.pieces) != no {
+				left = append(left, u)
+			}
 		}
+		uids = left
 	}
 	if len(uids) == 0 {
 		return nil
@@ -192,7 +197,13 @@ func (r *run) slice(from, to int) error {
 func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) >= r.limit }
 
 func (r *run) add(row store.Row) {
-	i, _ := r.src.View.UIDs.Find(row.UID)
+	i := 0
+	if n := len(r.found.Nums); n > 0 {
+		i = int(r.found.Nums[n-1]) // behind the one before, when all match
+	}
+	if col := &r.src.View.UIDs; i >= col.Len() || col.At(i) != row.UID {
+		i, _ = col.Find(row.UID)
+	}
 	r.found.UIDs = append(r.found.UIDs, row.UID)
 	r.found.Nums = append(r.found.Nums, uint32(i)+1)
 	if r.plan.scored {
@@ -205,7 +216,7 @@ func (r *run) add(row store.Row) {
 }
 
 func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
-	rows := make([]store.Row, 0, len(uids))
+	rows := r.rowsRoom[:0]
 	backwards := r.want == highest
 	if backwards { // Rows wants them ascending
 		slices.Reverse(uids)
@@ -221,6 +232,7 @@ func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
 		}
 		rows = append(rows, part...)
 	}
+	r.rowsRoom = rows
 	if backwards {
 		slices.Reverse(rows)
 	}
@@ -236,8 +248,11 @@ func (r *run) message(row store.Row) (bool, error) {
 	clear(r.match.found)
 	r.pending = append(r.pending[:0], r.plan.pieces...)
 	r.depth = byRow
-	t := r.hold(r.pending)
-	if !r.decided(t) && !r.narrowed {
+	first := r.hold(r.pending)
+	if r.decided(first) { // before t, which the loops below share, is allocated
+		return first == yes, nil
+	}
+	if !r.narrowed {
 		if r.looked++; r.looked > narrowAfter {
 			if err := r.narrow(); err != nil {
 				return false, err
@@ -245,6 +260,7 @@ func (r *run) message(row store.Row) (bool, error) {
 			return r.message(row)
 		}
 	}
+	t := first
 	if !r.decided(t) && r.plan.digests {
 		for _, note := range r.notes(r.src.Digest) {
 			if len(note) == message.DigestLen { // else it is none of ours
@@ -292,7 +308,9 @@ func (r *run) hold(pieces []piece) truth {
 			return no
 		}
 		if t == maybe {
-			left = append(left, p)
+			if r.depth > byUID {
+				left = append(left, p)
+			}
 			all = maybe
 		}
 	}

@@ -16,10 +16,12 @@ type loader struct {
 	ctx     context.Context
 	src     Source
 	found   *Found
-	rows    map[imap.UID]store.Row // of the slice at hand, of messages that are still there
-	made    []made                 // keys that the store shall keep
-	headers bool                   // keys are needed
-	sizes   bool                   // and sizes, which a row may not know
+	from    int         // index of the first message of the slice at hand
+	rows    []store.Row // of the slice, by index; of what is gone the zero Row
+	done    []bool      // likewise: visit was called
+	made    []made      // keys that the store shall keep
+	headers bool        // keys are needed
+	sizes   bool        // and sizes, which a row may not know
 
 	visit func(i int, row store.Row, k keys) // k is good until it returns
 }
@@ -47,7 +49,12 @@ func (l *loader) load() error {
 
 func (l *loader) slice(from, to int) error {
 	uids := l.found.UIDs[from:to]
-	l.rows = make(map[imap.UID]store.Row, len(uids))
+	l.from = from
+	l.rows = slices.Grow(l.rows[:0], len(uids))[:len(uids)]
+	l.done = slices.Grow(l.done[:0], len(uids))[:len(uids)]
+	clear(l.rows)
+	clear(l.done)
+	i := 0
 	for rows, err := range l.src.Box.Rows(l.ctx, uids, 0) {
 		if err == nil {
 			err = l.src.Box.Measure(l.ctx, rows)
@@ -56,48 +63,55 @@ func (l *loader) slice(from, to int) error {
 			return err
 		}
 		for _, row := range rows {
-			l.rows[row.UID] = row
-		}
-	}
-	left := uids
-	if l.headers {
-		left = l.notes(from, left, l.src.Keys, decodeKeys)
-		left = l.notes(from, left, l.src.Fields, func(note []byte) (keys, error) {
-			k := keysOf(note)
-			return k, nil
-		})
-		l.keep()
-	} else {
-		left = nil
-		for _, uid := range uids {
-			if row := l.rows[uid]; l.sizes && row.Size < 0 {
-				left = append(left, uid)
-			} else {
-				l.tell(from, uid, keys{})
+			for uids[i] != row.UID {
+				i++
 			}
+			l.rows[i] = row
 		}
 	}
-	for _, uid := range left {
-		k, err := l.open(uid)
-		if err != nil {
-			return err
+	if l.headers {
+		l.notes(uids, l.src.Keys, decodeKeys)
+		l.notes(uids, l.src.Fields, func(note []byte) (keys, error) { return keysOf(note), nil })
+		l.keep()
+	}
+	for i, uid := range uids {
+		switch {
+		case l.done[i]:
+		case !l.headers && !(l.sizes && l.rows[i].Size < 0):
+			l.tell(i, keys{})
+		default:
+			k, err := l.open(i, uid)
+			if err != nil {
+				return err
+			}
+			l.tell(i, k)
 		}
-		l.tell(from, uid, k)
 	}
 	l.keep()
 	return nil
 }
 
-// notes tells of the messages that have a note of this kind, and gives those that have
-// none. Keys made of other notes are to be kept.
-func (l *loader) notes(from int, uids []imap.UID, kind store.NoteKind, read func([]byte) (keys, error)) []imap.UID {
-	if kind == 0 || len(uids) == 0 {
-		return uids
+// notes tells of the messages that have a note of this kind. Keys made of other notes are
+// to be kept.
+func (l *loader) notes(uids []imap.UID, kind store.NoteKind, read func([]byte) (keys, error)) {
+	if kind == 0 {
+		return
 	}
-	done := make([]bool, len(uids))
-	for uid, note := range l.src.Box.Notes(l.ctx, uids, kind) {
-		at, ok := slices.BinarySearch(uids, uid)
-		if !ok || note == nil || l.sizes && l.rows[uid].Size < 0 {
+	left := uids
+	if kind != l.src.Keys {
+		left = nil
+		for i, uid := range uids {
+			if !l.done[i] {
+				left = append(left, uid)
+			}
+		}
+	}
+	i := 0
+	for uid, note := range l.src.Box.Notes(l.ctx, left, kind) {
+		for uids[i] != uid {
+			i++
+		}
+		if note == nil || l.sizes && l.rows[i].Size < 0 {
 			continue
 		}
 		k, err := read(note)
@@ -107,27 +121,19 @@ func (l *loader) notes(from int, uids []imap.UID, kind store.NoteKind, read func
 		if kind != l.src.Keys {
 			l.made = append(l.made, made{uid, appendKeys(nil, k)})
 		}
-		done[at] = true
-		l.tell(from, uid, k)
+		l.tell(i, k)
 	}
-	var left []imap.UID
-	for i, uid := range uids {
-		if !done[i] {
-			left = append(left, uid)
-		}
-	}
-	return left
 }
 
-// tell calls visit.
-func (l *loader) tell(from int, uid imap.UID, k keys) {
+// tell calls visit for message i of the slice.
+func (l *loader) tell(i int, k keys) {
 	l.src.Progress.add()
-	at, _ := slices.BinarySearch(l.found.UIDs[from:], uid)
-	row := l.rows[uid]
+	l.done[i] = true
+	row := l.rows[i]
 	if !k.dated {
 		k.sent = row.Internal
 	}
-	l.visit(from+at, row, k)
+	l.visit(l.from+i, row, k)
 }
 
 // keep gives the store what was made, once no iteration of its notes is under way.
@@ -140,10 +146,10 @@ func (l *loader) keep() {
 	l.made = l.made[:0]
 }
 
-// open reads the header and size of one message.
-func (l *loader) open(uid imap.UID) (keys, error) {
-	row, ok := l.rows[uid]
-	if !ok {
+// open reads the header and size of message i of the slice.
+func (l *loader) open(i int, uid imap.UID) (keys, error) {
+	row := &l.rows[i]
+	if row.UID == 0 {
 		return keys{}, nil
 	}
 	if l.src.Opened != nil {
@@ -167,7 +173,6 @@ func (l *loader) open(uid imap.UID) (keys, error) {
 	}
 	if row.Size < 0 {
 		row.Size = size
-		l.rows[uid] = row
 	}
 	return k, nil
 }

@@ -118,6 +118,14 @@ func (p *Plan) note(i int) {
 	}
 }
 
+// cheapest is the level of the cheapest key.
+func (p *Plan) cheapest() level {
+	if len(p.pieces) == 0 {
+		return byUID
+	}
+	return p.pieces[0].level
+}
+
 // deepest is the level of the deepest key.
 func (p *Plan) deepest() level {
 	if len(p.pieces) == 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 
 	"roost/store"
@@ -83,19 +84,39 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 			}
 		}
 	}
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
+	return inOrder(n, columns), nil
+}
+
+// inOrder gives the indexes of n messages in the order of the columns. Most comparisons
+// are decided by eight bytes that lie beside the index.
+func inOrder(n int, columns []column) []int {
+	type item struct {
+		lead uint64 // of the first column: what is lower stands first
+		i    int
 	}
-	slices.SortFunc(order, func(a, b int) int {
+	items := make([]item, n)
+	for i := range items {
+		items[i] = item{columns[0].lead(i), i}
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		if a.lead != b.lead {
+			if a.lead < b.lead {
+				return -1
+			}
+			return 1
+		}
 		for i := range columns {
-			if r := columns[i].compare(a, b); r != 0 {
+			if r := columns[i].compare(a.i, b.i); r != 0 {
 				return r
 			}
 		}
-		return cmp.Compare(a, b)
+		return cmp.Compare(a.i, b.i)
 	})
-	return order, nil
+	order := make([]int, n)
+	for place, item := range items {
+		order[place] = item.i
+	}
+	return order
 }
 
 // column is what one criterion compares, of each message.
@@ -113,6 +134,22 @@ func (c *column) compare(a, b int) int {
 		return bytes.Compare(c.texts[a], c.texts[b])
 	}
 	return cmp.Compare(c.numbers[a], c.numbers[b])
+}
+
+// lead is a number by which message i sorts as by the column, but that some are equal
+// which the column tells apart.
+func (c *column) lead(i int) (n uint64) {
+	if c.texts != nil {
+		var b [8]byte
+		copy(b[:], c.texts[i])
+		n = binary.BigEndian.Uint64(b[:])
+	} else {
+		n = uint64(c.numbers[i]) ^ 1<<63
+	}
+	if c.Reverse {
+		return ^n
+	}
+	return n
 }
 
 // arena keeps many small strings in few pieces of memory.

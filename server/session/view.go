@@ -100,12 +100,7 @@ func (sel *selected) resolve(set imap.NumSet) ([]imap.UID, error) {
 	}
 	uids := make([]imap.UID, 0, n)
 	for _, r := range ranges {
-		for i, uid := range sel.view.UIDs.All(r.from) {
-			if i >= r.to {
-				break
-			}
-			uids = append(uids, uid)
-		}
+		uids = sel.view.UIDs.AppendSlice(uids, r.from, r.to)
 	}
 	return uids, nil
 }
