@@ -12,6 +12,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // client speaks just enough IMAP to time a server and not itself: it keeps no lines and
@@ -230,6 +232,16 @@ func (c *client) sendAppend(mailbox string, texts ...[]byte) (string, error) {
 	return tag, err
 }
 
+// compress begins to, both ways.
+func (c *client) compress() error {
+	if _, err := c.do("COMPRESS DEFLATE"); err != nil {
+		return err
+	}
+	// What a thousand clients would hold to compress well is not what is measured.
+	c.w, c.r = flate.NewStatelessWriter(c.conn), bufio.NewReader(flate.NewReader(c.r))
+	return nil
+}
+
 // idle enters IDLE.
 func (c *client) idle() error {
 	if _, err := io.WriteString(c.w, "i IDLE\r\n"); err != nil {
@@ -241,6 +253,15 @@ func (c *client) idle() error {
 			return err
 		}
 	}
+}
+
+// leaveIdle ends it.
+func (c *client) leaveIdle() error {
+	if _, err := io.WriteString(c.w, "DONE\r\n"); err != nil {
+		return err
+	}
+	_, err := c.await("i", nil)
+	return err
 }
 
 // exists reads up to the next EXISTS line.

@@ -15,7 +15,6 @@ type operation struct {
 	unit    unit   // of the row with the operation's own name; "" is seconds
 	against string // what the machine does in limit: "readdir"
 	alone   bool   // Dovecot has nothing like it
-	large   bool   // only with -large
 	rounds  int    // at most; 0: as many as the run has
 	finer   int    // so many turns in place of one, where what else goes on would fall on one side
 	bars    []bar  // beside those that hold for all

@@ -33,7 +33,7 @@ func TestChoose(t *testing.T) {
 
 // Each operation has a name of its own that -only can mean, and can be done.
 func TestOperationsAreWhole(t *testing.T) {
-	for _, z := range []sizes{full(10_000, 5, true), quick()} {
+	for _, z := range []sizes{full(10_000, 5, true), full(100, 1, false), quick()} {
 		var seen []string
 		for _, op := range operations(z) {
 			if slices.Contains(seen, op.name) {
@@ -46,7 +46,7 @@ func TestOperationsAreWhole(t *testing.T) {
 			if op.begin == nil && op.limit == nil {
 				t.Errorf("%s does nothing", op.name)
 			}
-			if (op.limit == nil) != (op.against == "") {
+			if op.begin != nil && (op.limit == nil) != (op.against == "") {
 				t.Errorf("%s: a limit and its name go together", op.name)
 			}
 		}

@@ -8,6 +8,7 @@ func operations(z sizes) []operation {
 		opening(z),
 		fetching(z),
 		searching(z),
+		findingText(z),
 		storing(z),
 		appending(z),
 		moving(z),
@@ -17,5 +18,9 @@ func operations(z sizes) []operation {
 		growing(z),
 		pushing(z),
 		standingBy(z),
+		remembering(z),
+		starting(z),
+		notifying(z),
+		limits(z),
 	)
 }

@@ -75,7 +75,6 @@ func appending(z sizes) []operation {
 			shared(func(conns []*client, texts [][]byte) error { return conns[0].append("INBOX", texts...) })),
 		appends("pipelined", fmt.Sprintf("APPEND of %d without waiting, a message", z.each), "the same, list and directory once", z.durable(z.each), nil,
 			shared(func(conns []*client, texts [][]byte) error {
-				var tags []string
 				failed := make(chan error, 1)
 				sent := make(chan string, len(texts))
 				go func() { // ends when all is sent; joined by failed
@@ -91,7 +90,6 @@ func appending(z sizes) []operation {
 					failed <- nil
 				}()
 				for tag := range sent {
-					tags = append(tags, tag)
 					if _, err := conns[0].await(tag, nil); err != nil {
 						return err
 					}

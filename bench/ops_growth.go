@@ -12,7 +12,7 @@ func growing(z sizes) (list []operation) {
 	for _, n := range z.growth {
 		add := func(name, about string, begin func(st *stand, user string) (step, error)) {
 			list = append(list, operation{
-				name: fmt.Sprintf("growth/%s@%d", name, n), about: fmt.Sprintf("%s, of %d messages", about, n), large: n >= 1_000_000,
+				name: fmt.Sprintf("growth/%s@%d", name, n), about: fmt.Sprintf("%s, of %d messages", about, n),
 				begin: func(st *stand) (step, error) {
 					// Everything here changes the same mailbox, in the same order at each server.
 					key := fmt.Sprintf("%s grows %d", st.side, n)

@@ -17,7 +17,7 @@ func opening(z sizes) (list []operation) {
 		}
 		list = append(list, operation{
 			name: fmt.Sprintf("open/cold@%d", n), about: fmt.Sprintf("SELECT of %d messages without any index", n),
-			against: "readdir", rounds: rounds, large: n >= 1_000_000,
+			against: "readdir", rounds: rounds,
 			begin: func(st *stand) (step, error) {
 				return func(rec *record) error {
 					user, err := st.mailbox(n)
@@ -33,7 +33,7 @@ func opening(z sizes) (list []operation) {
 	for _, n := range z.cold {
 		list = append(list, operation{
 			name: fmt.Sprintf("open/restart@%d", n), about: fmt.Sprintf("SELECT of %d messages as the first thing after a restart", n),
-			rounds: 3, large: n >= 1_000_000,
+			rounds: 3,
 			begin: func(st *stand) (step, error) {
 				user, err := st.mailbox(n)
 				if err != nil {

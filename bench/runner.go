@@ -27,7 +27,6 @@ type sizes struct {
 	each     int   // small things in a round
 	rounds   int
 	quick    bool
-	large    bool
 }
 
 // full sizes; -quick has small ones.
@@ -35,7 +34,7 @@ func full(messages, rounds int, large bool) sizes {
 	z := sizes{
 		messages: messages, growth: []int{1000, 10_000, 100_000}, cold: []int{10_000, 100_000}, big: 100_000,
 		folders: 1000, sessions: []int{100, 1000, 10_000}, pushed: []int{1, 100, 1000}, burst: 10_000,
-		each: 50, rounds: rounds, large: large,
+		each: 50, rounds: rounds,
 	}
 	if large {
 		z.growth, z.cold, z.big = append(z.growth, 1_000_000), append(z.cold, 1_000_000), 1_000_000
@@ -124,7 +123,7 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 
 	all := []*server{r.newRoost()}
 	if withDovecot {
-		all = append(all, r.newDovecot())
+		all = append(all, r.newDovecot("", ""))
 	}
 	for _, s := range all {
 		if err := s.start(); err != nil {
@@ -147,9 +146,6 @@ func (r *run) onStop(f func()) func() bool { return context.AfterFunc(r.ctx, f) 
 // all measures operations; the rows of those that succeeded come with the errors of others.
 func (r *run) all(ops []operation) (rows []Row, err error) {
 	for _, op := range ops {
-		if op.large && !r.large {
-			continue
-		}
 		began := time.Now()
 		more, failed := r.one(op)
 		if r.ctx.Err() != nil {
@@ -182,8 +178,16 @@ func (r *run) one(op operation) (rows []Row, err error) {
 	join := func(side string, s *server, begin func(st *stand) (step, error)) error {
 		t := &turn{st: &stand{run: r, side: side, srv: s, with: with}}
 		turns = append(turns, t)
-		if t.do, err = begin(t.st); err != nil {
-			return fmt.Errorf("%s begins: %w", side, err)
+		do, err := begin(t.st)
+		t.do = do
+		var missing neighbour.Missing
+		switch {
+		case errors.As(err, &missing):
+			fmt.Fprintf(os.Stderr, "%s without %s: %v\n", op.name, side, missing)
+			t.st.end()
+			turns = turns[:len(turns)-1]
+		case err != nil:
+			return fmt.Errorf("%s begins: %w%s", side, err, t.st.said())
 		}
 		return nil
 	}
@@ -203,7 +207,9 @@ func (r *run) one(op operation) (rows []Row, err error) {
 	if op.rounds > 0 {
 		rounds = min(rounds, op.rounds)
 	}
-	rounds *= max(1, op.finer)
+	if !r.quick {
+		rounds *= max(1, op.finer)
+	}
 	if err := r.profile.begin(r); err != nil {
 		return nil, err
 	}
@@ -218,7 +224,7 @@ func (r *run) one(op operation) (rows []Row, err error) {
 			}
 			rec := newRecord(op.unit)
 			if err := t.do(rec); err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w", t.st.side, i+1, err)
+				return nil, fmt.Errorf("%s, round %d: %w%s", t.st.side, i+1, err, t.st.said())
 			}
 			t.records = append(t.records, rec)
 		}

@@ -63,9 +63,10 @@ func (r *run) newRoost() *server {
 
 // newDovecot makes it, not started. Its settings are Debian's and those of
 // test/neighbour, with a login process for each core that serves many connections.
-func (r *run) newDovecot() *server {
+// plugins are further ones, settings what they need.
+func (r *run) newDovecot(plugins, settings string) *server {
 	s := &server{name: dovecotTag, home: filepath.Join(r.dir, dovecotTag)}
-	etc := filepath.Join(r.dir, "dovecot-etc")
+	etc := filepath.Join(r.dir, "dovecot-etc", "with"+strings.ReplaceAll(plugins, " ", "-"))
 	var now *neighbour.Dovecot
 	s.start = func() (err error) {
 		if err := os.MkdirAll(etc, 0o755); err != nil {
@@ -84,7 +85,7 @@ func (r *run) newDovecot() *server {
 		now, err = neighbour.StartDovecot(neighbour.DovecotOptions{
 			Dir: etc, Home: s.home, Passwd: filepath.Join(etc, "passwd"),
 			CertFile: filepath.Join(r.dir, "etc", "cert.pem"), KeyFile: filepath.Join(r.dir, "etc", "key.pem"),
-			Extra: "protocol imap {\n  mail_plugins = imap_zlib\n}\n" + // of Debian's dovecot-core: COMPRESS
+			Extra: "mail_plugins =" + plugins + "\nprotocol imap {\n  mail_plugins = $mail_plugins imap_zlib\n}\n" + settings + // imap_zlib: COMPRESS
 				"service imap-login {\n  process_limit = 2\n  process_min_avail = 2\n}\n",
 		})
 		if err == nil {
@@ -94,6 +95,7 @@ func (r *run) newDovecot() *server {
 	}
 	s.stop = func() error { return now.Close() }
 	s.pid = func() int { return now.PID() }
+	s.log = func() string { return now.Log() }
 	s.log = func() string { return now.Log() }
 	return s
 }

@@ -39,6 +39,15 @@ func (st *stand) end() {
 	st.cleanups = nil
 }
 
+// said is the end of what the server has logged: why it failed may stand there.
+func (st *stand) said() string {
+	if st.srv == nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(st.srv.log()), "\n")
+	return "; it last logged\n  " + strings.Join(lines[max(0, len(lines)-4):], "\n  ")
+}
+
 // dial logs in over TLS.
 func (st *stand) dial(user string) (*client, error) {
 	return st.dialTo(st.srv.tls, true, user, password)
