@@ -84,8 +84,9 @@ func findingText(z sizes) []operation {
 		st.cleanup(func() { s.stop() })
 		return s, nil
 	}
+	some := z.messages / 10 // Xapian takes 50 ms to index a message
 	return []operation{
-		{name: "text/indexed", about: fmt.Sprintf("SEARCH BODY in %d messages, indexed; Dovecot with fts_xapian", z.messages), begin: find(z.messages, indexed)},
+		{name: "text/indexed", about: fmt.Sprintf("SEARCH BODY in %d messages, indexed; Dovecot with fts_xapian", some), begin: find(some, indexed)},
 		{
 			name: "text/large", about: fmt.Sprintf("SEARCH BODY in %d messages, few hits", z.big), rounds: 3, begin: find(z.big, usual),
 			bars: []bar{{max: 0.050, why: "few hits in 100,000 messages"}},
