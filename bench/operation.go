@@ -85,8 +85,8 @@ func (rec *record) timed(f func() error) error {
 	return err
 }
 
-// choose gives the operations that the patterns mean: names, themes, or path.Match
-// patterns, separated by commas. "" means all.
+// choose gives the operations that the patterns mean: names, with their sizes or without,
+// themes, or path.Match patterns, separated by commas. "" means all.
 func choose(all []operation, patterns string) ([]operation, error) {
 	if patterns == "" {
 		return all, nil
@@ -99,7 +99,7 @@ func choose(all []operation, patterns string) ([]operation, error) {
 			if err != nil {
 				return nil, fmt.Errorf("-only %s: %w", p, err)
 			}
-			if match || strings.HasPrefix(op.name, p+"/") {
+			if match || strings.HasPrefix(op.name, p+"/") || strings.HasPrefix(op.name, p+"@") {
 				chosen[op.name], found = true, true
 			}
 		}

@@ -7,9 +7,11 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	all := []operation{{name: "fetch/flags"}, {name: "fetch/one"}, {name: "search/body"}, {name: "search/body-first"}}
+	all := []operation{{name: "fetch/flags"}, {name: "fetch/one"}, {name: "search/body"}, {name: "search/body-first"}, {name: "growth/flag@10"}, {name: "growth/flag@100"}}
 	for _, c := range []struct{ patterns, want string }{
-		{"", "fetch/flags fetch/one search/body search/body-first"},
+		{"", "fetch/flags fetch/one search/body search/body-first growth/flag@10 growth/flag@100"},
+		{"growth/flag", "growth/flag@10 growth/flag@100"},
+		{"growth/flag@10", "growth/flag@10"},
 		{"fetch", "fetch/flags fetch/one"},
 		{"search/body", "search/body"},
 		{"search/body*,fetch/one", "fetch/one search/body search/body-first"},

@@ -110,7 +110,6 @@ func (z sizes) handshakes(n int, hash string) func(st *stand) (step, error) {
 		if err != nil {
 			return nil, err
 		}
-		st.cleanup(func() { l.Close() })
 		stored := []byte(strings.TrimPrefix(st.dear, "{BLF-CRYPT}"))
 		go func() { // ends with the listener
 			for {

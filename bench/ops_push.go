@@ -255,7 +255,6 @@ func (st *stand) rawInotify() (*idler, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer l.Close()
 	events, err := st.inotify(dir)
 	if err != nil {
 		return nil, err

@@ -181,8 +181,7 @@ func (st *stand) source(secure bool) (net.Conn, io.Reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer l.Close()
-	go func() { // ends with the connection
+	go func() { // ends with the connection, or the listener
 		conn, err := l.Accept()
 		if err != nil {
 			return
@@ -207,15 +206,19 @@ func (st *stand) source(secure bool) (net.Conn, io.Reader, error) {
 	return conn, conn, err
 }
 
-// listen on loopback, with the servers' own certificate where secure.
+// listen on loopback until the operation is over, with the servers' own certificate where
+// secure.
 func (st *stand) listen(secure bool) (net.Listener, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil || !secure {
-		return l, err
+	if err != nil {
+		return nil, err
+	}
+	st.closeWith(l)
+	if !secure {
+		return l, nil
 	}
 	cert, err := tls.LoadX509KeyPair(filepath.Join(st.dir, "etc", "cert.pem"), filepath.Join(st.dir, "etc", "key.pem"))
 	if err != nil {
-		l.Close()
 		return nil, err
 	}
 	return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}}), nil
