@@ -86,6 +86,13 @@ func (s *Scanner) Write(p []byte) (int, error) {
 			s.skip(p)
 			break
 		}
+		if k := s.linesBeforeBoundary(p); k > 0 {
+			s.skip(p[:k])
+			s.afterDelimiter = false
+			s.nextLine()
+			p = p[k:]
+			continue
+		}
 		end := bytes.IndexByte(p, '\n') + 1
 		if end == 0 {
 			s.take(p)
@@ -98,7 +105,19 @@ func (s *Scanner) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// skip counts bytes in which no boundary can matter any more.
+// linesBeforeBoundary gives the length of whole lines of a body at the start of p of which
+// none can be a boundary; 0 where that is not so.
+func (s *Scanner) linesBeforeBoundary(p []byte) int {
+	if s.inHeader || s.lineBytes > 0 || s.cr || p[0] == '-' {
+		return 0
+	}
+	if i := bytes.Index(p, []byte("\n--")); i >= 0 {
+		return i + 1
+	}
+	return bytes.LastIndexByte(p, '\n') + 1
+}
+
+// skip counts bytes in which no boundary matters.
 func (s *Scanner) skip(p []byte) {
 	lf := bytes.Count(p, []byte{'\n'})
 	bare := lf - bytes.Count(p, []byte("\r\n"))

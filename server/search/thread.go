@@ -15,7 +15,17 @@ import (
 type Threads struct {
 	n        int
 	roots    []int32
-	children [][]int32 // of each node
+	children []int32 // of all nodes, those of one behind those of the one before
+	ends     []int32 // where those of each node end
+}
+
+// childrenOf are the nodes below one.
+func (f *Threads) childrenOf(node int32) []int32 {
+	from := int32(0)
+	if node > 0 {
+		from = f.ends[node-1]
+	}
+	return f.children[from:f.ends[node]]
 }
 
 // threaded is what THREAD compares of the messages found.
@@ -279,17 +289,31 @@ func (t *threaded) merge(parents []int32, size int) *Threads {
 // that are no message size counts those that may be.
 func (t *threaded) grow(parents []int32, size int) *Threads {
 	n := int32(len(parents))
-	f := &Threads{n: int(n), children: make([][]int32, size)}
+	f := &Threads{n: int(n), ends: make([]int32, size)}
+	for _, p := range parents {
+		if p >= 0 {
+			f.ends[p]++
+		}
+	}
+	total := int32(0)
+	for node, k := range f.ends {
+		f.ends[node] = total // where they begin, for now
+		total += k
+	}
+	f.children = make([]int32, total)
+	begun := make([]bool, int32(size)-n) // of the nodes that are no message
 	for _, i := range t.order {
 		p := parents[i]
 		if p < 0 {
 			f.roots = append(f.roots, i)
 			continue
 		}
-		if p >= n && f.children[p] == nil {
+		if p >= n && !begun[p-n] {
+			begun[p-n] = true
 			f.roots = append(f.roots, p)
 		}
-		f.children[p] = append(f.children[p], i)
+		f.children[f.ends[p]] = i
+		f.ends[p]++
 	}
 	return f
 }
@@ -323,12 +347,13 @@ func (f *Threads) Walk() iter.Seq[int] {
 				if int(node) < f.n && !yield(int(node)) {
 					return
 				}
-				if len(f.children[node]) != 1 {
+				below := f.childrenOf(node)
+				if len(below) != 1 {
 					break
 				}
-				node = f.children[node][0]
+				node = below[0]
 			}
-			stack = append(stack, f.children[node])
+			stack = append(stack, f.childrenOf(node))
 		}
 	}
 }
