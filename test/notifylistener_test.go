@@ -32,6 +32,7 @@ type listener struct {
 	idling   string // tag of IDLE
 	bye      bool   // the selected mailbox was deleted
 	replaced bool   // there is another mailbox of the selected one's name now
+	oldName  string // the last OLDNAME
 }
 
 type dialect struct {
@@ -246,6 +247,7 @@ func (l *listener) folder(name string) *folderKnown {
 
 func (l *listener) listed(attrs []string, name, from string) error {
 	if from != "" {
+		l.oldName = from
 		l.renamed(from, name) // with those below: RFC 5465 section 5.4
 	}
 	f := l.folder(name)

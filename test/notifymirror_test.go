@@ -230,7 +230,11 @@ func (w *mirrored) ownStep() error {
 				before[name] = *f
 			}
 		}
+		l.oldName = ""
 		return w.own("RENAME "+n+" "+to, func(string) {
+			if l.oldName == n { // others did something to it too, so that it was told
+				return
+			}
 			for name, f := range before { // it may hear before the OK that the old name is gone
 				if !l.folders[name].exists {
 					f.subscribed = l.folders[name].subscribed
