@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
@@ -57,13 +58,16 @@ func (c *corpus) bytes(n int) (disk, crlf int64) {
 }
 
 // makeCorpus writes n messages into dir.
-func makeCorpus(dir string, n int) (*corpus, error) {
+func makeCorpus(ctx context.Context, dir string, n int) (*corpus, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	c := &corpus{dir: dir, messages: make([]message, n)}
 	w := newWriter()
 	for i := range n {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		text := w.message(i)
 		date := began.Add(time.Duration(i) * time.Hour)
 		c.messages[i] = message{

@@ -54,9 +54,6 @@ func standingBy(z sizes) (list []operation) {
 							return err
 						}
 					}
-					if err := st.rest(); err != nil {
-						return err
-					}
 					return noops(rec, other, func() error {
 						_, err := busy.do("%s", heavy.command)
 						return err

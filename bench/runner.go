@@ -70,7 +70,7 @@ type run struct {
 	roostEnv []string
 
 	cheap, dear string            // hashes of password
-	given       int               // users so far
+	given       map[string]int    // users so far, at each side
 	shared      map[string]string // users of mailboxes that nobody changes
 	progress    func(format string, args ...any)
 }
@@ -97,7 +97,7 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 			return stop, err
 		}
 	}
-	r.shared = map[string]string{}
+	r.shared, r.given = map[string]string{}, map[string]int{}
 	if r.cheap, r.dear, err = hashes(); err != nil {
 		return stop, err
 	}
@@ -115,7 +115,7 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 		return stop, err
 	}
 	began := time.Now()
-	if r.corpus, err = makeCorpus(filepath.Join(r.dir, "corpus"), r.messages); err != nil {
+	if r.corpus, err = makeCorpus(r.ctx, filepath.Join(r.dir, "corpus"), r.messages); err != nil {
 		return stop, err
 	}
 	disk, _ := r.corpus.bytes(r.messages)

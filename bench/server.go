@@ -16,7 +16,7 @@ import (
 // What users there are: those with a plain password, each with mail of its own, and some
 // whose hash is cheap or dear.
 const (
-	users      = 6000
+	users      = 5000
 	hashed     = 200
 	password   = "secret"
 	machine    = "machine" // the name of the third side

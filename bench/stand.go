@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"roost/test/neighbour"
 )
 
@@ -63,6 +65,7 @@ func (st *stand) dialTo(addr string, secure bool, user, pass string) (*client, e
 	if err != nil {
 		return nil, fmt.Errorf("login of %s: %w", user, err)
 	}
+	c.sums = st.quick
 	st.cleanup(c.close)
 	return c, nil
 }
@@ -79,11 +82,12 @@ func (st *stand) selected(user string) (*client, error) {
 
 // newUser gives one with an empty Maildir that no server has seen.
 func (st *stand) newUser() (string, error) {
-	if st.given >= users {
-		return "", fmt.Errorf("more than %d users: raise the constant", users)
+	i := st.given[st.side]
+	if i >= users && st.srv != nil {
+		return "", fmt.Errorf("more than %d users: raise the constant, or take fewer -rounds", users)
 	}
-	user := userName(st.given)
-	st.given++
+	user := userName(i)
+	st.given[st.side]++
 	return user, makeMaildir(st.maildir(user))
 }
 
@@ -130,7 +134,16 @@ func (st *stand) fill(maildir string, n int) error {
 			return err
 		}
 	}
-	return nil
+	if n < 1000 {
+		return nil
+	}
+	// The next fsync of a server would have to write all of these names too.
+	d, err := os.Open(maildir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return unix.Syncfs(int(d.Fd()))
 }
 
 // makeMaildir makes an empty one that belongs to the mail user.
