@@ -27,6 +27,8 @@ func (u unit) format(v float64) string {
 		switch {
 		case v >= 10<<20:
 			return fmt.Sprintf("%.0f MiB", v/(1<<20))
+		case v >= 1<<20:
+			return fmt.Sprintf("%.1f MiB", v/(1<<20))
 		case v >= 10_000:
 			return fmt.Sprintf("%.1f KiB", v/1024)
 		}

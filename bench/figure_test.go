@@ -75,6 +75,7 @@ func TestFormat(t *testing.T) {
 		{seconds, (1234567 * time.Nanosecond).Seconds(), "1.23ms"},
 		{bytesOf, 985, "985 bytes"},
 		{bytesOf, 25 << 10, "25.0 KiB"},
+		{bytesOf, 5 << 19, "2.5 MiB"},
 		{bytesOf, 207 << 20, "207 MiB"},
 		{rate, 239.4e6, "239 MB/s"},
 		{count, 12, "12"},

@@ -42,7 +42,7 @@ func bench(ctx context.Context, args []string) (err error) {
 		only     = fs.String("only", "", "operations, themes or patterns, separated by commas: fetch,search/body*")
 		list     = fs.Bool("list", false, "name the operations and leave")
 		messages = fs.Int("messages", 10_000, "messages of the mailbox that most operations are about")
-		rounds   = fs.Int("rounds", 5, "turns that each side takes")
+		rounds   = fs.Int("rounds", 5, "turns that each side takes; under -profile 30 without, for trace 2")
 		large    = fs.Bool("large", false, "mailboxes of 1,000,000 messages too")
 		file     = fs.String("json", "", "write the result there")
 		markdown = fs.Bool("markdown", false, "print the table as Markdown")
@@ -63,6 +63,11 @@ func bench(ctx context.Context, args []string) (err error) {
 	}
 	if *messages < 100 || *rounds < 1 {
 		return errors.New("-messages has to be at least 100, -rounds at least 1")
+	}
+	if *kind != "" && !given(fs, "rounds") {
+		if *rounds = 30; *kind == "trace" {
+			*rounds = 2
+		}
 	}
 	z := full(*messages, *rounds, *large)
 	if *small {
@@ -109,6 +114,12 @@ func bench(ctx context.Context, args []string) (err error) {
 		return failed
 	}
 	return errors.Join(failed, res.print(os.Stdout, *markdown, r.profile == nil))
+}
+
+// given says whether a flag stood on the command line.
+func given(fs *flag.FlagSet, name string) (yes bool) {
+	fs.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
+	return yes
 }
 
 // settings say what was measured, and what both promise.
