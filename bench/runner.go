@@ -92,7 +92,7 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 	if err := os.Chmod(r.dir, 0o755); err != nil { // the mail user has to reach it
 		return stop, err
 	}
-	for _, side := range []string{roostName, dovecotTag, machine} {
+	for _, side := range []string{sideRoost, sideDovecot, sideMachine} {
 		if err := os.Mkdir(filepath.Join(r.dir, side), 0o755); err != nil {
 			return stop, err
 		}
@@ -128,7 +128,7 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 	for _, s := range all {
 		if err := s.start(); err != nil {
 			var missing neighbour.Missing
-			if s.name == dovecotTag && (errors.As(err, &missing) || os.Getuid() != 0) {
+			if s.name == sideDovecot && (errors.As(err, &missing) || os.Getuid() != 0) {
 				fmt.Fprintln(os.Stderr, "without Dovecot:", err)
 				continue
 			}
@@ -192,14 +192,14 @@ func (r *run) one(op operation) (rows []Row, err error) {
 		return nil
 	}
 	for _, s := range r.servers {
-		if op.begin != nil && (s.name == roostName || !op.alone && r.profile == nil) {
+		if op.begin != nil && (s.name == sideRoost || !op.alone && r.profile == nil) {
 			if err := join(s.name, s, op.begin); err != nil {
 				return nil, err
 			}
 		}
 	}
 	if op.limit != nil && r.profile == nil {
-		if err := join(machine, nil, op.limit); err != nil {
+		if err := join(sideMachine, nil, op.limit); err != nil {
 			return nil, err
 		}
 	}
@@ -236,7 +236,7 @@ func (r *run) one(op operation) (rows []Row, err error) {
 	for _, t := range turns {
 		records[t.st.side] = t.records
 	}
-	if err := agree(records[roostName], records[dovecotTag]); err != nil {
+	if err := agree(records[sideRoost], records[sideDovecot]); err != nil {
 		return nil, err
 	}
 	return rowsOf(op, records), nil
@@ -270,7 +270,7 @@ func agree(ours, theirs []*record) error {
 func rowsOf(op operation, records map[string][]*record) []Row {
 	var labels []string
 	first := map[string]*record{}
-	for _, side := range []string{roostName, dovecotTag, machine} {
+	for _, side := range []string{sideRoost, sideDovecot, sideMachine} {
 		for _, rec := range records[side] {
 			for _, l := range rec.labels {
 				if first[l] == nil {
@@ -289,7 +289,7 @@ func rowsOf(op operation, records map[string][]*record) []Row {
 			}
 			return figureOf(values)
 		}
-		row := Row{Name: op.name, About: op.about, Unit: first[l].units[l], Roost: figures(roostName), Dovecot: figures(dovecotTag), Machine: figures(machine)}
+		row := Row{Name: op.name, About: op.about, Unit: first[l].units[l], Roost: figures(sideRoost), Dovecot: figures(sideDovecot), Machine: figures(sideMachine)}
 		if l != "" {
 			row.Name, row.About = op.name+" "+l, first[l].abouts[l]
 		}

@@ -13,22 +13,26 @@ import (
 	"roost/test/neighbour"
 )
 
-// What users there are: those with a plain password, each with mail of its own, and some
-// whose hash is cheap or dear.
+// The sides of a run.
 const (
-	users      = 5000
-	hashed     = 200
-	password   = "secret"
-	machine    = "machine" // the name of the third side
-	roostName  = "roost"
-	dovecotTag = "dovecot"
+	sideRoost   = "roost"
+	sideDovecot = "dovecot"
+	sideMachine = "machine"
+)
+
+// Users there are that have a plain password, each with mail of its own, and some whose hash
+// is cheap or dear.
+const (
+	users    = 5000
+	hashed   = 200
+	password = "secret"
 )
 
 func userName(i int) string { return fmt.Sprintf("u%04d", i) }
 
 // A server is one of the two that are measured.
 type server struct {
-	name  string
+	name  string // sideRoost or sideDovecot
 	home  string // home/USER/Maildir
 	addr  string // plain
 	tls   string
@@ -38,12 +42,12 @@ type server struct {
 	stop  func() error
 	pid   func() int
 	log   func() string
-	about string
+	about string // its name and version, where it tells
 }
 
-// newRoost makes it, not started. env holds further variables of its environment.
+// newRoost makes it, not started.
 func (r *run) newRoost() *server {
-	s := &server{name: roostName, home: filepath.Join(r.dir, roostName)}
+	s := &server{name: sideRoost, home: filepath.Join(r.dir, sideRoost)}
 	var now *neighbour.Roost
 	s.start = func() (err error) {
 		now, err = neighbour.StartRoost(neighbour.RoostOptions{
@@ -65,7 +69,7 @@ func (r *run) newRoost() *server {
 // test/neighbour, with a login process for each core that serves many connections.
 // plugins are further ones, settings what they need.
 func (r *run) newDovecot(plugins, settings string) *server {
-	s := &server{name: dovecotTag, home: filepath.Join(r.dir, dovecotTag)}
+	s := &server{name: sideDovecot, home: filepath.Join(r.dir, sideDovecot)}
 	etc := filepath.Join(r.dir, "dovecot-etc", "with"+strings.ReplaceAll(plugins, " ", "-"))
 	var now *neighbour.Dovecot
 	s.start = func() (err error) {
@@ -172,7 +176,7 @@ func (s *server) processes() ([]proc, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.name == roostName { // it has no others
+	if s.name == sideRoost { // it has no others
 		return []proc{root}, nil
 	}
 	entries, err := os.ReadDir("/proc")

@@ -125,7 +125,7 @@ func remembering(z sizes) (list []operation) {
 // the server held before them. One session was there first, so that what is loaded once is
 // not counted with each.
 func (st *stand) crowd(k int, compressed bool) (all []*client, before int64, err error) {
-	if st.side == dovecotTag {
+	if st.side == sideDovecot {
 		k = min(k, dovecotSessions)
 	}
 	user, err := st.mailbox(100)
@@ -213,7 +213,7 @@ func (st *stand) memory() (int64, error) {
 
 // held is the memory of the server, in bytes.
 func (st *stand) held() (sum int64, err error) {
-	if st.side == roostName {
+	if st.side == sideRoost {
 		return field(fmt.Sprintf("/proc/%d/status", st.srv.pid()), "VmRSS:")
 	}
 	list, err := st.srv.processes()

@@ -71,7 +71,7 @@ func findingText(z sizes) []operation {
 	}
 	usual := func(st *stand) (*server, error) { return st.srv, nil }
 	indexed := func(st *stand) (*server, error) {
-		if st.side != dovecotTag {
+		if st.side != sideDovecot {
 			return st.srv, nil
 		}
 		if plugins, _ := filepath.Glob("/usr/lib/dovecot/modules/lib*_fts_xapian_plugin.so"); plugins == nil { // the pattern is good
