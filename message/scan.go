@@ -72,7 +72,7 @@ type entity struct {
 
 // NewScanner makes a scanner for one message.
 func NewScanner(l Limits) *Scanner {
-	s := &Scanner{limits: l.orDefault(), inHeader: true}
+	s := &Scanner{limits: l.orDefault(), inHeader: true, head: make([]byte, 0, 2<<10)}
 	s.parts = make([]Part, 1, 4)
 	s.open = append(s.open, entity{message: true})
 	return s
@@ -265,11 +265,12 @@ func (s *Scanner) endHeader(off int64) {
 	if e.message {
 		info.Envelope = ParseEnvelope(s.head)
 	}
-	if len(s.open) == 1 {
-		s.top = append([]byte(nil), s.head...)
-	}
 	s.spent += len(s.head)
-	s.head = s.head[:0]
+	if len(s.open) == 1 {
+		s.top, s.head = s.head, nil
+	} else {
+		s.head = s.head[:0]
+	}
 
 	p.Info = info
 	switch {
