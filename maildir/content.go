@@ -260,6 +260,44 @@ func (c *content) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	return written, err
 }
 
+// Stream implements store.Message.
+func (c *content) Stream(w io.Writer) error {
+	c.mu.Lock()
+	err := c.failed
+	if err == nil && !c.packed() && c.size <= crlfStride {
+		err = c.readTo(c.size)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return unreadable(err)
+	}
+	if c.all {
+		_, err := w.Write(c.buf[:c.have])
+		return err
+	}
+	cur, err := c.from(crlfMark{})
+	if err != nil {
+		return unreadable(err)
+	}
+	defer cur.r.Close()
+	buf := crlfBuffers.Get().(*[crlfStride]byte)
+	defer crlfBuffers.Put(buf)
+	for {
+		n, err := cur.r.Read(buf[:])
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return unreadable(err)
+		}
+	}
+}
+
 // writeHeld is WriteRange where the whole file is in buf.
 func (c *content) writeHeld(w io.Writer, off, n int64) (int64, error) {
 	text := c.buf[:c.have]

@@ -93,6 +93,14 @@ func checkRanges(t *testing.T, m *content, want []byte, r *rand.Rand, some int) 
 	if n, err := m.WriteRange(&all, 0, int64(len(want))+1); err != nil || n != int64(len(want)) || !bytes.Equal(all.Bytes(), want) {
 		t.Fatalf("%d bytes written of %d: %v", n, len(want), err)
 	}
+	var stored bytes.Buffer
+	if err := m.Stream(&stored); err != nil || !bytes.Equal(naiveCRLF(stored.Bytes()), want) {
+		t.Fatalf("stream of %d bytes, %d as they are sent: %v", stored.Len(), len(want), err)
+	}
+	broken := errors.New("broken pipe")
+	if err := m.Stream(failingWriter{broken}); len(want) > 0 && err != broken {
+		t.Fatalf("an error of the writer came back as %v", err)
+	}
 	for range some {
 		off, n := r.IntN(len(want)+2), r.IntN(200)
 		if r.IntN(4) == 0 {

@@ -384,6 +384,13 @@ func (g *message) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	return n, err
 }
 
+// Stream implements store.Message.
+func (g *message) Stream(w io.Writer) error {
+	err := g.content.Stream(w)
+	g.m.tellUnreadable(g.uid, err)
+	return err
+}
+
 // Close implements store.Message.
 func (g *message) Close() error {
 	if g.closed.Swap(true) {

@@ -16,5 +16,10 @@ type Message interface {
 	// returned as they are.
 	WriteRange(w io.Writer, off, n int64) (int64, error)
 
+	// Stream writes all of it to w with the line ends that the file has, LF or CRLF: for
+	// those to whom these are the same (message.Scanner), as it costs no conversion. Errors
+	// as of WriteRange.
+	Stream(w io.Writer) error
+
 	Close() error
 }

@@ -129,6 +129,14 @@ func (m *watchedMessage) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	return n, err
 }
 
+func (m *watchedMessage) Stream(w io.Writer) error {
+	n, err := m.Message.Size()
+	if err == nil {
+		_, err = m.WriteRange(w, 0, n)
+	}
+	return err
+}
+
 func watchedMailbox(t *testing.T, messages ...string) (*watchedStore, *peer) {
 	t.Helper()
 	var raw [][]byte

@@ -65,7 +65,7 @@ func (f *fetcher) fill(ctx context.Context, m *opened, row store.Row, notes *row
 	for _, kind := range []store.NoteKind{noteStructure, noteBody} {
 		scan = scan || plan.has(kind) && notes.of(kind) == nil
 	}
-	if plan.sized || parts || scan || digests || plan.size && row.Size < 0 {
+	if plan.sized || parts || digests || plan.size && row.Size < 0 {
 		if m.size, err = m.Size(); err != nil {
 			return err
 		}
@@ -102,19 +102,15 @@ func (f *fetcher) fill(ctx context.Context, m *opened, row store.Row, notes *row
 
 // scan reads the whole message once.
 func (f *fetcher) scan(m *opened, plan *fetchPlan, notes *rowNotes) (err error) {
-	if m.size < 0 {
-		if m.size, err = m.Size(); err != nil {
-			return err
-		}
-	}
 	s := message.NewScanner(f.s.opt.Limits.MIME)
-	var w io.Writer = s
 	var digest *message.Digest
 	if plan.has(noteDigest) && notes.of(noteDigest) == nil {
 		digest = message.NewDigest()
-		w = io.MultiWriter(s, digest)
+		_, err = m.WriteRange(io.MultiWriter(s, digest), 0, m.size)
+	} else {
+		err = m.Stream(s)
 	}
-	if _, err := m.WriteRange(w, 0, m.size); err != nil {
+	if err != nil {
 		return err
 	}
 	m.derived = deriveAll(s)

@@ -19,6 +19,12 @@ func (c content) WriteRange(w io.Writer, off, n int64) (int64, error) {
 	return io.Copy(w, io.NewSectionReader(c.Reader, off, n))
 }
 
+// Stream implements store.Message.
+func (c content) Stream(w io.Writer) error {
+	_, err := c.WriteRange(w, 0, c.Reader.Size())
+	return err
+}
+
 // Close implements store.Message.
 func (c content) Close() error { return nil }
 

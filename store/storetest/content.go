@@ -133,6 +133,11 @@ var content = []promise{
 				}
 			}
 		}
+		var stream strings.Builder
+		w.ok(m.Stream(&stream))
+		if got := strings.ReplaceAll(strings.ReplaceAll(stream.String(), "\r\n", "\n"), "\n", "\r\n"); got != want {
+			w.Fatalf("Stream wrote %q, want %q", got, want)
+		}
 		broken := errors.New("broken pipe")
 		_, err = m.WriteRange(failing{broken}, 0, 10)
 		if err != broken {
