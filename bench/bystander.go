@@ -24,6 +24,8 @@ func standingBy(z sizes) (list []operation) {
 		{"copy", "COPY 1:*", []string{"SELECT INBOX", "CREATE Other"}, "COPY 1:* Other"},
 		{"move", "MOVE 1:*", []string{"SELECT INBOX", "CREATE Other"}, "MOVE 1:* Other"},
 		{"expunge", "EXPUNGE of all", []string{"SELECT INBOX", `STORE 1:* +FLAGS.SILENT (\Deleted)`}, "EXPUNGE"},
+		{"append", "MULTIAPPEND of a hundred", nil, ""},
+		{"deliveries", fmt.Sprintf("nothing, and %d messages are delivered", z.burst), nil, ""},
 	} {
 		list = append(list, operation{
 			name: "bystander/" + heavy.name, about: fmt.Sprintf("NOOP of one session while another does %s, of %d", heavy.about, n), rounds: 3,
@@ -49,15 +51,30 @@ func standingBy(z sizes) (list []operation) {
 						return err
 					}
 					defer other.close()
-					if heavy.prepare != nil { // else the mailbox is to be unknown
+					if heavy.name != "open" { // the mailbox is to be unknown then
 						if _, err := other.do("SELECT INBOX"); err != nil {
 							return err
 						}
 					}
-					return noops(rec, other, func() error {
+					work := func() error {
 						_, err := busy.do("%s", heavy.command)
 						return err
-					})
+					}
+					switch heavy.name {
+					case "append":
+						texts, err := st.texts(100)
+						if err != nil {
+							return err
+						}
+						work = func() error { return busy.append("INBOX", texts...) }
+					case "deliveries":
+						files, err := spooled(z.burst, func(int) string { return st.maildir(user) })
+						if err != nil {
+							return err
+						}
+						work = func() error { return renameAll(files) }
+					}
+					return noops(rec, other, work)
 				}, nil
 			},
 		})

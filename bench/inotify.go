@@ -126,23 +126,14 @@ func (st *stand) rawBurst(k, n int) (step, error) {
 			seen <- events(buf[:k])
 		}
 	}()
-	i := 0
 	return func(rec *record) error {
-		type spooled struct{ tmp, to string }
-		files := make([]spooled, n)
-		for f := range files {
-			i++
-			tmp, name, err := spool(dirs[f%k], i)
-			if err != nil {
-				return err
-			}
-			files[f] = spooled{tmp, filepath.Join(dirs[f%k], "new", name)}
+		files, err := spooled(n, func(i int) string { return dirs[i%k] })
+		if err != nil {
+			return err
 		}
 		return rec.timed(func() error {
-			for _, f := range files {
-				if err := os.Rename(f.tmp, f.to); err != nil {
-					return err
-				}
+			if err := renameAll(files); err != nil {
+				return err
 			}
 			for left := n; left > 0; {
 				got, ok := <-seen

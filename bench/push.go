@@ -127,6 +127,33 @@ func spool(maildir string, i int) (tmp, name string, err error) {
 	return tmp, name, os.WriteFile(tmp, []byte("From: eve@example.net\nTo: ann@example.org\nSubject: delivery\nDate: Fri, 27 Nov 2026 10:00:00 +0000\nMessage-ID: <"+name+">\n\nhello\n"), 0o644)
 }
 
+// delivery is a message in tmp/ and where it goes.
+type delivery struct{ tmp, to string }
+
+// spooled writes n messages; maildir says where the i-th goes.
+func spooled(n int, maildir func(i int) string) ([]delivery, error) {
+	files := make([]delivery, n)
+	for i := range files {
+		dir := maildir(i)
+		tmp, name, err := spool(dir, i)
+		if err != nil {
+			return nil, err
+		}
+		files[i] = delivery{tmp, filepath.Join(dir, "new", name)}
+	}
+	return files, nil
+}
+
+// renameAll delivers them.
+func renameAll(files []delivery) error {
+	for _, f := range files {
+		if err := os.Rename(f.tmp, f.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // idler is a client that hears of deliveries to one Maildir.
 type idler struct {
 	maildir string
@@ -187,21 +214,16 @@ func (st *stand) idlers(k int) (all []*idler, err error) {
 // burst delivers n messages to the clients in turns, as fast as renames go, and waits until
 // each client was told of all of its own.
 func burst(rec *record, all []*idler, n int) error {
-	type spooled struct{ tmp, to string }
-	files := make([]spooled, n)
 	want := make([]int, len(all))
 	for k, i := range all {
 		want[k] = i.exists
 	}
-	for f := range files {
-		i := all[f%len(all)]
-		i.n++
-		tmp, name, err := spool(i.maildir, i.n)
-		if err != nil {
-			return err
-		}
-		files[f] = spooled{tmp, filepath.Join(i.maildir, "new", name)}
+	files, err := spooled(n, func(f int) string {
 		want[f%len(all)]++
+		return all[f%len(all)].maildir
+	})
+	if err != nil {
+		return err
 	}
 	lines := make([]int, len(all))
 	errs := make([]error, len(all))
@@ -215,10 +237,8 @@ func burst(rec *record, all []*idler, n int) error {
 		})
 	}
 	began := time.Now()
-	for _, f := range files {
-		if err := os.Rename(f.tmp, f.to); err != nil {
-			return err
-		}
+	if err := renameAll(files); err != nil {
+		return err
 	}
 	last := time.Now()
 	wg.Wait()

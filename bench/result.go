@@ -68,12 +68,12 @@ const (
 func (b bar) missed(row Row) (why []string) {
 	over := func(what string, have, want float64) {
 		if want > 0 && have > want {
-			why = append(why, fmt.Sprintf("%s is %.3g, the bar %.3g%s", what, have, want, prefixed(": ", b.why)))
+			why = append(why, fmt.Sprintf("%s%.3g of the machine's, the bar %.3g%s", what, have, want, prefixed(": ", b.why)))
 		}
 	}
-	over("of the machine's", row.limit(), b.limit)
+	over("", row.limit(), b.limit)
 	if row.Roost != nil && row.Machine != nil {
-		over("p99 of the machine's", costOf(row.Unit, row.Roost.P99, row.Machine.P99), b.limit9)
+		over("p99 ", costOf(row.Unit, row.Roost.P99, row.Machine.P99), b.limit9)
 	}
 	if row.Roost != nil {
 		for _, m := range []struct {
@@ -110,7 +110,7 @@ func verdict(rows []Row) (mean float64, of int, missed []string) {
 				limit = closeBar
 			}
 			if ratio > limit {
-				missed = append(missed, fmt.Sprintf("%s: of Dovecot's is %.2f, the bar %.1f", row.Name, ratio, limit))
+				missed = append(missed, fmt.Sprintf("%s: %.2f of Dovecot's, the bar %.1f", row.Name, ratio, limit))
 			}
 		}
 		for _, why := range row.Missed {

@@ -48,7 +48,7 @@ func TestVerdict(t *testing.T) {
 	if of != 3 || mean < 0.60 || mean > 0.62 {
 		t.Errorf("the mean is %v of %d", mean, of)
 	}
-	want := []string{"b: of Dovecot's is 1.00", "own: because", "growth/x: at 1000 messages it is 10.0 times"}
+	want := []string{"b: 1.00 of Dovecot's", "own: because", "growth/x: at 1000 messages it is 10.0 times"}
 	if len(missed) != len(want) {
 		t.Fatalf("missed: %q", missed)
 	}

@@ -59,6 +59,15 @@ func (z sizes) settle() time.Duration {
 	return 2500 * time.Millisecond
 }
 
+// patience is how long an operation may take: one that waits for what never comes is told
+// of, and the others go on.
+func (z sizes) patience() time.Duration {
+	if z.quick {
+		return 5 * time.Minute
+	}
+	return time.Hour
+}
+
 // run is the state of one measurement.
 type run struct {
 	sizes
@@ -146,10 +155,16 @@ func (r *run) onStop(f func()) func() bool { return context.AfterFunc(r.ctx, f) 
 // all measures operations; the rows of those that succeeded come with the errors of others.
 func (r *run) all(ops []operation) (rows []Row, err error) {
 	for _, op := range ops {
-		began := time.Now()
+		began, whole := time.Now(), r.ctx
+		ctx, cancel := context.WithTimeout(whole, r.patience())
+		r.ctx = ctx // connections end with it
 		more, failed := r.one(op)
-		if r.ctx.Err() != nil {
-			return rows, r.ctx.Err()
+		if failed != nil && ctx.Err() != nil {
+			failed = fmt.Errorf("no end after %s: %w", r.patience(), failed)
+		}
+		cancel()
+		if r.ctx = whole; whole.Err() != nil {
+			return rows, whole.Err()
 		}
 		if failed != nil {
 			failed = fmt.Errorf("%s: %w", op.name, failed)
