@@ -27,6 +27,10 @@ type sizes struct {
 	each     int   // small things in a round
 	rounds   int
 	quick    bool
+
+	// patience is how long an operation may take: one that waits for what never comes is
+	// told of, and the others go on.
+	patience time.Duration
 }
 
 // full sizes; -quick has small ones.
@@ -34,7 +38,7 @@ func full(messages, rounds int, large bool) sizes {
 	z := sizes{
 		messages: messages, growth: []int{1000, 10_000, 100_000}, cold: []int{10_000, 100_000}, big: 100_000,
 		folders: 1000, sessions: []int{100, 1000, 10_000}, pushed: []int{1, 100, 1000}, burst: 10_000,
-		each: 50, rounds: rounds,
+		each: 50, rounds: rounds, patience: time.Hour,
 	}
 	if large {
 		z.growth, z.cold, z.big = append(z.growth, 1_000_000), append(z.cold, 1_000_000), 1_000_000
@@ -45,7 +49,7 @@ func full(messages, rounds int, large bool) sizes {
 func quick() sizes {
 	return sizes{
 		messages: 300, growth: []int{50, 200}, cold: []int{100, 300}, big: 300, folders: 20,
-		sessions: []int{10}, pushed: []int{1, 5}, burst: 60, each: 5, rounds: 2, quick: true,
+		sessions: []int{10}, pushed: []int{1, 5}, burst: 60, each: 5, rounds: 2, quick: true, patience: 5 * time.Minute,
 	}
 }
 
@@ -57,15 +61,6 @@ func (z sizes) settle() time.Duration {
 		return 0
 	}
 	return 2500 * time.Millisecond
-}
-
-// patience is how long an operation may take: one that waits for what never comes is told
-// of, and the others go on.
-func (z sizes) patience() time.Duration {
-	if z.quick {
-		return 5 * time.Minute
-	}
-	return time.Hour
 }
 
 // run is the state of one measurement.
@@ -156,11 +151,11 @@ func (r *run) onStop(f func()) func() bool { return context.AfterFunc(r.ctx, f) 
 func (r *run) all(ops []operation) (rows []Row, err error) {
 	for _, op := range ops {
 		began, whole := time.Now(), r.ctx
-		ctx, cancel := context.WithTimeout(whole, r.patience())
+		ctx, cancel := context.WithTimeout(whole, r.patience)
 		r.ctx = ctx // connections end with it
 		more, failed := r.one(op)
 		if failed != nil && ctx.Err() != nil {
-			failed = fmt.Errorf("no end after %s: %w", r.patience(), failed)
+			failed = fmt.Errorf("no end after %s: %w", r.patience, failed)
 		}
 		cancel()
 		if r.ctx = whole; whole.Err() != nil {
