@@ -310,7 +310,9 @@ func (m *mailbox) commit(list []staged, then func() error) ([]imap.UID, error) {
 		return nil, err
 	}
 	m.files.Lock()
+	done := m.takesLong(len(list))
 	a, steps, linked, err := m.link(list)
+	done()
 	m.files.Unlock()
 	if err != nil {
 		return nil, err

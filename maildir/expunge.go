@@ -19,35 +19,67 @@ func (h *hold) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.
 	if !h.write {
 		return nil, 0, m.wrapped(h, "expunge", store.ErrReadOnly)
 	}
+	var gone []imap.UID
+	var err error
+	for rest := h.deleted(uids); len(rest) > 0 && err == nil; {
+		var removed []imap.UID
+		n := 0
+		m.files.Lock()
+		if err = m.alive(); err == nil {
+			m.ensureMark()
+			removed, n, err = m.unlink(rest[:min(len(rest), flagChunk)], m.isDeleted)
+		}
+		m.files.Unlock()
+		gone, rest = append(gone, removed...), rest[n:]
+	}
+	if err != nil {
+		err = m.wrapped(h, "expunge", err)
+	}
+	return sorted(gone), m.newest().ModSeq, err
+}
+
+// isDeleted reports whether a row is \Deleted. Called with files held.
+func (m *mailbox) isDeleted(i int) bool { return m.table.rows.at(i).flags&store.FlagDeleted != 0 }
+
+// deleted gives those of uids (nil: of all messages) that are \Deleted.
+func (h *hold) deleted(uids []imap.UID) (list []imap.UID) {
+	m := h.m
 	m.files.Lock()
 	defer m.files.Unlock()
 	if uids == nil {
 		v := m.newest()
 		uids = v.UIDs.Slice(0, v.UIDs.Len())
 	}
-	var doomed []imap.UID
 	for _, uid := range uids {
-		if i, ok := m.findShownLocked(uid); ok && m.table.rows.at(i).flags&store.FlagDeleted != 0 {
-			doomed = append(doomed, uid)
+		if i, ok := m.findShownLocked(uid); ok && m.isDeleted(i) {
+			list = append(list, uid)
 		}
 	}
-	if len(doomed) == 0 {
-		return nil, m.newest().ModSeq, nil
+	return list
+}
+
+// unlinkAll is unlink of all of them.
+func (m *mailbox) unlinkAll(uids []imap.UID, doomed func(i int) bool) (gone []imap.UID, err error) {
+	for len(uids) > 0 && err == nil {
+		var removed []imap.UID
+		var n int
+		removed, n, err = m.unlink(uids, doomed)
+		gone, uids = append(gone, removed...), uids[n:]
 	}
-	m.ensureMark()
-	gone, err := m.unlink(doomed, func(i int) bool { return m.table.rows.at(i).flags&store.FlagDeleted != 0 })
-	if err != nil {
-		err = m.wrapped(h, "expunge", err)
-	}
-	return gone, m.newest().ModSeq, err
+	return sorted(gone), err
 }
 
 // unlink removes the files of those messages that are doomed when their turn comes, and
-// shows it. Called with files held.
-func (m *mailbox) unlink(uids []imap.UID, doomed func(i int) bool) (gone []imap.UID, err error) {
+// shows it: of all, or of the first n where somebody waits for the files. Called with files
+// held.
+func (m *mailbox) unlink(uids []imap.UID, doomed func(i int) bool) (gone []imap.UID, n int, err error) {
 	told := 0
 next:
 	for _, uid := range uids {
+		if n >= flagLeast && m.files.Wanted() {
+			break
+		}
+		n++
 		for range renameTries {
 			i, ok := m.table.find(uid)
 			if !ok || !doomed(i) {
@@ -71,5 +103,5 @@ next:
 		}
 	}
 	m.apply(step{gone: sorted(gone[told:])})
-	return sorted(gone), err
+	return sorted(gone), n, err
 }

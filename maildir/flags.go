@@ -15,9 +15,12 @@ import (
 )
 
 const (
-	// flagChunk is how many renames are made under one hold of mailbox.files, so that a
-	// delivery never waits for a whole STORE.
+	// flagChunk is how many files are renamed or removed under one hold of mailbox.files, so
+	// that nobody waits for a whole STORE or EXPUNGE: a few milliseconds.
 	flagChunk = 256
+
+	// flagLeast is how many at least, where somebody waits.
+	flagLeast = 8
 
 	// renameTries is how often a rename is repeated whose file another program renamed
 	// meanwhile.
@@ -40,7 +43,7 @@ func (h *hold) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) (
 	c := flagChange{FlagOp: op}
 	var names []string
 	c.sys, names, _ = store.SplitFlags(op.Flags)
-	for part := range slices.Chunk(uids, flagChunk) {
+	for rest := uids; len(rest) > 0 && err == nil; {
 		if err = ctx.Err(); err != nil {
 			break
 		}
@@ -49,14 +52,13 @@ func (h *hold) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) (
 			err = c.find(m, names)
 		}
 		var refused []imap.UID
+		n := 0
 		if err == nil {
-			refused, err = m.setFlags(part, &c)
+			refused, n, err = m.setFlags(rest[:min(len(rest), flagChunk)], &c)
 		}
 		m.files.Unlock()
 		modified = append(modified, refused...)
-		if err != nil {
-			break
-		}
+		rest = rest[n:]
 	}
 	if err != nil {
 		err = m.wrapped(h, "set flags", err)
@@ -123,16 +125,18 @@ func (c *flagChange) apply(sys store.Flags, letters letterSet, more []string) (s
 	}
 }
 
-// setFlags changes some messages and shows it. Called with files held.
-func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, err error) {
+// setFlags changes some messages and shows it: all, or the first n where somebody waits for
+// the files. Called with files held.
+func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, n int, err error) {
 	m.ensureMark()
 	if err := m.refreshKeywords(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	var s step
 	var todo []imap.UID
+	var turns []flagTurn // of todo
 	conditional := c.HasUnchangedSince || c.UnchangedSince > 0
-	for _, uid := range uids {
+	for at, uid := range uids {
 		i, ok := m.findShownLocked(uid)
 		if !ok {
 			continue
@@ -142,6 +146,7 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 			continue
 		}
 		todo = append(todo, uid)
+		turns = append(turns, flagTurn{at, len(refused)})
 	}
 	if err := m.changeExtra(false, func() map[string][]string {
 		extra := map[string][]string{}
@@ -157,19 +162,28 @@ func (m *mailbox) setFlags(uids []imap.UID, c *flagChange) (refused []imap.UID, 
 		}
 		return extra
 	}); err != nil {
-		return refused, err
+		return refused, 0, err
 	}
-	s.renamed, err = m.setEach(todo, c)
+	n = len(uids)
+	done := 0
+	s.renamed, done, err = m.setEach(todo, c)
+	if done < len(todo) {
+		n, refused = turns[done].at, refused[:turns[done].refused]
+	}
 	if errors.Is(err, store.ErrReplaced) {
-		return refused, err
+		return refused, n, err
 	}
 	m.apply(s)
-	return refused, err
+	return refused, n, err
 }
 
-// setEach renames the files of messages, and gives what is to be shown and the first
-// failure.
-func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, err error) {
+// flagTurn is where a message stands among those of a command, and how many before it
+// were refused.
+type flagTurn struct{ at, refused int }
+
+// setEach renames the files of messages, and gives what is to be shown, how many had their
+// turn, and the first failure.
+func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, n int, err error) {
 	fail := func(e error) {
 		if err == nil {
 			err = e
@@ -178,11 +192,16 @@ func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, err e
 	if gone := m.renaming(func() {
 		for i, uid := range uids {
 			if m.meets() {
-				more, merr := m.setEach(uids[i:], c)
+				more, k, merr := m.setEach(uids[i:], c)
 				done = append(done, more...)
+				n += k
 				fail(merr)
 				return
 			}
+			if i >= flagLeast && m.files.Wanted() {
+				return
+			}
+			n++
 			r, ok, ferr := m.setOne(uid, c)
 			if ferr != nil {
 				fail(fmt.Errorf("UID %d: %w", uid, ferr))
@@ -197,7 +216,7 @@ func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, err e
 	}); gone != nil {
 		fail(gone)
 	}
-	return done, err
+	return done, n, err
 }
 
 // setOne renames the file of one message; ok is false when nothing is to be shown.

@@ -534,15 +534,20 @@ func (m *mailbox) refresh() error {
 
 // tryFiles locks files if that can be had within newsFor.
 func (m *mailbox) tryFiles() bool {
-	end, pause := time.Now().Add(newsFor), 20*time.Microsecond
-	for !m.files.TryLock() {
-		if time.Now().After(end) {
-			return false
-		}
-		time.Sleep(pause)
-		pause = min(2*pause, time.Millisecond)
+	if m.long.Load() {
+		return m.files.TryLock()
 	}
-	return true
+	return m.files.LockWithin(newsFor)
+}
+
+// takesLong says that files are held for n messages. It is told to who would wait for them,
+// until done is called.
+func (m *mailbox) takesLong(n int) (done func()) {
+	if n <= flagChunk {
+		return func() {}
+	}
+	m.long.Store(true)
+	return func() { m.long.Store(false) }
 }
 
 // quiet reports whether events come, so that nobody needs to look.

@@ -88,8 +88,9 @@ type mailbox struct {
 	user string
 	log  *slog.Logger
 
-	files    sync.Mutex // guards what is on disk, and everything down to mu
-	dirs     dirs       // set under mu too
+	files    queuedLock  // guards what is on disk, and everything down to mu
+	long     atomic.Bool // who holds files will for long, and sees then what came
+	dirs     dirs        // set under mu too
 	list     uidState
 	keywords keywordState
 	index    indexState

@@ -242,7 +242,13 @@ func lockBoth(a, b *mailbox) (unlock func()) {
 // gives a message a UID while it is on its way.
 func (m *mailbox) renameTo(dst *mailbox, uids []imap.UID, measured measurements) (c store.Copied, err error) {
 	c.UIDValidity = dst.list.validity
-	unlock := lockBoth(m, dst)
+	release := lockBoth(m, dst)
+	doneHere, doneThere := m.takesLong(len(uids)), dst.takesLong(len(uids))
+	unlock := func() {
+		doneHere()
+		doneThere()
+		release()
+	}
 	locked := true
 	defer func() {
 		if locked {
@@ -406,7 +412,7 @@ func (m *mailbox) copyAway(ctx context.Context, dst *mailbox, uids []imap.UID, m
 	}
 	m.files.Lock()
 	defer m.files.Unlock()
-	if _, err := m.unlink(c.From, func(int) bool { return true }); err != nil {
+	if _, err := m.unlinkAll(c.From, func(int) bool { return true }); err != nil {
 		return c, err
 	}
 	return c, errors.Join(m.dirs.cur.Sync(), m.dirs.new.Sync())

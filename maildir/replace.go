@@ -54,7 +54,7 @@ func (b *batch) replace() error {
 		return m.wrapped(b.src, "replace", err)
 	}
 	m.ensureMark()
-	gone, err := m.unlink([]imap.UID{b.old}, func(int) bool { return true })
+	gone, err := m.unlinkAll([]imap.UID{b.old}, func(int) bool { return true })
 	if err == nil && len(gone) == 0 {
 		err = store.ErrGone
 	}
