@@ -674,6 +674,47 @@ func TestUIDValidity(t *testing.T) {
 	take(1795600001)
 }
 
+// Who needs many values takes several at once, and so syncs seldom; each is above all that
+// anyone was given before, though another program takes values in between.
+func TestManyUIDValiditiesAscend(t *testing.T) {
+	mem := faultfs.NewMem()
+	l := newLab(t, mem)
+	l.must(l.open("boot"))
+	defer l.close()
+	tr := l.a.(*account).trees[0]
+	l.fs.Reset()
+	last := uint32(0)
+	take := func() {
+		t.Helper()
+		v, err := tr.freshUIDValidity()
+		if l.must(err); v <= last {
+			t.Fatalf("took %d after %d", v, last)
+		}
+		last = v
+	}
+	for range 1000 {
+		take()
+	}
+	if n := strings.Count(l.fs.Transcript(), "sync"); n > 40 {
+		t.Errorf("%d syncs for 1,000 values", n)
+	}
+	for range 100 { // another program makes a mailbox now and then
+		d := tr.controlRoot()
+		known, ok := readUIDValidity(d)
+		if !ok || known < last {
+			t.Fatalf("the file says %d, %d was taken", known, last)
+		}
+		v, err := (&tree{mail: d, clock: tr.clock}).freshUIDValidity()
+		if l.must(err); v <= last {
+			t.Fatalf("the other program took %d after %d", v, last)
+		}
+		last = v
+		for range 20 {
+			take()
+		}
+	}
+}
+
 // Another process takes values for its mailboxes before any one of the calls by which we
 // take one, so also between two names that a directory gives: nobody gets what another got.
 func TestUIDValidityIsGivenOnce(t *testing.T) {
@@ -696,7 +737,7 @@ func TestUIDValidityIsGivenOnce(t *testing.T) {
 				take := func(d fsys.Dir) {
 					t.Helper()
 					tr := &tree{clock: func() time.Time { return time.Unix(1795500000, 0) }}
-					v, err := tr.nextUIDValidity(d)
+					v, err := tr.nextUIDValidity(d, 1)
 					if err != nil || slices.Contains(given, v) {
 						t.Errorf("a tree with a value %v, %d taken before call %d: %d was taken beside %d, %v", born, others, n, v, given, err)
 					}

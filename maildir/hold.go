@@ -46,6 +46,7 @@ func (m *mailbox) hold(name store.Name, write bool, wake func(), a *account) (*h
 	m.mu.Unlock()
 	if h.write {
 		m.files.Lock()
+		m.cleanTmp()
 		m.tidyNew()
 		m.files.Unlock()
 	}

@@ -47,6 +47,8 @@ type tree struct {
 	// any lock of a mailbox.
 	mu sync.Mutex
 
+	validities validities
+
 	uses useCache
 
 	guids guids

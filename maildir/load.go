@@ -100,9 +100,6 @@ func (m *mailbox) load(p place) (err error) {
 			m.text.index = fts.New(m.dirs.index, m.fileMode, fts.TextVersion(), m.list.validity, m.textSums)
 		}
 	}
-	if !m.readOnly {
-		m.cleanTmp()
-	}
 	m.wg.Go(m.work) // ends by watch.stop; joined in close
 	return nil
 }
@@ -476,8 +473,12 @@ func (m *mailbox) openWatched(path string) error {
 // tmpAge is after what time a file in tmp/ belongs to no delivery any more.
 const tmpAge = 36 * time.Hour
 
-// cleanTmp removes what deliveries left behind that died.
+// cleanTmp removes what deliveries left behind that died, once. Called with files held.
 func (m *mailbox) cleanTmp() {
+	if m.cleaned || m.readOnly {
+		return
+	}
+	m.cleaned = true
 	var old []string
 	m.dirs.tmp.Names(func(name string, kind fs.FileMode) bool {
 		if kind.Type() == 0 && name[0] != '.' {

@@ -104,6 +104,7 @@ type mailbox struct {
 	strange  map[string]struct{} // names that were logged as no messages
 	warned   string              // the last warning
 	closed   bool
+	cleaned  bool      // of what deliveries left in tmp/
 	owner    fsys.File // roost.lock; nil: another process's
 	fileMode fs.FileMode
 	wg       sync.WaitGroup // the worker and its short helpers

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"sync"
 
 	"roost/maildir/fsys"
 )
@@ -30,13 +31,47 @@ const (
 	uidvalidityPrefix = uidvalidityFile + "."
 )
 
+// A thousand folders that are opened for the first time would cost a sync each, so who takes
+// values one after the other takes more at once; what is left of them is never used. They are
+// good as long as the name still has the last of them: a mailbox that is made again must not
+// get less than what another program gave it meanwhile.
+
+const (
+	maxValidities = 64 // taken at once
+	fewValidities = 8  // taken one by one first
+)
+
+// validities are UIDVALIDITYs that were taken and not used yet.
+type validities struct {
+	mu         sync.Mutex // guards what follows; held over file calls
+	next, last uint32     // next > last: none
+	size       uint32     // how many were taken the last time
+	few        int        // how often one was
+}
+
 // freshUIDValidity takes a value that no mailbox of this tree ever had; durable.
 func (t *tree) freshUIDValidity() (uint32, error) {
 	d := t.controlRoot()
-	v, err := t.nextUIDValidity(d)
+	s := &t.validities
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next > 0 && s.next <= s.last {
+		last, known := readUIDValidity(d)
+		if _, err := d.Stat(uidvalidityName(s.last)); err == nil && known && last == s.last && t.after(s.next-1) == s.next {
+			s.next++
+			return s.next - 1, nil
+		}
+		s.size, s.few = 0, 0 // others take values too
+	}
+	n := uint32(1)
+	if s.few++; s.few > fewValidities {
+		n = min(2*s.size, maxValidities)
+	}
+	v, err := t.nextUIDValidity(d, n)
 	if err != nil {
 		return 0, fmt.Errorf("take a UIDVALIDITY: %w", err)
 	}
+	s.next, s.last, s.size = v+1, v+n-1, n
 	return v, nil
 }
 
@@ -60,7 +95,8 @@ func (t *tree) after(last uint32) uint32 {
 	return max(last+1, 1)
 }
 
-func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
+// nextUIDValidity takes n values and gives the first.
+func (t *tree) nextUIDValidity(d fsys.Dir, n uint32) (uint32, error) {
 	last, known := readUIDValidity(d)
 	straight := known
 	for range 100 { // each turn is lost only to another program that took a value
@@ -73,10 +109,10 @@ func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 		var v uint32
 		if known {
 			v = t.after(last)
-			err = d.Move(uidvalidityName(last), d, uidvalidityName(v))
+			err = d.Move(uidvalidityName(last), d, uidvalidityName(v+n-1))
 		} else {
 			v = t.after(uint32(t.clock().Unix()) - 1)
-			err = touch(d, uidvalidityName(v))
+			err = touch(d, uidvalidityName(v+n-1))
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist):
@@ -89,8 +125,8 @@ func (t *tree) nextUIDValidity(d fsys.Dir) (uint32, error) {
 				return 0, err
 			}
 		}
-		if straight || known && last == v {
-			return v, writeUIDValidity(d, v)
+		if straight || known && last == v+n-1 {
+			return v, writeUIDValidity(d, v+n-1)
 		}
 	}
 	return 0, fmt.Errorf("%s/%s* changes without end", d.Path(), uidvalidityFile)

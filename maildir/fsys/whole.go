@@ -71,6 +71,29 @@ func Replace(d Dir, name, tmp string, data []byte, mode fs.FileMode, durable boo
 	return nil
 }
 
+// Put is Replace of a file that is not there. With durable all of it reaches the disk
+// together, which takes half the time: until then a power cut may leave the file empty or in
+// part, and whoever reads it must take that for none.
+func Put(d Dir, name, tmp string, data []byte, mode fs.FileMode, durable bool) error {
+	if err := Replace(d, name, tmp, data, mode, false); err != nil || !durable {
+		return err
+	}
+	f, err := d.Open(name)
+	if err == nil {
+		err = f.Datasync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err == nil {
+		err = d.Sync()
+	}
+	if err != nil {
+		d.Remove(name) // best effort: nobody was told of it
+	}
+	return err
+}
+
 // RemoveTree removes a directory and all below it, never through a link, and is
 // content when it is already gone. It goes at most depth levels deep, which bounds
 // the descriptors held.

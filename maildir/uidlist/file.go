@@ -410,7 +410,11 @@ func (f *File) replace(l *List, old fsys.Stat) (err error) {
 	f.known = false // until all went well
 	f.Close()
 	b := l.Append(nil)
-	if err := fsys.Replace(f.dir, Name, tmpName, b, mode, true); err != nil {
+	put := fsys.Replace
+	if old == (fsys.Stat{}) {
+		put = fsys.Put
+	}
+	if err := put(f.dir, Name, tmpName, b, mode, true); err != nil {
 		return err
 	}
 	now, err := f.dir.Stat(Name)
