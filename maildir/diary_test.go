@@ -167,12 +167,22 @@ func (d *diary) check(again *diary, what string, power bool) {
 		return out, exact
 	}
 	m.files.Unlock()
+	var asked []imap.UID // more than there are, so that what did not change is left out
+	for uid := range imap.UID(20_000) {
+		asked = append(asked, uid+1)
+	}
 	for n, was := range d.moments() {
 		bad := func(format string, args ...any) {
 			d.Errorf("%s: a client of moment %d (MODSEQ %d, now %d) %s", what, n, was.modSeq, now.modSeq, fmt.Sprintf(format, args...))
 		}
 		if now.modSeq < was.modSeq {
 			bad("saw a higher MODSEQ")
+		}
+		told := m.changedAmong(asked, was.modSeq)
+		for uid, mod := range modSeqs {
+			if _, ok := slices.BinarySearch(told, uid); !ok && mod > was.modSeq {
+				bad("is not told of UID %d, with MODSEQ %d", uid, mod)
+			}
 		}
 		gone, exact := vanished(was.modSeq)
 		for uid, flags := range was.rows {

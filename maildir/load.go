@@ -282,7 +282,7 @@ func (m *mailbox) bearList(records []uidlist.Record) error {
 	l := &m.list
 	h := *l.birth
 	l.birth = nil
-	if err := l.file.Restore(h, records); err != nil {
+	if err := l.file.Begin(h, records); err != nil {
 		m.warn("the uidlist cannot be written", err)
 		// What was there is known again, or nothing is.
 		if _, rerr := l.file.Refresh(); rerr != nil {
@@ -359,6 +359,7 @@ func (m *mailbox) count() {
 	m.versions = newVersions(next)
 	m.versions.now.UIDs = store.ColumnOf(uids)
 	m.versions.now.ModSeq = m.lastMod
+	m.changed.since = m.lastMod // what was stamped while it was loaded is not in there
 	if m.table.wasteful() {
 		m.table = m.table.compacted()
 	}
