@@ -311,13 +311,21 @@ type pace struct {
 	s     *Store
 	m     *mailbox
 	since time.Time // when it began to work
+	turn  time.Time // when others last had theirs
 }
+
+// indexTurn is how long the indexer works before others get their turn.
+const indexTurn = 500 * time.Microsecond
 
 // breathe is called often. Its error ends the work.
 func (p *pace) breathe() error {
-	runtime.Gosched()
-	worked := time.Since(p.since)
+	now := time.Now()
+	worked := now.Sub(p.since)
 	if worked < indexWork {
+		if now.Sub(p.turn) > indexTurn {
+			runtime.Gosched()
+			p.turn = time.Now()
+		}
 		return nil
 	}
 	if p.m.alive() != nil {

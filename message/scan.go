@@ -39,6 +39,10 @@ const maxBoundary = 990
 // is every other content type that cannot be parsed (RFC 2045 section 5.2). Entities
 // beyond the limits are application/octet-stream.
 type Scanner struct {
+	// Lean, to be set before the first Write, is for who wants no more than the compact form
+	// of the parts holds: there are no Envelopes, and there is no Header.
+	Lean bool
+
 	limits Limits
 	parts  []Part
 	open   []entity // from the message itself to the innermost entity that has not ended
@@ -76,6 +80,11 @@ func NewScanner(l Limits) *Scanner {
 	s.parts = make([]Part, 1, 4)
 	s.open = append(s.open, entity{message: true})
 	return s
+}
+
+// Reset makes the scanner ready for another message. Parts that it gave are of no use then.
+func (s *Scanner) Reset() {
+	*s = Scanner{Lean: s.Lean, limits: s.limits, inHeader: true, parts: append(s.parts[:0], Part{}), open: append(s.open[:0], entity{message: true}), line: s.line[:0], head: s.head[:0]}
 }
 
 // Write takes the next bytes of the message. It never fails.
@@ -262,11 +271,11 @@ func (s *Scanner) endHeader(off int64) {
 
 	digest := len(s.open) > 1 && s.open[len(s.open)-2].digest
 	info, boundary := parseInfo(s.head, digest)
-	if e.message {
+	if e.message && !s.Lean {
 		info.Envelope = ParseEnvelope(s.head)
 	}
 	s.spent += len(s.head)
-	if len(s.open) == 1 {
+	if len(s.open) == 1 && !s.Lean {
 		s.top, s.head = s.head, nil
 	} else {
 		s.head = s.head[:0]

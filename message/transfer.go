@@ -2,7 +2,9 @@ package message
 
 import (
 	"io"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // Encoding is a Content-Transfer-Encoding (RFC 2045 section 6).
@@ -59,15 +61,19 @@ var base64Values = func() (t [256]byte) {
 	return t
 }()
 
+// decoded are buffers for what one Write decodes.
+var decoded = sync.Pool{New: func() any { return new([]byte) }}
+
 type base64Decoder struct {
 	w    io.Writer
 	bits uint32
 	n    int // sextets in bits
-	out  []byte
 }
 
 func (d *base64Decoder) Write(p []byte) (int, error) {
-	out := d.out[:0]
+	buf := decoded.Get().(*[]byte)
+	defer decoded.Put(buf)
+	out := (*buf)[:0]
 	bits, n := d.bits, d.n
 	for _, c := range p {
 		v := base64Values[c]
@@ -84,7 +90,7 @@ func (d *base64Decoder) Write(p []byte) (int, error) {
 			bits, n = 0, 0
 		}
 	}
-	d.bits, d.n, d.out = bits, n, out
+	d.bits, d.n, *buf = bits, n, out
 	if len(out) > 0 {
 		if _, err := d.w.Write(out); err != nil {
 			return 0, err
@@ -105,7 +111,7 @@ func flushSextets(out []byte, bits uint32, n int) []byte {
 }
 
 func (d *base64Decoder) Close() error {
-	out := flushSextets(d.out[:0], d.bits, d.n)
+	out := flushSextets(nil, d.bits, d.n)
 	d.n = 0
 	if len(out) == 0 {
 		return nil
@@ -123,9 +129,20 @@ type qpDecoder struct {
 }
 
 func (d *qpDecoder) Write(p []byte) (int, error) {
-	d.out = d.out[:0]
-	for _, c := range p {
-		d.byte(c)
+	buf := decoded.Get().(*[]byte)
+	d.out = slices.Grow((*buf)[:0], len(d.held)+len(p))
+	defer func() {
+		*buf, d.out = d.out, nil
+		decoded.Put(buf)
+	}()
+	for i := 0; i < len(p); {
+		if len(d.held) == 0 {
+			if i += d.run(p[i:]); i == len(p) {
+				break
+			}
+		}
+		d.byte(p[i])
+		i++
 	}
 	if len(d.out) > 0 {
 		if _, err := d.w.Write(d.out); err != nil {
@@ -133,6 +150,41 @@ func (d *qpDecoder) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// run takes, with nothing held, what can be taken of p at once, and gives how much that was:
+// text up to blanks at the end of a line, escapes, and soft line breaks.
+func (d *qpDecoder) run(p []byte) int {
+	i := 0
+	for i < len(p) {
+		from := i
+		for i < len(p) && p[i] != '=' && p[i] != '\r' && p[i] != '\n' {
+			i++
+		}
+		end := i
+		for end > from && (p[end-1] == ' ' || p[end-1] == '\t') {
+			end--
+		}
+		d.out = append(d.out, p[from:end]...)
+		if end < i && i < len(p) && p[i] == '=' { // blanks before an escape are text
+			d.out = append(d.out, p[end:i]...)
+			end = i
+		}
+		rest := p[end:]
+		switch {
+		case len(rest) >= 3 && rest[0] == '=' && hexValue(rest[1]) >= 0 && hexValue(rest[2]) >= 0:
+			d.out = append(d.out, byte(hexValue(rest[1])<<4|hexValue(rest[2])))
+			i = end + 3
+		case len(rest) >= 3 && rest[0] == '=' && rest[1] == '\r' && rest[2] == '\n':
+			i = end + 3
+		case len(rest) >= 2 && rest[0] == '\r' && rest[1] == '\n':
+			d.out = append(d.out, '\r', '\n')
+			i = end + 2
+		default:
+			return end
+		}
+	}
+	return i
 }
 
 // byte takes one byte; held is in one of these states: empty; blanks and at most

@@ -3,7 +3,6 @@ package fts
 import (
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 
 	"roost/message"
@@ -38,8 +37,10 @@ type Source interface {
 
 // A Batch gathers messages for Index.Add. It takes about 30 MB when full. One goroutine.
 type Batch struct {
-	// Breathe, if not nil, is called at least every 32 KiB of text: others may run.
+	// Breathe, if not nil, is called every 32 KiB of text, or about that: others may run.
 	Breathe func()
+
+	breath int // bytes of text since
 
 	docs  []doc // of the run
 	pairs []uint32
@@ -56,13 +57,15 @@ type Batch struct {
 	window   uint32 // the last bytes of the passage
 	filled   int    // how many there are, up to 2
 
+	scan   *message.Scanner
 	folder message.Folder
 	raw    []byte
 }
 
 // NewBatch makes an empty batch.
 func NewBatch() *Batch {
-	b := &Batch{seen: make([]uint64, 1<<24/64)}
+	b := &Batch{seen: make([]uint64, 1<<24/64), scan: message.NewScanner(message.Common)}
+	b.scan.Lean = true
 	b.folder.W = gatherer{b}
 	return b
 }
@@ -111,11 +114,11 @@ func (b *Batch) read(m Source) (ok bool, err error) {
 		b.raw = whole.b
 		m = &whole
 	}
-	s := message.NewScanner(message.Common)
-	if _, err := m.WriteRange(s, 0, size); err != nil {
+	b.scan.Reset()
+	if _, err := m.WriteRange(b.scan, 0, size); err != nil {
 		return false, err
 	}
-	parts := s.Finish()
+	parts := b.scan.Finish()
 	if !message.Within(parts, message.Common) {
 		return false, nil
 	}
@@ -199,15 +202,17 @@ func (g gatherer) Write(p []byte) (int, error) {
 		}
 	}
 	b.window, b.trigrams = window, trigrams
-	b.breathe()
+	if b.breath += n; b.breath >= 32<<10 {
+		b.breathe()
+	}
 	return n, nil
 }
 
 func (b *Batch) breathe() {
+	b.breath = 0
 	if b.Breathe != nil {
 		b.Breathe()
 	}
-	runtime.Gosched()
 }
 
 // forget drops what was gathered of the message at hand.

@@ -92,11 +92,15 @@ func (r *run) parts(m store.Message) ([]message.Part, error) {
 			return parts, nil
 		}
 	}
-	s := message.NewScanner(r.src.Limits)
-	if _, err := m.WriteRange(s, 0, size); err != nil {
+	if r.scan == nil {
+		r.scan = message.NewScanner(r.src.Limits)
+		r.scan.Lean = true
+	}
+	r.scan.Reset()
+	if _, err := m.WriteRange(r.scan, 0, size); err != nil {
 		return nil, err
 	}
-	return s.Finish(), nil
+	return r.scan.Finish(), nil
 }
 
 // readRange reads a header, at most message.MaxSearchedHeader of it.

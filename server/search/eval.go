@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"roost/message"
 	"roost/store"
@@ -93,6 +94,8 @@ type run struct {
 	fields []string // that the plan asks for, and whether the notes hold them all
 	common bool
 
+	scan *message.Scanner // nil before the first is needed
+
 	// What is known of the message at hand.
 	uid   imap.UID
 	at    int // its index in the view
@@ -140,6 +143,20 @@ func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Foun
 		runtime.Gosched()
 	}
 	return r.found, nil
+}
+
+// turnAfter is how long a search runs before others get their turn, if it does not wait. Each
+// time costs a few microseconds, and they are woken on another processor.
+const turnAfter = 500 * time.Microsecond
+
+// turns gives others their turn.
+type turns struct{ last time.Time }
+
+func (t *turns) give() {
+	if time.Since(t.last) > turnAfter {
+		runtime.Gosched()
+		t.last = time.Now()
+	}
 }
 
 // slice looks at the messages with the indexes from to to.
@@ -442,7 +459,7 @@ func (r *run) read() (truth, error) {
 		return no, err
 	}
 	defer m.Close()
-	runtime.Gosched()
+	r.match.turns.give()
 	if r.size < 0 {
 		if r.size, err = m.Size(); err != nil {
 			return no, err

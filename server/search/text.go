@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
 
 	"roost/message"
 )
@@ -19,6 +18,7 @@ var errFound = errors.New("all was found")
 // what went by, so that a text that two writes cut apart is found.
 type matcher struct {
 	ctx     context.Context
+	turns   turns
 	needles [][]byte // folded
 	found   []bool   // of each needle
 	active  []int    // the needles that are looked for in this stream
@@ -81,7 +81,7 @@ func (m *matcher) look() error {
 		return errFound
 	}
 	// Long text goes by here, with nothing in between that gives others their turn.
-	runtime.Gosched()
+	m.turns.give()
 	return m.ctx.Err()
 }
 
