@@ -31,6 +31,10 @@ type Source struct {
 	Parts, Fields store.NoteKind
 	Common        func(fields []string) bool
 
+	// CommonOf makes such a header of a whole one, to be kept, where it is not nil; nil: it
+	// is too big to keep.
+	CommonOf func(header []byte) []byte
+
 	// Keys is the kind of the notes in which what Sort and the threads compare is kept.
 	Keys store.NoteKind
 
@@ -474,6 +478,11 @@ func (r *run) read() (truth, error) {
 			return no, err
 		}
 		r.header(header)
+		if r.common && r.src.CommonOf != nil && len(header) < message.MaxSearchedHeader { // there was no such note
+			if b := r.src.CommonOf(header); b != nil {
+				r.src.Box.Note(r.uid, r.src.Fields, b)
+			}
+		}
 		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
 		}
