@@ -3,7 +3,6 @@ package maildir
 import (
 	"context"
 	"errors"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +25,7 @@ const (
 	indexBytes    = 4 << 20
 
 	// indexWork is how long the indexer works before it rests as long.
-	indexWork = 4 * time.Millisecond
+	indexWork = 2 * time.Millisecond
 )
 
 // textIndex is what a mailbox has of it.
@@ -311,27 +310,18 @@ type pace struct {
 	s     *Store
 	m     *mailbox
 	since time.Time // when it began to work
-	turn  time.Time // when others last had theirs
 }
-
-// indexTurn is how long the indexer works before others get their turn.
-const indexTurn = 500 * time.Microsecond
 
 // breathe is called often. Its error ends the work.
 func (p *pace) breathe() error {
-	now := time.Now()
-	worked := now.Sub(p.since)
+	worked := time.Since(p.since)
 	if worked < indexWork {
-		if now.Sub(p.turn) > indexTurn {
-			runtime.Gosched()
-			p.turn = time.Now()
-		}
 		return nil
 	}
 	if p.m.alive() != nil {
 		return fts.ErrStopped
 	}
-	rest := time.NewTimer(min(worked, 10*indexWork))
+	rest := time.NewTimer(min(worked, 20*indexWork))
 	defer rest.Stop()
 	select {
 	case <-p.s.stop:

@@ -149,16 +149,17 @@ func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Foun
 	return r.found, nil
 }
 
-// turnAfter is how long a search runs before others get their turn, if it does not wait. Each
-// time costs a few microseconds, and they are woken on another processor.
-const turnAfter = 500 * time.Microsecond
+// turnAfter is how long a search runs before others get their turn, if it does not wait. It
+// sleeps then, as short as may be: after runtime.Gosched it would run on at once where no
+// goroutine is ready, and nobody would look for what came from the network.
+const turnAfter = time.Millisecond
 
 // turns gives others their turn.
 type turns struct{ last time.Time }
 
 func (t *turns) give() {
 	if time.Since(t.last) > turnAfter {
-		runtime.Gosched()
+		time.Sleep(20 * time.Microsecond)
 		t.last = time.Now()
 	}
 }
