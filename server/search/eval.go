@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"roost/message"
@@ -98,7 +97,10 @@ type run struct {
 	fields []string // that the plan asks for, and whether the notes hold them all
 	common bool
 
-	scan *message.Scanner // nil before the first is needed
+	scan     *message.Scanner // nil before the first is needed
+	ahead    headers          // of the slice; its next is nil where they are read one by one
+	uidsRoom []imap.UID
+	foldRoom []byte
 
 	// What is known of the message at hand.
 	uid   imap.UID
@@ -200,6 +202,13 @@ func (r *run) slice(from, to int) error {
 	if err != nil {
 		return err
 	}
+	if r.common && r.narrowed && r.want != highest {
+		r.headersOf(rows)
+		defer func() {
+			r.ahead.stop()
+			r.ahead = headers{}
+		}()
+	}
 	for i, row := range rows {
 		ok, err := r.message(row)
 		r.src.Progress.At(r.done + i + 1)
@@ -261,15 +270,20 @@ func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
 	return rows, nil
 }
 
-// message decides about one message.
-func (r *run) message(row store.Row) (bool, error) {
+// meet makes a message the one at hand.
+func (r *run) meet(row store.Row) {
 	r.uid, r.row, r.size, r.day, r.sum = row.UID, row, row.Size, 0, nil
 	if r.may != nil {
 		r.at, _ = r.src.View.UIDs.Find(row.UID)
 	}
 	clear(r.match.found)
-	r.pending = append(r.pending[:0], r.plan.pieces...)
 	r.depth = byRow
+}
+
+// message decides about one message.
+func (r *run) message(row store.Row) (bool, error) {
+	r.meet(row)
+	r.pending = append(r.pending[:0], r.plan.pieces...)
 	first := r.hold(r.pending)
 	if r.decided(first) { // before t, which the loops below share, is allocated
 		return first == yes, nil
@@ -292,9 +306,16 @@ func (r *run) message(row store.Row) (bool, error) {
 		}
 	}
 	if !r.decided(t) && r.common {
-		for _, note := range r.notes(r.src.Fields) {
-			r.header(note)
-			t = r.hold(r.pending)
+		if r.ahead.next != nil {
+			if note, ok := r.ahead.of(row.UID); ok {
+				r.header(note)
+				t = r.hold(r.pending)
+			}
+		} else {
+			for _, note := range r.notes(r.src.Fields) {
+				r.header(note)
+				t = r.hold(r.pending)
+			}
 		}
 	}
 	if r.decided(t) {
@@ -440,13 +461,13 @@ func (r *run) header(header []byte) {
 				r.day = DayOf(t)
 			}
 		}
-		wanted := r.plan.fields[strings.ToLower(string(f.Name))]
+		wanted := r.plan.named(f)
 		if len(wanted) == 0 {
 			continue
 		}
-		text := message.AppendFold(nil, []byte(message.DecodeText(f.Value)))
+		r.foldRoom = message.AppendFold(r.foldRoom[:0], []byte(message.DecodeText(f.Value)))
 		for _, i := range wanted {
-			r.match.found[i] = r.match.found[i] || bytes.Contains(text, r.plan.folded[i])
+			r.match.found[i] = r.match.found[i] || bytes.Contains(r.foldRoom, r.plan.folded[i])
 		}
 	}
 	r.depth = byHeader

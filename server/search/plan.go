@@ -126,6 +126,19 @@ func (p *Plan) cheapest() level {
 	return p.pieces[0].level
 }
 
+// named gives the Header keys that ask for a field of this name.
+func (p *Plan) named(f message.Field) []int {
+	if len(p.fields) > 4 {
+		return p.fields[strings.ToLower(string(f.Name))]
+	}
+	for name, keys := range p.fields {
+		if f.Is(name) {
+			return keys
+		}
+	}
+	return nil
+}
+
 // deepest is the level of the deepest key.
 func (p *Plan) deepest() level {
 	if len(p.pieces) == 0 {

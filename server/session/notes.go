@@ -107,6 +107,14 @@ func slimHeader(header []byte) []byte {
 	return out
 }
 
+// keptHeader is slimHeader, or nil where that is too much to keep.
+func keptHeader(header []byte) []byte {
+	if b := slimHeader(header); len(b) <= noteLimit {
+		return b
+	}
+	return nil
+}
+
 // allKept tells whether noteFields can answer for these names.
 func allKept(names []string) bool {
 	for _, n := range names {

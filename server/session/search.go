@@ -165,7 +165,7 @@ func (s *session) lookFor(ctx context.Context, p *searchParser, sel *selected, p
 func (s *session) source(box store.Mailbox, view store.View) search.Source {
 	return search.Source{
 		Box: box, View: view,
-		Parts: noteParts, Fields: noteFields, Common: allKept, Keys: noteKeys, Digest: noteDigest,
+		Parts: noteParts, Fields: noteFields, Common: allKept, CommonOf: keptHeader, Keys: noteKeys, Digest: noteDigest,
 		Limits: s.opt.Limits.MIME,
 	}
 }
