@@ -154,11 +154,10 @@ func (h *hold) claimLocked(v, to store.View) []imap.UID {
 
 // changedLocked gives the rows of v whose flags or keywords changed on the way to to.
 func (m *mailbox) changedLocked(v, to store.View) (rows []store.Row) {
-	now := m.st.opt.Clock()
 	if uids, ok := m.changed.between(v.ModSeq, to.ModSeq); ok {
 		for _, u := range uids {
 			if i, ok := m.table.find(u); ok && u < v.UIDNext {
-				rows = append(rows, m.rowOfLocked(i, now))
+				rows = append(rows, m.rowOfLocked(i))
 			}
 		}
 		return rows
@@ -169,7 +168,7 @@ func (m *mailbox) changedLocked(v, to store.View) (rows []store.Row) {
 			break
 		}
 		if r.modSeq > v.ModSeq && r.state&rowDead == 0 {
-			rows = append(rows, m.rowOfLocked(i, now))
+			rows = append(rows, m.rowOfLocked(i))
 		}
 	}
 	return rows
@@ -205,7 +204,6 @@ func (h *hold) rows(ctx context.Context, buf []store.Row, uids []imap.UID, newer
 	}
 	rows := buf[:0]
 	m := h.m
-	now := m.st.opt.Clock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead != nil {
@@ -215,7 +213,7 @@ func (h *hold) rows(ctx context.Context, buf []store.Row, uids []imap.UID, newer
 	for _, u := range uids {
 		i, ok := m.findNearLocked(at+1, u)
 		if ok && m.table.rows.at(i).modSeq > newer {
-			rows = append(rows, m.rowOfLocked(i, now))
+			rows = append(rows, m.rowOfLocked(i))
 		}
 		at = i
 	}

@@ -46,6 +46,7 @@ func (h *hold) Measure(ctx context.Context, rows []store.Row) error {
 		}
 	}
 	if len(uids) == 0 {
+		h.m.findSaved(rows)
 		return nil
 	}
 	list, err := h.m.measure(ctx, uids)
@@ -70,9 +71,28 @@ func (h *hold) Measure(ctx context.Context, rows []store.Row) error {
 		default: // gone, or not to be had now: nothing that is kept
 			r.Internal = h.m.savedAt(base, now.Unix(), now)
 		}
-		r.Saved = h.m.savedAt(base, r.Internal, now)
 	}
+	h.m.findSaved(rows)
 	return nil
+}
+
+// findSaved tells rows when their messages came into the mailbox; of the gone it is their
+// date.
+func (m *mailbox) findSaved(rows []store.Row) {
+	now := m.st.opt.Clock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := -1
+	for i := range rows {
+		r := &rows[i]
+		r.Saved = r.Internal
+		var ok bool
+		if at, ok = m.findNearLocked(at+1, r.UID); ok {
+			base := m.table.names.get(m.table.rows.at(at).base)
+			base = base[:min(len(base), 24)] // the second stands in front; no more, so that nothing is allocated
+			r.Saved = m.savedAt(string(base), r.Internal, now)
+		}
+	}
 }
 
 // measure asks the files of uids for their dates and sizes, where these are not known, and

@@ -503,13 +503,10 @@ func (m *mailbox) logStrange(name, why string) {
 }
 
 // rowOf is a row as the protocol sees it. Called with mu held.
-func (m *mailbox) rowOfLocked(i int, now time.Time) store.Row {
-	base := m.table.names.get(m.table.rows.at(i).base)
-	base = base[:min(len(base), 24)] // the second of delivery stands there; no more, so that nothing is allocated
+func (m *mailbox) rowOfLocked(i int) store.Row {
 	r := m.table.rows.at(i)
 	return store.Row{
-		UID: r.uid, ModSeq: r.modSeq, Flags: r.flags, Keywords: m.table.keywords(i), Internal: r.internal,
-		Saved: m.savedAt(string(base), r.internal, now), Size: r.size(),
+		UID: r.uid, ModSeq: r.modSeq, Flags: r.flags, Keywords: m.table.keywords(i), Internal: r.internal, Size: r.size(),
 	}
 }
 

@@ -42,8 +42,13 @@ func Fields(header []byte) iter.Seq[Field] {
 			header = header[end:]
 			f := Field{Raw: raw}
 			if colon := bytes.IndexByte(raw[:first], ':'); colon >= 0 && raw[0] != ' ' && raw[0] != '\t' {
-				f.Name = bytes.TrimRight(raw[:colon], " \t")
-				f.Value = bytes.TrimRight(raw[colon+1:], "\r\n")
+				f.Name, f.Value = raw[:colon], raw[colon+1:]
+				for n := len(f.Name); n > 0 && (f.Name[n-1] == ' ' || f.Name[n-1] == '\t'); n-- {
+					f.Name = f.Name[:n-1]
+				}
+				for n := len(f.Value); n > 0 && (f.Value[n-1] == '\n' || f.Value[n-1] == '\r'); n-- {
+					f.Value = f.Value[:n-1]
+				}
 			}
 			if !yield(f) {
 				return

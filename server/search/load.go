@@ -20,6 +20,7 @@ type loader struct {
 	rows    []store.Row // of the slice, by index; of what is gone the zero Row
 	done    []bool      // likewise: visit was called
 	made    []made      // keys that the store shall keep
+	dates   bool        // rows' dates are needed
 	headers bool        // keys are needed
 	sizes   bool        // and sizes, which a row may not know
 
@@ -47,6 +48,9 @@ func (l *loader) load() error {
 	return nil
 }
 
+// asksRows tells whether more than the headers is compared.
+func (l *loader) asksRows() bool { return l.dates || l.sizes || !l.headers }
+
 func (l *loader) slice(from, to int) error {
 	uids := l.found.UIDs[from:to]
 	l.from = from
@@ -54,8 +58,11 @@ func (l *loader) slice(from, to int) error {
 	l.done = slices.Grow(l.done[:0], len(uids))[:len(uids)]
 	clear(l.rows)
 	clear(l.done)
-	i := 0
-	for rows, err := range l.src.Box.Rows(l.ctx, uids, 0) {
+	i, asked := 0, uids
+	if !l.asksRows() {
+		asked = nil
+	}
+	for rows, err := range l.src.Box.Rows(l.ctx, asked, 0) {
 		if err == nil {
 			err = l.src.Box.Measure(l.ctx, rows)
 		}
@@ -149,7 +156,7 @@ func (l *loader) keep() {
 // open reads the header and size of message i of the slice.
 func (l *loader) open(i int, uid imap.UID) (keys, error) {
 	row := &l.rows[i]
-	if row.UID == 0 {
+	if l.asksRows() && row.UID == 0 {
 		return keys{}, nil
 	}
 	if l.src.Opened != nil {

@@ -40,8 +40,8 @@ var sortStrings = map[SortKey]int{
 
 // Sort gives the indexes of found in the order of the criteria; where all are equal the
 // order of the mailbox stays. Strings are compared by i;unicode-casemap (RFC 5051). A
-// message that is gone or cannot be read sorts as if it had no header. It fails as
-// Search does.
+// message that cannot be read, or is gone and not remembered, sorts as if it had no header.
+// It fails as Search does.
 func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int, error) {
 	n := len(found.UIDs)
 	columns := make([]column, len(by))
@@ -55,6 +55,7 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 		}
 		columns[i].numbers = make([]int64, n)
 		l.sizes = l.sizes || c.By == SortSize
+		l.dates = l.dates || c.By == SortArrival || c.By == SortDate
 		l.headers = l.headers || c.By == SortDate
 	}
 	var heap arena
@@ -88,10 +89,10 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 }
 
 // inOrder gives the indexes of n messages in the order of the columns. Most comparisons
-// are decided by eight bytes that lie beside the index.
+// are decided by the bytes that lie beside the index.
 func inOrder(n int, columns []column) []int {
 	type item struct {
-		lead uint64 // of the first column: what is lower stands first
+		lead [2]uint64 // of the first column: what is lower stands first
 		i    int
 	}
 	items := make([]item, n)
@@ -99,11 +100,13 @@ func inOrder(n int, columns []column) []int {
 		items[i] = item{columns[0].lead(i), i}
 	}
 	slices.SortFunc(items, func(a, b item) int {
-		if a.lead != b.lead {
-			if a.lead < b.lead {
-				return -1
+		for k := range a.lead {
+			if a.lead[k] != b.lead[k] {
+				if a.lead[k] < b.lead[k] {
+					return -1
+				}
+				return 1
 			}
-			return 1
 		}
 		for i := range columns {
 			if r := columns[i].compare(a.i, b.i); r != 0 {
@@ -136,18 +139,18 @@ func (c *column) compare(a, b int) int {
 	return cmp.Compare(c.numbers[a], c.numbers[b])
 }
 
-// lead is a number by which message i sorts as by the column, but that some are equal
+// lead are numbers by which message i sorts as by the column, but that some are equal
 // which the column tells apart.
-func (c *column) lead(i int) (n uint64) {
+func (c *column) lead(i int) (n [2]uint64) {
 	if c.texts != nil {
-		var b [8]byte
+		var b [16]byte
 		copy(b[:], c.texts[i])
-		n = binary.BigEndian.Uint64(b[:])
+		n[0], n[1] = binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
 	} else {
-		n = uint64(c.numbers[i]) ^ 1<<63
+		n[0] = uint64(c.numbers[i]) ^ 1<<63
 	}
 	if c.Reverse {
-		return ^n
+		n[0], n[1] = ^n[0], ^n[1]
 	}
 	return n
 }

@@ -46,7 +46,7 @@ func loadThreaded(ctx context.Context, src Source, found *Found, refs bool) (*th
 	}
 	sent := make([]int64, n)
 	var heap arena
-	l := loader{ctx: ctx, src: src, found: found, headers: true}
+	l := loader{ctx: ctx, src: src, found: found, headers: true, dates: true}
 	l.visit = func(i int, _ store.Row, k keys) {
 		sent[i], t.replies[i] = k.sent, k.reply
 		t.subjects[i] = heap.keep(k.strings[keySubject])

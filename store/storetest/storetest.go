@@ -247,6 +247,7 @@ func (s *session) flag(op imap.StoreFlagsOp, f imap.Flag, uids ...imap.UID) []st
 	s.w.Helper()
 	rows, _, err := s.SetFlags(s.w.ctx, uids, store.FlagOp{Op: op, Flags: []imap.Flag{f}})
 	s.w.ok(err)
+	s.w.ok(s.Measure(s.w.ctx, rows))
 	return rows
 }
 
