@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -248,6 +249,8 @@ func idleClients(t *testing.T, addr string, used bool) {
 // Memory is given back once, when a burst is over.
 func TestThriftGivesBackOnce(t *testing.T) {
 	var y thrifty
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would take the garbage away
 	burst := make([][]byte, 64)
 	for i := range burst {
 		burst[i] = make([]byte, 1<<20)
