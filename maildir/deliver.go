@@ -34,6 +34,17 @@ type staged struct {
 	size     int64 // with CRLF
 
 	file fsys.File // written and not synced yet; nil: durable, or a link to what is
+
+	// from is where the file is that a COPY links, under the name tmp; nil: in tmp/.
+	from fsys.Dir
+}
+
+// place is the directory in which the file waits.
+func (s *staged) place(m *mailbox) fsys.Dir {
+	if s.from != nil {
+		return s.from
+	}
+	return m.dirs.tmp
 }
 
 // maxUnsynced is how many files of a batch are open until they are synced together.
@@ -290,6 +301,9 @@ func (b *batch) Close() error {
 // unstage removes files from tmp/.
 func (m *mailbox) unstage(list []staged) {
 	for _, s := range list {
+		if s.from != nil {
+			continue
+		}
 		if s.file != nil {
 			s.file.Close()
 		}
@@ -361,7 +375,7 @@ func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []si
 		}
 		for i, s := range list {
 			at := sighting{arrivals[i].baseName + arrivals[i].info, arrivals[i].inNew()}
-			if err = m.dirs.tmp.Link(s.tmp, m.dirs.of(at.inNew), at.name); err != nil {
+			if err = s.place(m).Link(s.tmp, m.dirs.of(at.inNew), at.name); err != nil {
 				break
 			}
 			linked = append(linked, at)

@@ -28,16 +28,44 @@ func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.
 	if err := h.account.room(ctx, int64(len(uids)), m.sizeOf(uids)); err != nil {
 		return store.Copied{}, fmt.Errorf("copy to %q: %w", to, storageError(err))
 	}
-	list, err := m.stage(ctx, dst, uids, true)
-	var added []imap.UID
-	if err == nil {
-		added, err = dst.commit(list, nil)
+	added, err := m.linkTo(ctx, dst, uids)
+	var list []staged
+	if isNotExist(err) || cannotLink(err) {
+		// Somebody renames them, or links are refused: each is brought to tmp/ first.
+		if list, err = m.stage(ctx, dst, uids, true); err == nil {
+			added, err = dst.commit(list, nil)
+		}
 	}
 	if err != nil {
 		dst.unstage(list)
 		return store.Copied{}, fmt.Errorf("copy to %q: %w", to, storageError(err))
 	}
 	return store.Copied{UIDValidity: dst.list.validity, From: slices.Clone(uids), To: added}, nil
+}
+
+// linkTo copies messages by one link each, from the names that they have now: durable files,
+// which need no tmp/. All or none; an error is that of a link, or ErrGone.
+func (m *mailbox) linkTo(ctx context.Context, dst *mailbox, uids []imap.UID) ([]imap.UID, error) {
+	measured, err := m.measureNow(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]staged, 0, len(uids))
+	for part := range slices.Chunk(uids, flagChunk) {
+		m.mu.Lock()
+		for _, uid := range part {
+			i, ok := m.findShownLocked(uid)
+			if !ok {
+				m.mu.Unlock()
+				return nil, fmt.Errorf("UID %d: %w", uid, store.ErrGone)
+			}
+			s, at := m.stagedLocked(i, measured[uid])
+			s.tmp, s.from = at.name, m.dirs.of(at.inNew)
+			list = append(list, s)
+		}
+		m.mu.Unlock()
+	}
+	return dst.commit(list, nil)
 }
 
 // sizeOf sums the sizes that are known.
