@@ -197,7 +197,7 @@ func TestSearchFindsTheSameWithAnIndex(t *testing.T) {
 			compare(10)
 			waitForIndex(t, box)
 			compare(25)
-			if opened := countOpened(t, box, "no such text"); opened > 64+4+20 { // those of the tail, before the index is asked, and that are noise
+			if opened := countOpened(t, box, "no such text"); opened > 64+1+20 { // those of the tail, before the index is asked, and that are noise
 				t.Errorf("seed %d, round %d: %d messages are opened for a text that none has", seed, round, opened)
 			}
 			var gone []imap.UID

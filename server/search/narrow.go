@@ -13,7 +13,7 @@ import (
 const (
 	// narrowAfter is how many messages are looked into before the store is asked: most
 	// searches end before, and it costs more than a few messages do.
-	narrowAfter = 4
+	narrowAfter = 1
 
 	// maxNarrowed is for how many keys it is asked. Where there are more, which is where
 	// webmails ask for one Message-ID or another, it is for those alone that must hold.
