@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"roost/config"
 )
 
 // splitFields parts the eighth field of a line: blanks separate, the first = ends the key.
@@ -166,14 +168,11 @@ func parseBytesIn(s, unit string) (int64, bool) {
 
 // parseNet reads an address or a network.
 func parseNet(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
+	p, err := config.ParseNetwork(s)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("allow_nets: %.50q is neither address nor network", s)
+		return p, fmt.Errorf("allow_nets: %.50q is neither address nor network", s)
 	}
-	return p.Masked(), nil
+	return p, nil
 }
 
 // allows reports whether a login may come from addr.

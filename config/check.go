@@ -467,10 +467,16 @@ func (k *checker) control() {
 	}
 }
 
-// ParseNetwork reads a network, or an address as the network of itself.
+// ParseNetwork reads a network, or an address as the network of itself. What is IPv4 in IPv6
+// ("::ffff:192.0.2.0/120") is IPv4, as the addresses that are compared with it.
 func ParseNetwork(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	return netip.ParsePrefix(s)
+	p, err := netip.ParsePrefix(s)
+	if a := p.Addr(); err == nil && a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), err
 }
