@@ -336,6 +336,7 @@ func (m *mailbox) ensureReserve(next imap.UID) error {
 // It is written a day ahead, so that this costs a write a day. Called with files held
 // and without the dotlock.
 func (m *mailbox) ensureMark() {
+	m.watchLate()
 	if m.list.volatile || m.noModSeq {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys"
+	"roost/maildir/index"
 	"roost/maildir/uidlist"
 	"roost/maildir/watch"
 	"roost/store"
@@ -24,6 +25,9 @@ const (
 	// it is.
 	astrayFor = 500 * time.Millisecond
 
+	// lateAfter is when watches are set that nobody waits for: behind the answer to SELECT.
+	lateAfter = 5 * time.Millisecond
+
 	// doubtFor is how soon a look that could not be finished is tried again.
 	doubtFor = time.Second
 )
@@ -34,6 +38,8 @@ type watchState struct {
 	subs     [3]*watch.Sub // of subDirs
 	paths    [3]fsys.Dir   // the directories by a path that they got later; nil: as opened
 	polled   atomic.Bool   // events come seldom or never: who wants to know must look
+	late     *index.Stamps // not nil: no watches are set yet, and this is what was there
+	young    atomic.Bool   // late, and nobody asked since
 	suspects map[imap.UID]struct{}
 	astray   time.Time // since when the path leads elsewhere; zero: it does not
 
@@ -79,6 +85,32 @@ func (m *mailbox) subscribe() error {
 	}
 	w.polled.Store(polled)
 	return nil
+}
+
+func (m *mailbox) subscribeOrPoll() {
+	if err := m.subscribe(); err != nil {
+		m.warn("watches could not be set; the mailbox is looked at instead", err)
+		m.watch.polled.Store(true)
+	}
+}
+
+// watchLate sets the watches of a mailbox that was opened by its index: the kernel goes
+// through all files of a directory that it remembers, which takes longer than to open a
+// mailbox of 100,000. What changed since is told by the stamps, for the index was believed
+// only where they were old; then a look is due. Called with files held, before any change
+// of our own.
+func (m *mailbox) watchLate() {
+	if m.watch.late == nil {
+		return
+	}
+	was := *m.watch.late
+	m.watch.late = nil
+	m.watch.young.Store(false)
+	if m.watch.subs[subNew] == nil { // else set by movedTo
+		m.subscribeOrPoll()
+	}
+	now, _, err := m.indexStamps()
+	m.doubt = m.doubt || err != nil || now != was
 }
 
 // closePaths lets the directories go that were opened to watch them by a new path.
@@ -202,6 +234,7 @@ func (m *mailbox) pull() {
 	if m.alive() != nil || !m.loaded {
 		return
 	}
+	m.watchLate()
 	// Who held it when new mail was shown may have left since, and took \Recent along.
 	writer := m.hasWriter()
 	var names [3][]string
@@ -473,9 +506,10 @@ func (m *mailbox) replacedWithin() bool {
 // tidyNew moves messages from new/ to cur/, for somebody who holds the mailbox for
 // writing. A failure leaves them in new/, where they are served as well.
 func (m *mailbox) tidyNew() {
-	if !m.writable() {
+	if !m.writable() || len(m.inNew) == 0 {
 		return
 	}
+	m.watchLate()
 	var s step
 	var left []imap.UID
 	for n, uid := range m.inNew {

@@ -501,6 +501,9 @@ func (m *mailbox) refresh() error {
 	if err := m.alive(); err != nil {
 		return err
 	}
+	if m.watch.young.Swap(false) {
+		return nil // it was opened just now
+	}
 	if !m.quiet() {
 		m.files.Lock()
 	} else if !m.tryFiles() {

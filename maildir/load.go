@@ -43,7 +43,8 @@ func newMailbox(s *Store, p place) *mailbox {
 }
 
 // load opens the mailbox: from its index where nothing changed since, else by a look
-// at its directories. The watches are set first, so that nothing falls between.
+// at its directories. The watches are set before the look, so that nothing falls between;
+// where none is needed they are set behind, and what the index says is checked again.
 func (m *mailbox) load(p place) (err error) {
 	m.files.Lock()
 	defer m.files.Unlock()
@@ -69,15 +70,15 @@ func (m *mailbox) load(p place) (err error) {
 	m.readOnly = p.readOnly || m.sealed
 	m.list.file = uidlist.New(m.dirs.control, uidlist.DefaultLimits, m.st.env)
 	m.own()
-	if err := m.subscribe(); err != nil {
-		m.warn("watches could not be set; the mailbox is looked at instead", err)
-		m.watch.polled.Store(true)
-	}
 	if _, err := m.readKeywords(); err != nil {
 		return err
 	}
 	snap, b := m.readIndex()
 	if b != beliefLast {
+		m.subscribeOrPoll()
+		if _, err := m.readKeywords(); err != nil {
+			return err
+		}
 		if err := m.loadFiles(snap, b); err != nil {
 			return err
 		}
@@ -99,6 +100,10 @@ func (m *mailbox) load(p place) (err error) {
 		} else {
 			m.text.index = fts.New(m.dirs.index, m.fileMode, fts.TextVersion(), m.list.validity, m.textSums)
 		}
+	}
+	if m.watch.late != nil {
+		m.watch.young.Store(true)
+		time.AfterFunc(lateAfter, m.wake)
 	}
 	m.wg.Go(m.work) // ends by watch.stop; joined in close
 	return nil
@@ -334,30 +339,35 @@ func (m *mailbox) tryToRecord() {
 func (m *mailbox) count() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	uids := make([]imap.UID, 0, m.table.len())
 	m.inNew, m.recent, m.counts = nil, nil, counts{}
-	for i := range m.table.rows.len() {
-		r := m.table.rows.at(i)
-		if r.state&rowDead != 0 {
-			continue
+	var column store.Column
+	part := make([]imap.UID, 0, rowChunk)
+	for _, chunk := range m.table.rows.chunks {
+		part = part[:0]
+		for i := range chunk {
+			r := &chunk[i]
+			if r.state&rowDead != 0 {
+				continue
+			}
+			r.state &^= rowListed
+			part = append(part, r.uid)
+			m.counts.add(r.flags, 1)
+			if r.inNew() {
+				m.inNew = append(m.inNew, r.uid)
+				m.recent = append(m.recent, r.uid)
+			}
 		}
-		r.state &^= rowListed
-		uids = append(uids, r.uid)
-		m.counts.add(r.flags, 1)
-		if r.inNew() {
-			m.inNew = append(m.inNew, r.uid)
-			m.recent = append(m.recent, r.uid)
-		}
+		column = column.Append(part...)
 	}
 	next := m.list.nextUID()
 	for _, uid := range m.list.claims {
 		next = min(next, uid) // it is yet to come
 	}
-	if n := len(uids); n > 0 {
-		next = max(next, uids[n-1]+1)
+	if n := column.Len(); n > 0 {
+		next = max(next, column.At(n-1)+1)
 	}
 	m.versions = newVersions(next)
-	m.versions.now.UIDs = store.ColumnOf(uids)
+	m.versions.now.UIDs = column
 	m.versions.now.ModSeq = m.lastMod
 	m.changed.since = m.lastMod // what was stamped while it was loaded is not in there
 	if m.table.wasteful() {
@@ -384,7 +394,9 @@ func (m *mailbox) close(save bool) error {
 	}
 	var errs []error
 	if save && m.alive() == nil {
-		m.pull()
+		if m.watch.late == nil {
+			m.pull()
+		}
 		if err := m.saveIndex(); !isNotExist(err) { // a directory that is gone has nothing to save
 			errs = append(errs, err)
 		}

@@ -256,6 +256,18 @@ func (l *rows) append(r row) {
 	l.n++
 }
 
+// extend appends rows, which are the list's from then on.
+func (l *rows) extend(more []row) {
+	if l.n%rowChunk == 0 && len(more) <= rowChunk {
+		l.chunks = append(l.chunks, more)
+		l.n += len(more)
+		return
+	}
+	for _, r := range more {
+		l.append(r)
+	}
+}
+
 // search gives the first row whose UID is not below uid.
 func (l *rows) search(uid imap.UID) int {
 	return sort.Search(l.n, func(i int) bool { return l.at(i).uid >= uid })

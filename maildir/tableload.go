@@ -31,9 +31,10 @@ func (l *tableLoader) Entries(s *index.Snapshot, block []index.Entry) {
 		l.learnSets(s)
 		l.t.rows.chunks = make([][]row, 0, s.Count/rowChunk+1)
 	}
+	chunk := make([]row, len(block))
 	for i := range block {
-		e := &block[i]
-		r := row{
+		e, r := &block[i], &chunk[i]
+		*r = row{
 			modSeq: store.ModSeq(e.ModSeq), internal: e.Internal, uid: imap.UID(e.UID), bytes: e.Size, base: e.Name,
 			info: l.infos[e.Info], flags: store.Flags(e.Flags),
 		}
@@ -44,8 +45,8 @@ func (l *tableLoader) Entries(s *index.Snapshot, block []index.Entry) {
 			r.state |= rowInNew
 		}
 		l.t.names.keep(r.base)
-		l.t.rows.append(r)
 	}
+	l.t.rows.extend(chunk)
 }
 
 func (l *tableLoader) learnSets(s *index.Snapshot) {

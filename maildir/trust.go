@@ -157,6 +157,7 @@ func (m *mailbox) resume(snap *index.Snapshot, now index.Stamps, list fsys.Stat)
 	}
 	m.fromSnapshot(snap)
 	m.seen, m.seenAt = dirsIn(now), snap.Head.At
+	m.watch.late = &now
 	return true
 }
 

@@ -115,6 +115,9 @@ func (c Column) Append(uids ...imap.UID) Column {
 			c.tail = nil
 		}
 		k := min(chunkUIDs-len(c.tail), len(uids))
+		if k == chunkUIDs { // no room for more, and no growing by doubling
+			c.tail = make([]imap.UID, 0, chunkUIDs)
+		}
 		c.tail = append(c.tail, uids[:k]...)
 		uids = uids[k:]
 		c.n += k

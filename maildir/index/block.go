@@ -43,6 +43,7 @@ type reader struct {
 	at   int64 // where b begins
 	b    []byte
 	room []byte // what b lies in
+	few  bool   // read no more than is asked for, or little more: the rest goes elsewhere
 	sum  sum    // of the last block
 	err  error
 }
@@ -62,7 +63,11 @@ func (r *reader) fill(n int64) bool {
 		r.room = make([]byte, max(n, min(readBytes, r.size)))
 	}
 	have := copy(r.room[:cap(r.room)], r.b)
-	k, err := r.f.ReadAt(r.room[have:min(int64(cap(r.room)), r.size-r.at)], r.at+int64(have))
+	to := min(int64(cap(r.room)), r.size-r.at)
+	if r.few {
+		to = min(to, n+64)
+	}
+	k, err := r.f.ReadAt(r.room[have:to], r.at+int64(have))
 	if err != nil && err != io.EOF {
 		r.err = err
 	}

@@ -126,7 +126,7 @@ func (s *Snapshot) readSnapshot(r *reader, take Taker) bool {
 		return false
 	}
 	var names [][]byte
-	for {
+	for r.few = true; ; {
 		chunk, ok := r.nextNames()
 		if !ok {
 			break
@@ -135,6 +135,7 @@ func (s *Snapshot) readSnapshot(r *reader, take Taker) bool {
 			take.Names(chunk)
 		}
 	}
+	r.few = false
 	rows, last := 0, uint32(0)
 	var room [blockRows]Entry
 	for kind != kindEnd {
