@@ -8,7 +8,8 @@
 // what it copies and moves through move.go; flags are renames (flags.go), an expunge
 // is an unlink (expunge.go). Where no events tell, and after a doubt, scan.go compares
 // the directories with the table. load.go opens a mailbox, from roost.index as far as
-// that is believed, and closes it. account.go and layout.go turn names into places;
+// that is believed (tableload.go), and closes it; dates and sizes are asked for when somebody
+// wants them (measure.go). account.go and layout.go turn names into places;
 // store.go keeps the open mailboxes.
 //
 // Locks, in the order in which they are taken: tree.mu of the account side;
