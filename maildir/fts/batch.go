@@ -64,7 +64,7 @@ type Batch struct {
 
 // NewBatch makes an empty batch.
 func NewBatch() *Batch {
-	b := &Batch{seen: make([]uint64, 1<<24/64), scan: message.NewScanner(message.Common)}
+	b := &Batch{scan: message.NewScanner(message.Common)}
 	b.scan.Lean = true
 	b.folder.W = gatherer{b}
 	return b
@@ -102,6 +102,9 @@ func (b *Batch) AddUnknown(uid uint32) { b.end(uid, 0) }
 // read gathers the trigrams of a message. It is not ok where searches may see its parts
 // differently.
 func (b *Batch) read(m Source) (ok bool, err error) {
+	if b.seen == nil {
+		b.seen = make([]uint64, 1<<24/64)
+	}
 	size, err := m.Size()
 	if err != nil {
 		return false, err
