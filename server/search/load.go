@@ -20,6 +20,7 @@ type loader struct {
 	rows    []store.Row // of the slice, by index; of what is gone the zero Row
 	done    []bool      // likewise: visit was called
 	made    []made      // keys that the store shall keep
+	turns   turns       // of others, while messages are opened
 	dates   bool        // rows' dates are needed
 	headers bool        // keys are needed
 	sizes   bool        // and sizes, which a row may not know
@@ -164,7 +165,7 @@ func (l *loader) open(i int, uid imap.UID) (keys, error) {
 			return keys{}, err
 		}
 	}
-	runtime.Gosched()
+	l.turns.give()
 	k, size, err := l.read(uid)
 	switch {
 	case err == nil:
