@@ -87,7 +87,8 @@ func (c *content) readTo(end int64) error {
 	return nil
 }
 
-// drop gives buf back.
+// drop gives buf back; the table, where there is one, does without. Nobody may read
+// meanwhile.
 func (c *content) drop() {
 	if c.buf != nil {
 		crlfBuffers.Put(c.buf)

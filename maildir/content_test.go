@@ -345,3 +345,21 @@ func BenchmarkWriteRangeLF(b *testing.B) {
 		}
 	}
 }
+
+// A long message that stays open for its next piece holds no buffer meanwhile, and can be
+// read again.
+func TestIdleMessageHoldsNoBuffer(t *testing.T) {
+	b := bytes.Repeat([]byte("a line\n"), keepSize/5)
+	var s shelf
+	defer s.close()
+	for range 2 {
+		c, err := s.open(&memFile{b: b}, testUnpacked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRanges(t, c, naiveCRLF(b), rand.New(rand.NewPCG(1, 2)), 10)
+		if err := s.put(c); err != nil || len(s.idle) != 1 || s.idle[0].buf != nil {
+			t.Fatalf("%d idle, %v", len(s.idle), err)
+		}
+	}
+}

@@ -82,6 +82,7 @@ func (s *shelf) put(c *content) error {
 		drop = c
 	default:
 		c.idle = time.Now()
+		c.drop() // nobody reads
 		s.idle = append(s.idle, c)
 		if len(s.idle) > maxKept {
 			drop = s.idle[0]
