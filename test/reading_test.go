@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,18 +68,14 @@ func letters(r *rand.Rand, n int) []byte {
 type script struct {
 	commands chan string
 	left     string
-	wrote    int64
-	writes   int
-	done     chan struct{} // a command was answered and the next is waited for
-	begun    bool
+	wrote    atomic.Int64
+	writes   atomic.Int64
+	done     chan struct{} // all is answered and the next command is waited for
 }
 
 func (s *script) Read(p []byte) (int, error) {
 	if s.left == "" {
-		if s.begun {
-			s.done <- struct{}{}
-		}
-		s.begun = true
+		s.done <- struct{}{}
 		next, ok := <-s.commands
 		if !ok {
 			return 0, io.EOF
@@ -91,8 +88,8 @@ func (s *script) Read(p []byte) (int, error) {
 }
 
 func (s *script) Write(p []byte) (int, error) {
-	s.wrote += int64(len(p))
-	s.writes++
+	s.wrote.Add(int64(len(p)))
+	s.writes.Add(1)
 	return len(p), nil
 }
 
@@ -144,15 +141,16 @@ func (r *reader) open() {
 		_, err := session.Serve(context.Background(), r.stream, &session.Login{Who: who, Tag: "l"}, st, &session.Options{Log: log})
 		r.ended <- err
 	}()
+	<-r.stream.done
 	r.do("SELECT INBOX")
 }
 
 // do has a command answered.
 func (r *reader) do(command string) (written int64, writes int) {
-	n, w := r.stream.wrote, r.stream.writes
+	n, w := r.stream.wrote.Load(), r.stream.writes.Load()
 	r.stream.commands <- "a " + command + "\r\n"
 	<-r.stream.done
-	return r.stream.wrote - n, r.stream.writes - w
+	return r.stream.wrote.Load() - n, int(r.stream.writes.Load() - w)
 }
 
 func (r *reader) close() {
