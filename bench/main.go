@@ -50,6 +50,7 @@ func bench(ctx context.Context, args []string) (err error) {
 		parent   = fs.String("dir", os.TempDir(), "where the mail lies meanwhile: the disk that is measured")
 		kind     = fs.String("profile", "", "cpu, mem or trace of Roost during the one operation that -only names")
 		out      = fs.String("o", "", "file of the profile; roost.KIND.OPERATION in this directory without")
+		show     = fs.String("show", "", "print the table of a result that -json wrote, and leave")
 		pair     = fs.Bool("compare", false, "compare two results: bench -compare OLD NEW")
 	)
 	if err := fs.Parse(args); err != nil {
@@ -57,6 +58,13 @@ func bench(ctx context.Context, args []string) (err error) {
 	}
 	if *pair {
 		return compareFiles(fs.Args())
+	}
+	if *show != "" {
+		res, err := readResult(*show)
+		if err != nil {
+			return err
+		}
+		return res.print(os.Stdout, *markdown, true)
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; -h shows them", fs.Arg(0))
@@ -92,7 +100,7 @@ func bench(ctx context.Context, args []string) (err error) {
 			return err
 		}
 	}
-	began := time.Now()
+	began, tree := time.Now(), version() // it may move on meanwhile
 	stop, err := r.start(*parent, *dovecot && *kind == "")
 	defer func() { err = errors.Join(err, stop()) }()
 	if err != nil {
@@ -102,7 +110,7 @@ func bench(ctx context.Context, args []string) (err error) {
 	if ctx.Err() != nil && (z.quick || len(rows) == 0) {
 		return failed
 	}
-	res := &Result{When: began.UTC().Truncate(time.Second), Version: version(), Rows: rows}
+	res := &Result{When: began.UTC().Truncate(time.Second), Version: tree, Rows: rows}
 	res.Settings = r.settings(res)
 	if *file != "" {
 		if err := res.write(*file); err != nil {
