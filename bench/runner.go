@@ -92,7 +92,15 @@ func (r *run) start(parent string, withDovecot bool) (stop func() error, err err
 	if r.dir, err = os.MkdirTemp(parent, "roost-bench-"); err != nil {
 		return stop, err
 	}
-	undo = append(undo, func() error { return os.RemoveAll(r.dir) })
+	undo = append(undo, func() (err error) {
+		for range 10 { // a child of a server that has ended may still write
+			if err = os.RemoveAll(r.dir); err == nil {
+				break
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return err
+	})
 	if err := os.Chmod(r.dir, 0o755); err != nil { // the mail user has to reach it
 		return stop, err
 	}
