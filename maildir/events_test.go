@@ -394,3 +394,41 @@ func TestNewsOfThisMoment(t *testing.T) {
 		}
 	}
 }
+
+// A mailbox that is opened by its index is watched behind the answer: what happens between
+// the two is seen all the same.
+func TestWhatHappensBeforeTheLateWatchIsSeen(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "Maildir")
+	fill(t, root, 2)
+	const rounds = 5
+	for round := range rounds {
+		s, err := New(Options{Host: "test.example"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.wall = func() time.Time { return time.Now().Add(time.Minute) } // the files are old enough
+		a, err := s.Account(t.Context(), store.Identity{User: "ann", Roots: []store.Root{{Mail: root}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bell := make(chan struct{}, 100)
+		box, err := a.Hold(t.Context(), store.Inbox, true, func() { bell <- struct{}{} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round > 0 { // the first makes the index
+			name := fmt.Sprintf("%d.M%dP1.mta", 1700000000, round)
+			if err := errors.Join(os.WriteFile(root+"/tmp/"+name, []byte("Subject: x\n\n"), 0o600), os.Rename(root+"/tmp/"+name, root+"/new/"+name)); err != nil {
+				t.Fatal(err)
+			}
+			for box.View().UIDs.Len() < 2+round {
+				<-bell
+			}
+		}
+		box.Close()
+		a.Close()
+		if err := s.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
