@@ -29,20 +29,7 @@ func fetching(z sizes) []operation {
 	first := func(name, about, items string, bars ...bar) operation {
 		return operation{
 			name: name, about: about, against: "read and scan the files", bars: bars,
-			begin: func(st *stand) (step, error) {
-				return func(rec *record) error {
-					user, err := st.mailbox(n)
-					if err != nil {
-						return err
-					}
-					c, err := st.selected(user)
-					if err != nil {
-						return err
-					}
-					defer c.close()
-					return st.all(rec, c, items, n)
-				}, nil
-			},
+			begin: anew(n, func(st *stand, rec *record, c *client) error { return st.all(rec, c, items, n) }),
 			limit: readAll(n, lines),
 		}
 	}
@@ -52,7 +39,8 @@ func fetching(z sizes) []operation {
 			begin: func(st *stand) (step, error) {
 				c, err := st.opened(n)
 				if err == nil && !secure {
-					if c, err = st.dialPlain(st.shared[fmt.Sprintf("%s %d", st.side, n)]); err == nil {
+					user, _ := st.unchanging(n) // opened just now
+					if c, err = st.dialPlain(user); err == nil {
 						_, err = c.do("SELECT INBOX")
 					}
 				}

@@ -36,13 +36,9 @@ func listing(z sizes) []operation {
 	}
 	again := func(do func(st *stand, rec *record, c *client) error) func(st *stand) (step, error) {
 		return func(st *stand) (step, error) {
-			user := st.shared[st.side+" folders"]
-			if user == "" {
-				var err error
-				if user, err = st.folders(n); err != nil {
-					return nil, err
-				}
-				st.shared[st.side+" folders"] = user
+			user, err := st.manyFolders(n)
+			if err != nil {
+				return nil, err
 			}
 			c, err := st.dial(user)
 			if err != nil {
@@ -139,6 +135,11 @@ func (st *stand) folders(n int) (string, error) {
 	return user, neighbour.Own(st.maildir(user))
 }
 
+// manyFolders gives such a user that operations share.
+func (st *stand) manyFolders(n int) (string, error) {
+	return st.common("folders", func() (string, error) { return st.folders(n) })
+}
+
 // folder i of a user: the directory.
 func (st *stand) folder(user string, i int) string {
 	return filepath.Join(st.maildir(user), fmt.Sprintf(".f%04d", i))
@@ -147,14 +148,9 @@ func (st *stand) folder(user string, i int) string {
 // readFolders reads all of their directories.
 func readFolders(n int) func(st *stand) (step, error) {
 	return func(st *stand) (step, error) {
-		key := st.side + " folders"
-		user := st.shared[key]
-		if user == "" {
-			var err error
-			if user, err = st.folders(n); err != nil {
-				return nil, err
-			}
-			st.shared[key] = user
+		user, err := st.manyFolders(n)
+		if err != nil {
+			return nil, err
 		}
 		return func(rec *record) error {
 			return rec.timed(func() error {

@@ -15,14 +15,9 @@ func growing(z sizes) (list []operation) {
 				name: fmt.Sprintf("growth/%s@%d", name, n), about: fmt.Sprintf("%s, of %d messages", about, n),
 				begin: func(st *stand) (step, error) {
 					// Everything here changes the same mailbox, in the same order at each server.
-					key := fmt.Sprintf("%s grows %d", st.side, n)
-					user, ok := st.shared[key]
-					if !ok {
-						var err error
-						if user, err = st.mailbox(n); err != nil {
-							return nil, err
-						}
-						st.shared[key] = user
+					user, err := st.common(fmt.Sprintf("grows %d", n), func() (string, error) { return st.mailbox(n) })
+					if err != nil {
+						return nil, err
 					}
 					return begin(st, user)
 				},

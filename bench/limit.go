@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,16 +10,8 @@ import (
 
 // untouched is a Maildir of n messages on the machine's side that nothing changes.
 func (st *stand) untouched(n int) (string, error) {
-	key := fmt.Sprintf("%s %d", st.side, n)
-	user, ok := st.shared[key]
-	if !ok {
-		var err error
-		if user, err = st.mailbox(n); err != nil {
-			return "", err
-		}
-		st.shared[key] = user
-	}
-	return st.maildir(user), nil
+	user, err := st.unchanging(n)
+	return st.maildir(user), err
 }
 
 // names of a directory, as a scan reads them.

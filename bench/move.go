@@ -24,23 +24,12 @@ func moving(z sizes) []operation {
 	}
 	// fresh gives a session in a mailbox of its own each round.
 	fresh := func(do func(rec *record, c *client) error) func(st *stand) (step, error) {
-		return func(st *stand) (step, error) {
-			return func(rec *record) error {
-				user, err := st.mailbox(n)
-				if err != nil {
-					return err
-				}
-				c, err := st.selected(user)
-				if err != nil {
-					return err
-				}
-				defer c.close()
-				if _, err := c.do("CREATE Other"); err != nil {
-					return err
-				}
-				return do(rec, c)
-			}, nil
-		}
+		return anew(n, func(_ *stand, rec *record, c *client) error {
+			if _, err := c.do("CREATE Other"); err != nil {
+				return err
+			}
+			return do(rec, c)
+		})
 	}
 	// files does something with each file of a new mailbox.
 	files := func(do func(old, new string) error) func(st *stand) (step, error) {

@@ -75,7 +75,7 @@ type run struct {
 
 	cheap, dear string            // hashes of password
 	given       map[string]int    // users so far, at each side
-	shared      map[string]string // users of mailboxes that nobody changes
+	shared      map[string]string // users, see common
 	progress    func(format string, args ...any)
 }
 

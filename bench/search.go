@@ -28,20 +28,7 @@ func searching(z sizes) []operation {
 		return []operation{
 			{
 				name: "search/" + name + "-first", about: about + ", first", against: against, limit: limit,
-				begin: func(st *stand) (step, error) {
-					return func(rec *record) error {
-						user, err := st.mailbox(n)
-						if err != nil {
-							return err
-						}
-						c, err := st.selected(user)
-						if err != nil {
-							return err
-						}
-						defer c.close()
-						return ask(st, rec, c)
-					}, nil
-				},
+				begin: anew(n, ask),
 			},
 			{
 				name: "search/" + name, about: about + ", again",

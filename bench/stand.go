@@ -105,19 +105,52 @@ func (st *stand) mailbox(n int) (string, error) {
 	return user, st.fill(st.maildir(user), n)
 }
 
-// opened gives such a user whose INBOX is known to the server, and a session in it. All
-// operations that change nothing share one of each size.
-func (st *stand) opened(n int) (*client, error) {
-	key := fmt.Sprintf("%s %d", st.side, n)
+// common gives a user of this side that operations share, made when first asked for.
+func (st *stand) common(what string, made func() (string, error)) (string, error) {
+	key := st.side + " " + what
 	user, ok := st.shared[key]
 	if !ok {
 		var err error
-		if user, err = st.mailbox(n); err != nil {
-			return nil, err
+		if user, err = made(); err != nil {
+			return "", err
 		}
 		st.shared[key] = user
 	}
+	return user, nil
+}
+
+// unchanging gives the user of a mailbox that all operations share which change nothing, one
+// of each size.
+func (st *stand) unchanging(n int) (string, error) {
+	return st.common(fmt.Sprint(n), func() (string, error) { return st.mailbox(n) })
+}
+
+// opened gives a session in that mailbox.
+func (st *stand) opened(n int) (*client, error) {
+	user, err := st.unchanging(n)
+	if err != nil {
+		return nil, err
+	}
 	return st.selected(user)
+}
+
+// anew begins what is done in a session of its own each round, in a mailbox of n messages that
+// was opened a moment before and never else.
+func anew(n int, do func(st *stand, rec *record, c *client) error) func(st *stand) (step, error) {
+	return func(st *stand) (step, error) {
+		return func(rec *record) error {
+			user, err := st.mailbox(n)
+			if err != nil {
+				return err
+			}
+			c, err := st.selected(user)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			return do(st, rec, c)
+		}, nil
+	}
 }
 
 // fill links n messages of the corpus into a Maildir's cur.
