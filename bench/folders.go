@@ -14,26 +14,28 @@ import (
 // perFolder is how many messages are in each.
 const perFolder = 20
 
+// unopened begins what is done in a session of its own each round, for a user of n folders that
+// nobody opened.
+func unopened(n int, do func(st *stand, rec *record, c *client) error) func(st *stand) (step, error) {
+	return func(st *stand) (step, error) {
+		return func(rec *record) error {
+			user, err := st.folders(n)
+			if err != nil {
+				return err
+			}
+			c, err := st.dial(user)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			return do(st, rec, c)
+		}, nil
+	}
+}
+
 // listing: LIST and STATUS over many folders that nobody opened, and again.
 func listing(z sizes) []operation {
 	n := z.folders
-	// asks gives a session of a user who has them.
-	first := func(do func(st *stand, rec *record, c *client) error) func(st *stand) (step, error) {
-		return func(st *stand) (step, error) {
-			return func(rec *record) error {
-				user, err := st.folders(n)
-				if err != nil {
-					return err
-				}
-				c, err := st.dial(user)
-				if err != nil {
-					return err
-				}
-				defer c.close()
-				return do(st, rec, c)
-			}, nil
-		}
-	}
 	again := func(do func(st *stand, rec *record, c *client) error) func(st *stand) (step, error) {
 		return func(st *stand) (step, error) {
 			user, err := st.manyFolders(n)
@@ -82,9 +84,9 @@ func listing(z sizes) []operation {
 	of := fmt.Sprintf(" of %d folders", n)
 	const dirs = "readdir of all"
 	return []operation{
-		{name: "folders/list-first", about: "LIST" + of + ", first", against: dirs, rounds: 3, bars: scanned, begin: first(list), limit: readFolders(n)},
-		{name: "folders/status-first", about: "STATUS" + of + ", one after the other, first", against: dirs, rounds: 3, bars: scanned, begin: first(status), limit: readFolders(n)},
-		{name: "folders/list-status-first", about: "LIST RETURN (STATUS)" + of + ", first", against: dirs, rounds: 3, bars: scanned, begin: first(listStatus), limit: readFolders(n)},
+		{name: "folders/list-first", about: "LIST" + of + ", first", against: dirs, rounds: 3, bars: scanned, begin: unopened(n, list), limit: readFolders(n)},
+		{name: "folders/status-first", about: "STATUS" + of + ", one after the other, first", against: dirs, rounds: 3, bars: scanned, begin: unopened(n, status), limit: readFolders(n)},
+		{name: "folders/list-status-first", about: "LIST RETURN (STATUS)" + of + ", first", against: dirs, rounds: 3, bars: scanned, begin: unopened(n, listStatus), limit: readFolders(n)},
 		{name: "folders/list", about: "LIST" + of + ", again", begin: again(list)},
 		{name: "folders/status", about: "STATUS" + of + ", again", begin: again(status)},
 		{name: "folders/list-status", about: "LIST RETURN (STATUS)" + of + ", again", begin: again(listStatus)},

@@ -61,66 +61,43 @@ func growing(z sizes) (list []operation) {
 				return nil
 			}, err
 		})
-		add("delivery", "from a delivery to the NOOP that tells it", func(st *stand, user string) (step, error) {
-			c, err := st.dial(user)
-			if err != nil {
-				return nil, err
-			}
-			a, err := c.do("SELECT INBOX")
-			if err != nil {
-				return nil, err
-			}
-			to, have := st.maildir(user), a.count("EXISTS")
-			return func(rec *record) error {
-				for range few {
-					have++
-					t, err := deliver(to, have)
-					if err != nil {
-						return err
-					}
-					err = until(func() (bool, error) {
-						a, err := c.do("NOOP")
-						return a.count("EXISTS") == have, err
-					})
-					rec.took(time.Since(t))
-					if err != nil {
-						return err
-					}
+		// arriving delivers messages until ask counts each; open is what counts those before.
+		arriving := func(open, ask string, count func(a *answer) int) func(st *stand, user string) (step, error) {
+			return func(st *stand, user string) (step, error) {
+				c, err := st.dial(user)
+				if err != nil {
+					return nil, err
 				}
-				rec.answer("%d exist", have)
-				return nil
-			}, err
-		})
-		add("status", "from a delivery to the STATUS that counts it", func(st *stand, user string) (step, error) {
-			c, err := st.dial(user)
-			if err != nil {
-				return nil, err
-			}
-			a, err := c.do("STATUS INBOX (MESSAGES UNSEEN UIDNEXT)")
-			if err != nil {
-				return nil, err
-			}
-			to, have := st.maildir(user), statusOf(a).messages
-			return func(rec *record) error {
-				for range few {
-					have++
-					t, err := deliver(to, have)
-					if err != nil {
-						return err
-					}
-					err = until(func() (bool, error) {
-						a, err := c.do("STATUS INBOX (MESSAGES UNSEEN UIDNEXT)")
-						return statusOf(a).messages == have, err
-					})
-					rec.took(time.Since(t))
-					if err != nil {
-						return err
-					}
+				a, err := c.do("%s", open)
+				if err != nil {
+					return nil, err
 				}
-				rec.answer("%d exist", have)
-				return nil
-			}, err
-		})
+				to, have := st.maildir(user), count(a)
+				return func(rec *record) error {
+					for range few {
+						have++
+						t, err := deliver(to, have)
+						if err != nil {
+							return err
+						}
+						err = until(func() (bool, error) {
+							a, err := c.do("%s", ask)
+							return count(a) == have, err
+						})
+						rec.took(time.Since(t))
+						if err != nil {
+							return err
+						}
+					}
+					rec.answer("%d exist", have)
+					return nil
+				}, nil
+			}
+		}
+		exist := func(a *answer) int { return a.count("EXISTS") }
+		add("delivery", "from a delivery to the NOOP that tells it", arriving("SELECT INBOX", "NOOP", exist))
+		const status = "STATUS INBOX (MESSAGES UNSEEN UIDNEXT)"
+		add("status", "from a delivery to the STATUS that counts it", arriving(status, status, func(a *answer) int { return statusOf(a).messages }))
 		add("resync", "SELECT (QRESYNC) after 10 changes", func(st *stand, user string) (step, error) {
 			c, err := st.selected(user) // looks on
 			if err != nil {

@@ -27,39 +27,28 @@ func notifying(z sizes) []operation {
 		{
 			name: "notify/set", about: fmt.Sprintf("NOTIFY SET STATUS of %d folders that nobody opened", n), alone: true, rounds: 2,
 			against: "readdir of all", limit: readFolders(n),
-			begin: func(st *stand) (step, error) {
-				return func(rec *record) error {
-					user, err := st.folders(n)
-					if err != nil {
+			begin: unopened(n, func(st *stand, rec *record, c *client) error {
+				if err := rec.timed(func() error { _, err := c.do("NOTIFY SET STATUS " + events); return err }); err != nil {
+					return err
+				}
+				if err := sleep(st.ctx, st.settle()); err != nil { // what was written is believed from now on
+					return err
+				}
+				for _, again := range []struct{ label, about, command string }{
+					{"counted", "NOTIFY SET STATUS again, from roost.index", "NOTIFY SET STATUS " + events},
+					{"plain", "NOTIFY SET again, without STATUS", "NOTIFY SET " + events},
+				} {
+					if _, err := c.do("NOTIFY NONE"); err != nil {
 						return err
 					}
-					c, err := st.dial(user)
-					if err != nil {
+					t := time.Now()
+					if _, err := c.do("%s", again.command); err != nil {
 						return err
 					}
-					defer c.close()
-					if err := rec.timed(func() error { _, err := c.do("NOTIFY SET STATUS " + events); return err }); err != nil {
-						return err
-					}
-					if err := sleep(st.ctx, st.settle()); err != nil { // what was written is believed from now on
-						return err
-					}
-					for _, again := range []struct{ label, about, command string }{
-						{"counted", "NOTIFY SET STATUS again, from roost.index", "NOTIFY SET STATUS " + events},
-						{"plain", "NOTIFY SET again, without STATUS", "NOTIFY SET " + events},
-					} {
-						if _, err := c.do("NOTIFY NONE"); err != nil {
-							return err
-						}
-						t := time.Now()
-						if _, err := c.do("%s", again.command); err != nil {
-							return err
-						}
-						rec.row(again.label, again.about, seconds, time.Since(t).Seconds())
-					}
-					return nil
-				}, nil
-			},
+					rec.row(again.label, again.about, seconds, time.Since(t).Seconds())
+				}
+				return nil
+			}),
 		},
 		{
 			name: "notify/delivery", about: fmt.Sprintf("delivery to STATUS under NOTIFY, one of %d folders, open", n), alone: true, finer: 4,
