@@ -14,9 +14,12 @@ import (
 
 // Options say how logins are checked.
 type Options struct {
-	// File is the password file: Dovecot's passwd-file, an htpasswd, or an OpenSMTPD
-	// credentials table.
+	// File is a password file, the first source: Dovecot's passwd-file, an htpasswd, or
+	// an OpenSMTPD credentials table. Empty for none.
 	File string
+
+	// Sources are asked after File, in their order. Auth closes them.
+	Sources []Source
 
 	// KeepCase looks login names up as they were sent. By default they are folded to
 	// lower case first, as Dovecot does.
@@ -42,14 +45,13 @@ type Options struct {
 // Auth checks logins. Safe for concurrent use.
 type Auth struct {
 	opt      Options
-	file     *file
+	sources  []Source
 	pool     *pool
 	cache    *cache
 	throttle *throttle
 }
 
-// New reads the password file and watches it. A file that cannot be read is an
-// error; single lines that cannot be used are logged, and refuse their user only.
+// New opens the password file as OpenFile does, and puts the other sources behind it.
 func New(opt Options) (*Auth, error) {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
@@ -60,31 +62,41 @@ func New(opt Options) (*Auth, error) {
 	if opt.Remember == 0 {
 		opt.Remember = time.Minute
 	}
-	f, err := openFile(opt.File, !opt.KeepCase, opt.Log)
-	if err != nil {
-		return nil, err
-	}
-	if !opt.NoWatch {
-		// Without a watch each login still looks at the file.
-		if err := f.watch(); err != nil {
-			opt.Log.Warn("password file is not watched", "event", "passwd_watch", "path", opt.File, "err", err)
+	sources := opt.Sources
+	if opt.File != "" {
+		f, err := OpenFile(opt.File, FileOptions{KeepCase: opt.KeepCase, NoWatch: opt.NoWatch, Log: opt.Log})
+		if err != nil {
+			return nil, err
 		}
+		sources = append([]Source{f}, sources...)
 	}
 	return &Auth{
 		opt:      opt,
-		file:     f,
+		sources:  sources,
 		pool:     newPool(opt.Verifiers),
 		cache:    newCache(opt.Remember),
 		throttle: newThrottle(opt.Trusted),
 	}, nil
 }
 
-// Close ends the watch and waits for it.
-func (a *Auth) Close() error { return a.file.close() }
+// Close closes the sources.
+func (a *Auth) Close() error {
+	var errs []error
+	for _, src := range a.sources {
+		errs = append(errs, src.Close())
+	}
+	return errors.Join(errs...)
+}
 
-// Reload reads the file now, as SIGHUP wants it, whether or not it seems changed.
-// A damaged version is an error, and the last good one stays in force.
-func (a *Auth) Reload() error { return a.file.reload(true) }
+// Reload reads the sources again, as SIGHUP wants it. What is damaged is an error, and
+// what that source had stays in force.
+func (a *Auth) Reload() error {
+	var errs []error
+	for _, src := range a.sources {
+		errs = append(errs, src.Reload())
+	}
+	return errors.Join(errs...)
+}
 
 // Login says who user is, if the password is theirs and they may log in from where
 // they are; otherwise the error is a *Refusal, or that of ctx. It takes as long as it

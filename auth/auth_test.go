@@ -323,8 +323,8 @@ func TestCache(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 12 {
 			wg.Go(func() {
-				ok, err := c.verify(t.Context(), m, func() (bool, error) { computed++; <-start; return true, nil })
-				if !ok || err != nil {
+				ok, err := c.verify(t.Context(), m, func() (outcome, error) { computed++; <-start; return outcome{verdict: Right}, nil })
+				if ok.verdict != Right || err != nil {
 					t.Error(ok, err)
 				}
 			})
@@ -332,33 +332,33 @@ func TestCache(t *testing.T) {
 		synctest.Wait()
 		close(start)
 		wg.Wait()
-		again := func(m mac, right bool) {
-			ok, err := c.verify(t.Context(), m, func() (bool, error) { computed++; return right, nil })
-			if ok != right || err != nil {
+		again := func(m mac, right Verdict) {
+			ok, err := c.verify(t.Context(), m, func() (outcome, error) { computed++; return outcome{verdict: right}, nil })
+			if ok.verdict != right || err != nil {
 				t.Error(ok, err)
 			}
 		}
-		again(m, true)
+		again(m, Right)
 		if computed != 1 {
 			t.Errorf("computed %d times", computed)
 		}
-		again(c.mac("ann", "secret", "changed entry"), true)
-		again(c.mac("annsecret", "", "entry"), true)
-		again(c.mac("ann", "wrong", "entry"), false)
-		again(c.mac("ann", "wrong", "entry"), false)
+		again(c.mac("ann", "secret", "changed entry"), Right)
+		again(c.mac("annsecret", "", "entry"), Right)
+		again(c.mac("ann", "wrong", "entry"), Wrong)
+		again(c.mac("ann", "wrong", "entry"), Wrong)
 		if computed != 5 {
 			t.Errorf("computed %d times, want 5: what differs is not remembered, nor is what is wrong", computed)
 		}
 		time.Sleep(time.Minute)
-		again(m, true)
+		again(m, Right)
 		if computed != 6 {
 			t.Error("remembered for longer than the time given")
 		}
 		for i := range maxCached + 50 {
-			again(c.mac("ann", "secret", strings.Repeat("x", i%7)+string(rune(0x4e00+i%20000))), true)
+			again(c.mac("ann", "secret", strings.Repeat("x", i%7)+string(rune(0x4e00+i%20000))), Right)
 		}
-		if len(c.until) > maxCached {
-			t.Errorf("%d passwords remembered", len(c.until))
+		if len(c.right) > maxCached {
+			t.Errorf("%d passwords remembered", len(c.right))
 		}
 	})
 }
@@ -371,11 +371,11 @@ func TestCacheLeaderLeaves(t *testing.T) {
 		gone := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			c.verify(t.Context(), m, func() (bool, error) { <-gone; return false, context.Canceled })
+			c.verify(t.Context(), m, func() (outcome, error) { <-gone; return outcome{}, context.Canceled })
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if ok, err := c.verify(t.Context(), m, func() (bool, error) { return true, nil }); !ok || err != nil {
+			if ok, err := c.verify(t.Context(), m, func() (outcome, error) { return outcome{verdict: Right}, nil }); ok.verdict != Right || err != nil {
 				t.Error(ok, err)
 			}
 		})

@@ -25,20 +25,31 @@ type cache struct {
 	key [32]byte
 	ttl time.Duration // not positive: nothing is remembered
 
-	mu    sync.Mutex        // guards all below
-	until map[mac]time.Time // right passwords, and how long
+	mu    sync.Mutex // guards all below
+	right map[mac]remembered
 	busy  map[mac]*flight
 }
 
-// flight is one computation that others wait for; ok and err are set before done is closed.
+// outcome is what became of a password.
+type outcome struct {
+	verdict Verdict
+	account *Account // what is known of the user by the password alone; nil: nothing more
+}
+
+type remembered struct {
+	outcome
+	until time.Time
+}
+
+// flight is one computation that others wait for; out and err are set before done is closed.
 type flight struct {
 	done chan struct{}
-	ok   bool
+	out  outcome
 	err  error // it did not come to an end
 }
 
 func newCache(ttl time.Duration) *cache {
-	c := &cache{ttl: ttl, until: map[mac]time.Time{}, busy: map[mac]*flight{}}
+	c := &cache{ttl: ttl, right: map[mac]remembered{}, busy: map[mac]*flight{}}
 	rand.Read(c.key[:]) // never fails, says crypto/rand
 	return c
 }
@@ -54,16 +65,16 @@ func (c *cache) mac(name, password, entry string) mac {
 }
 
 // verify gives what is remembered of m, or waits for who computes it already, or
-// computes it. The error is that of ctx.
-func (c *cache) verify(ctx context.Context, m mac, compute func() (bool, error)) (bool, error) {
+// computes it. The error is that of ctx or of compute.
+func (c *cache) verify(ctx context.Context, m mac, compute func() (outcome, error)) (outcome, error) {
 	for {
 		c.mu.Lock()
-		if until, ok := c.until[m]; ok {
-			if time.Now().Before(until) {
+		if r, ok := c.right[m]; ok {
+			if time.Now().Before(r.until) {
 				c.mu.Unlock()
-				return true, nil
+				return r.outcome, nil
 			}
-			delete(c.until, m)
+			delete(c.right, m)
 		}
 		f := c.busy[m]
 		if f == nil {
@@ -73,10 +84,10 @@ func (c *cache) verify(ctx context.Context, m mac, compute func() (bool, error))
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return outcome{}, ctx.Err()
 		}
 		if f.err == nil {
-			return f.ok, nil
+			return f.out, nil
 		}
 		// The other hung up before his turn came. Our own ctx may be fine.
 	}
@@ -84,33 +95,33 @@ func (c *cache) verify(ctx context.Context, m mac, compute func() (bool, error))
 	c.busy[m] = f
 	c.mu.Unlock()
 
-	ok, err := compute()
+	out, err := compute()
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f.ok, f.err = ok, err
+	f.out, f.err = out, err
 	delete(c.busy, m)
 	close(f.done)
-	if ok && err == nil && c.ttl > 0 {
-		c.rememberLocked(m)
+	if out.verdict == Right && err == nil && c.ttl > 0 {
+		c.rememberLocked(m, out)
 	}
-	return ok, err
+	return out, err
 }
 
-func (c *cache) rememberLocked(m mac) {
+func (c *cache) rememberLocked(m mac, out outcome) {
 	now := time.Now()
-	if len(c.until) >= maxCached {
-		for k, until := range c.until {
-			if !now.Before(until) {
-				delete(c.until, k)
+	if len(c.right) >= maxCached {
+		for k, r := range c.right {
+			if !now.Before(r.until) {
+				delete(c.right, k)
 			}
 		}
 	}
-	for k := range c.until { // still full: anyone goes, it costs him one hash
-		if len(c.until) < maxCached {
+	for k := range c.right { // still full: anyone goes, it costs him one hash
+		if len(c.right) < maxCached {
 			break
 		}
-		delete(c.until, k)
+		delete(c.right, k)
 	}
-	c.until[m] = now.Add(c.ttl)
+	c.right[m] = remembered{out, now.Add(c.ttl)}
 }

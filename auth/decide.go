@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -23,65 +22,102 @@ func (d *decision) deny(format string, args ...any) {
 // The error is that of ctx.
 func (a *Auth) decide(ctx context.Context, name, password string, at Attempt) (decision, error) {
 	d := decision{login: name}
-	t := a.file.current()
-	e := t.find(&d, name, !a.opt.KeepCase)
-
-	// An empty password is never right, whatever the file says.
-	right := false
-	if len(password) <= maxPassword && password != "" {
-		var err error
-		if right, err = a.verify(ctx, t, e, d.login, password, at); err != nil {
-			return d, err
-		}
-	}
-	if d.refusal != nil {
-		return d, nil
-	}
-	if !right {
-		d.deny("wrong password")
-		return d, nil
-	}
-	if err := e.rules.apply(ctx, &d, at); err != nil || d.refusal != nil {
-		return d, err
-	}
-	d.user = t.user(e, d.login, at)
-	return d, nil
-}
-
-// find gives the entry of a name, or nil; what refuses an entry whatever the password
-// is already in d.
-func (t *table) find(d *decision, name string, lower bool) *entry {
-	folded, err := foldName(name, lower)
-	if err != nil {
+	if folded, err := a.foldName(name); err != nil {
 		d.deny("%v", err)
-		return nil
-	}
-	d.login = folded
-	e := t.entries[folded]
-	switch {
-	case e == nil:
+	} else {
+		d.login = folded
+		for _, src := range a.sources {
+			found, err := a.ask(ctx, src, &d, password, at)
+			if err != nil || found {
+				return d, err
+			}
+		}
 		d.deny("unknown user")
-	case e.refused != "":
-		d.deny("line %d: %s", e.line, e.refused)
-	case e.hash.Locked:
-		d.deny("line %d: the user is disabled", e.line)
-	default:
-		return e
-	}
-	return nil
-}
-
-// verify computes a password, that of nobody when e is nil.
-func (a *Auth) verify(ctx context.Context, t *table, e *entry, login, password string, at Attempt) (bool, error) {
-	hash, text := t.dummy, ""
-	if e != nil {
-		hash, text = e.hash, e.text
 	}
 	// The dummy goes through the cache too, so that a crowd with one wrong password
 	// costs as much or as little as for a user who exists.
-	return a.cache.verify(ctx, a.cache.mac(login, password, text), func() (ok bool, err error) {
-		err = a.pool.do(ctx, at.Addr, func() { ok = hash.Matches(login, password) && e != nil })
-		return ok, err
+	_, err := a.verify(ctx, &Account{Hash: a.dummy()}, d.login, password, at)
+	return d, err
+}
+
+// ask lets one source decide. It reports false when the user is not there.
+func (a *Auth) ask(ctx context.Context, src Source, d *decision, password string, at Attempt) (bool, error) {
+	acc, err := src.Find(ctx, d.login, at)
+	if err != nil || acc == nil {
+		return err != nil, d.unavailable(ctx, src, err)
+	}
+	if acc.locked() {
+		acc.Check, acc.Hash, acc.Version = nil, a.dummy(), "" // costs what the others cost
+	}
+	out, err := a.verify(ctx, acc, d.login, password, at)
+	if err != nil {
+		return true, d.unavailable(ctx, src, err)
+	}
+	if out.account != nil {
+		acc = out.account
+	}
+	switch {
+	case out.verdict == Unknown:
+		return false, nil
+	case acc.Refused != "":
+		d.deny("%s%s", acc.at(), acc.Refused)
+	case out.verdict != Right:
+		d.deny("wrong password")
+	default:
+		if err := acc.Rules.apply(ctx, d, at); err != nil || d.refusal != nil {
+			return true, err
+		}
+		d.user = acc.User
+	}
+	return true, nil
+}
+
+// unavailable makes the failure of a source a refusal; what it returns is the error of ctx.
+func (d *decision) unavailable(ctx context.Context, src Source, err error) error {
+	if err != nil && ctx.Err() == nil {
+		d.refusal = &Refusal{Err: ErrUnavailable, Text: "Users cannot be looked up now, try again later", Reason: fmt.Sprintf("%s: %v", src.Name(), err)}
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (acc *Account) locked() bool { return acc.Refused != "" || acc.Check == nil && acc.Hash.Locked }
+
+func (acc *Account) at() string {
+	if acc.Where == "" {
+		return ""
+	}
+	return acc.Where + ": "
+}
+
+// dummy is a hash that no password matches, and that costs what most users' cost.
+func (a *Auth) dummy() Hash {
+	for _, src := range a.sources {
+		if h, ok := src.Dummy(); ok {
+			return h
+		}
+	}
+	return dummyArgon2()
+}
+
+// verify computes a password, or asks who knows it. An empty one is never right, whatever
+// a source says.
+func (a *Auth) verify(ctx context.Context, acc *Account, login, password string, at Attempt) (outcome, error) {
+	if password == "" || len(password) > maxPassword {
+		return outcome{}, nil
+	}
+	return a.cache.verify(ctx, a.cache.mac(login, password, acc.Version), func() (out outcome, err error) {
+		if acc.Check != nil {
+			out.verdict, out.account, err = acc.Check(ctx, password)
+			return out, err
+		}
+		err = a.pool.do(ctx, at.Addr, func() {
+			// A Version there is of every account that is not a dummy.
+			if acc.Hash.Matches(login, password) && acc.Version != "" {
+				out.verdict = Right
+			}
+		})
+		return out, err
 	})
 }
 
@@ -89,7 +125,7 @@ func (a *Auth) verify(ctx context.Context, t *table, e *entry, login, password s
 const maxHold = 15 * time.Second
 
 // apply says whether one who knows the password may log in.
-func (r *rules) apply(ctx context.Context, d *decision, at Attempt) error {
+func (r *Rules) apply(ctx context.Context, d *decision, at Attempt) error {
 	switch {
 	// As if the password were wrong: Dovecot does the same.
 	case !r.allows(at.Addr):
@@ -111,41 +147,21 @@ func (r *rules) apply(ctx context.Context, d *decision, at Attempt) error {
 	return nil
 }
 
-// user is what an entry says of its user.
-func (t *table) user(e *entry, login string, at Attempt) User {
-	u := User{Name: login, Login: login}
-	if e.rules.alias != "" {
-		u.Name = expand(e.rules.alias, login, at)
-		// What the other one has counts; Dovecot's userdb is asked with the new name.
-		if other := t.entries[u.Name]; other != nil {
-			e = other
-		}
-	}
-	u.Home = expand(e.home, u.Name, at)
-	u.UID, u.HasUID, u.GID, u.HasGID = e.uid, e.hasUID, e.gid, e.hasGID
-	u.QuotaBytes, u.QuotaMessages = e.rules.quotaBytes, e.rules.quotaMessages
-	if len(e.fields) > 0 {
-		u.Fields = make(map[string]string, len(e.fields))
-		for k, v := range e.fields {
-			u.Fields[k] = expand(v, u.Name, at)
-		}
-	}
-	u.Mail = e.fields["userdb_mail"]
-	if g := u.Fields["userdb_acl_groups"]; g != "" {
-		u.Groups = strings.Split(g, ",")
-	}
-	return u
-}
-
-// Lookup gives what the file says of a user, without any password: for mail that is
-// delivered. False for one who is not in the file or whose line cannot be used.
+// Lookup gives what the sources say of a user, without any password: for mail that is
+// delivered. False for one whom none has, or none that can tell without a password.
 func (a *Auth) Lookup(name string, at Attempt) (User, bool) {
-	t := a.file.current()
-	folded, err := foldName(name, !a.opt.KeepCase)
-	if err != nil || t.entries[folded] == nil {
+	folded, err := a.foldName(name)
+	if err != nil {
 		return User{}, false
 	}
-	return t.user(t.entries[folded], folded, at), true
+	for _, src := range a.sources {
+		if acc, err := src.Find(context.Background(), folded, at); err != nil {
+			return User{}, false
+		} else if acc != nil && acc.User.Name != "" {
+			return acc.User, true
+		}
+	}
+	return User{}, false
 }
 
 // Explain tells step by step what Login would decide and why, for the eyes of an
@@ -154,58 +170,105 @@ func (a *Auth) Lookup(name string, at Attempt) (User, bool) {
 func (a *Auth) Explain(ctx context.Context, name string, password *string, at Attempt) (steps []string, user User, ok bool) {
 	say := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
 	d := decision{login: name}
-	t := a.file.current()
-	e := t.find(&d, name, !a.opt.KeepCase)
-	if d.login != name {
-		say("the name %q is looked up as %q", name, d.login)
+	refused := func() ([]string, User, bool) {
+		say("refused: %s", d.refusal.Reason)
+		say("the client is told: %s", d.refusal.Error())
+		return steps, User{}, false
 	}
-	if line := t.entries[d.login]; line != nil {
-		say("%s:%d has the user, scheme %s", a.opt.File, line.line, schemeName(line.hash))
+	folded, err := a.foldName(name)
+	if err != nil {
+		d.deny("%v", err)
+		return refused()
 	}
-	for _, p := range t.problems {
-		if p.User == d.login && p.User != "" {
-			say("%s", p.Error())
+	if d.login = folded; folded != name {
+		say("the name %q is looked up as %q", name, folded)
+	}
+	for _, src := range a.sources {
+		acc, err := src.Find(ctx, folded, at)
+		if err := d.unavailable(ctx, src, err); err != nil || d.refusal != nil {
+			return refused()
 		}
-	}
-	switch {
-	case d.refusal != nil:
-	case password == nil:
-		say("no password was given, taken for right")
-	case *password == "" || len(*password) > maxPassword:
-		d.deny("an empty or endless password is never right")
-	case !e.hash.Matches(d.login, *password):
-		d.deny("the password is wrong")
-	default:
-		say("the password is right")
-	}
-	if d.refusal == nil {
-		if r := e.rules.restricted; r {
-			say("allow_nets names %v: %v", at.Addr, e.rules.allows(at.Addr))
+		if acc == nil {
+			say("%s does not have the user", src.Name())
+			continue
 		}
-		rules := e.rules
+		say("%s has the user%s", src.Name(), acc.about())
+		steps = append(steps, acc.Notes...)
+		verdict := Right
+		switch {
+		case acc.locked():
+			if acc.Refused == "" {
+				acc.Refused = "the user is disabled"
+			}
+			d.deny("%s%s", acc.at(), acc.Refused)
+			return refused()
+		case password == nil:
+			say("no password was given, taken for right")
+		case *password == "" || len(*password) > maxPassword:
+			d.deny("an empty or endless password is never right")
+			return refused()
+		case acc.Check != nil:
+			var better *Account
+			if verdict, better, err = acc.Check(ctx, *password); err != nil {
+				if err := d.unavailable(ctx, src, err); err != nil {
+					d.deny("%v", err)
+				}
+				return refused()
+			}
+			if better != nil {
+				acc = better
+				steps = append(steps, acc.Notes...)
+			}
+		case !acc.Hash.Matches(folded, *password):
+			verdict = Wrong
+		}
+		switch verdict {
+		case Unknown:
+			say("it does not take the password, the next source is asked")
+			continue
+		case Wrong:
+			d.deny("the password is wrong")
+			return refused()
+		}
+		if password != nil {
+			say("the password is right")
+		}
+		if acc.Refused != "" {
+			d.deny("%s%s", acc.at(), acc.Refused)
+			return refused()
+		}
+		rules := acc.Rules
+		if rules.restricted {
+			say("allow_nets names %v: %v", at.Addr, rules.allows(at.Addr))
+		}
 		if wait := time.Until(rules.after); wait > 0 && wait <= maxHold {
 			say("delay_until holds the login back for %v", wait.Round(time.Second))
 			rules.after = time.Time{}
 		}
 		if err := rules.apply(ctx, &d, at); err != nil {
-			say("%v", err)
-			return steps, User{}, false
+			d.deny("%v", err)
 		}
+		if d.refusal != nil {
+			return refused()
+		}
+		return steps, acc.User, true
 	}
-	if d.refusal != nil {
-		say("refused: %s", d.refusal.Reason)
-		say("the client is told: %s", d.refusal.Error())
-		return steps, User{}, false
-	}
-	return steps, t.user(e, d.login, at), true
+	d.deny("unknown user")
+	return refused()
 }
 
-func schemeName(h Hash) string {
-	switch {
-	case h.Locked && h.Scheme == "":
-		return "none"
-	case h.class != "":
-		return h.class
+// about says where an account is and how its password is kept.
+func (acc *Account) about() string {
+	s := ""
+	if acc.Where != "" {
+		s = ", " + acc.Where
 	}
-	return h.Scheme
+	switch {
+	case acc.Check != nil:
+	case acc.Hash.class != "":
+		s += ", scheme " + acc.Hash.class
+	case acc.Hash.Locked:
+		s += ", no password"
+	}
+	return s
 }

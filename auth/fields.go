@@ -24,8 +24,9 @@ func splitFields(s string) map[string]string {
 	return out
 }
 
-// rules are the extra fields that decide whether one who knows the password may log in.
-type rules struct {
+// Rules are the fields of an account that decide whether one who knows the password may
+// log in. The zero value lets everybody in.
+type Rules struct {
 	nets       []netip.Prefix
 	local      bool // allow_nets names "local": connections without an address
 	restricted bool // there is an allow_nets
@@ -49,8 +50,8 @@ var knownFields = []string{
 // proxyFields belong to proxying. proxy itself refuses the login, the others say nothing more.
 var proxyFields = []string{"proxy", "proxy_maybe", "host", "hostip", "port", "destuser", "pass", "ssl", "starttls", "source_ip"}
 
-func parseRules(fields map[string]string, problems []lineProblem) (rules, []lineProblem) {
-	var r rules
+func parseRules(fields map[string]string, problems []lineProblem) (Rules, []lineProblem) {
+	var r Rules
 	add := func(field, format string, args ...any) {
 		problems = append(problems, lineProblem{Problem{What: fmt.Sprintf(format, args...)}, field})
 	}
@@ -112,7 +113,7 @@ func parseRules(fields map[string]string, problems []lineProblem) (rules, []line
 
 // quota reads Dovecot's `*:storage=10M:messages=100`. Rules for single mailboxes stay in
 // User.Fields and are no error.
-func (r *rules) quota(rule string) bool {
+func (r *Rules) quota(rule string) bool {
 	parts := strings.Split(rule, ":")
 	if parts[0] != "*" {
 		return len(parts) > 1
@@ -176,7 +177,7 @@ func parseNet(s string) (netip.Prefix, error) {
 }
 
 // allows reports whether a login may come from addr.
-func (r *rules) allows(addr netip.Addr) bool {
+func (r *Rules) allows(addr netip.Addr) bool {
 	if !r.restricted {
 		return true
 	}

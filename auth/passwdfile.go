@@ -44,7 +44,7 @@ type entry struct {
 	hasUID, hasGID bool
 	home           string
 
-	rules  rules
+	rules  Rules
 	fields map[string]string
 }
 

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// file is a password file and its newest good version.
+// file is a password file and its newest good version: a Source.
 //
 // A login looks at the file first and reads it again when it changed, so that it never
 // decides by an old version. The watch is there so that an admin learns of damage when
@@ -60,6 +61,32 @@ func stampOf(fi fs.FileInfo, now time.Time) stamp {
 	return s
 }
 
+// FileOptions say how a password file is read.
+type FileOptions struct {
+	KeepCase bool         // as in Options
+	NoWatch  bool         // as in Options
+	Log      *slog.Logger // nil: slog.Default()
+}
+
+// OpenFile reads a password file and watches it. A file that cannot be read is an error;
+// single lines that cannot be used are logged, and refuse their user only.
+func OpenFile(path string, opt FileOptions) (Source, error) {
+	if opt.Log == nil {
+		opt.Log = slog.Default()
+	}
+	f, err := openFile(path, !opt.KeepCase, opt.Log)
+	if err != nil {
+		return nil, err
+	}
+	if !opt.NoWatch {
+		// Without a watch each login still looks at the file.
+		if err := f.watch(); err != nil {
+			opt.Log.Warn("password file is not watched", "event", "passwd_watch", "path", path, "err", err)
+		}
+	}
+	return f, nil
+}
+
 // openFile reads the first version, which may have damaged lines: there is no better one.
 func openFile(path string, lower bool, log *slog.Logger) (*file, error) {
 	f := &file{path: path, lower: lower, log: log}
@@ -71,6 +98,50 @@ func openFile(path string, lower bool, log *slog.Logger) (*file, error) {
 	f.report(f.good)
 	return f, nil
 }
+
+// Name names the file.
+func (f *file) Name() string { return "passwd file " + f.path }
+
+// Find gives the entry of a user in the newest good version of the file.
+func (f *file) Find(_ context.Context, login string, at Attempt) (*Account, error) {
+	t := f.current()
+	e := t.entries[login]
+	if e == nil {
+		return nil, nil
+	}
+	acc := &Account{
+		Where: fmt.Sprintf("line %d", e.line), Refused: e.refused, Hash: e.hash, Version: e.text,
+		Rules: e.rules, User: t.user(e, login, at),
+	}
+	if acc.Refused == "" && e.hash.Locked {
+		acc.Refused = "the user is disabled"
+	}
+	for _, p := range t.problems {
+		if p.User == e.name {
+			acc.Notes = append(acc.Notes, p.Error())
+		}
+	}
+	return acc, nil
+}
+
+// user is what an entry says of its user. With user= that of the other one counts, as
+// Dovecot's userdb is asked with the new name.
+func (t *table) user(e *entry, login string, at Attempt) User {
+	name := login
+	if e.rules.alias != "" {
+		name = expand(e.rules.alias, login, at)
+		if other := t.entries[name]; other != nil {
+			e = other
+		}
+	}
+	return e.user(name, login, at)
+}
+
+// Dummy is a hash of the class that most users of the file have.
+func (f *file) Dummy() (Hash, bool) { return f.current().dummy, true }
+
+// Reload reads the file now, whether or not it seems changed.
+func (f *file) Reload() error { return f.reload(true) }
 
 // current gives the newest good version.
 func (f *file) current() *table {
@@ -218,7 +289,8 @@ func (f *file) watch() error {
 	return nil
 }
 
-func (f *file) close() error {
+// Close ends the watch and waits for it.
+func (f *file) Close() error {
 	if f.watcher == nil {
 		return nil
 	}

@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// asked is a source that is asked for passwords, as a directory is.
+type asked struct {
+	has   map[string]string // passwords
+	blind bool              // it cannot tell without a password whom it has
+	err   error
+	calls int // of Check
+}
+
+func (s *asked) Name() string        { return "test source" }
+func (s *asked) Dummy() (Hash, bool) { return Hash{}, false }
+func (s *asked) Reload() error       { return nil }
+func (s *asked) Close() error        { return nil }
+func (s *asked) Find(_ context.Context, login string, at Attempt) (*Account, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	want, ok := s.has[login]
+	if !ok && !s.blind {
+		return nil, nil
+	}
+	acc := &Account{Version: "1"}
+	acc.Check = func(_ context.Context, password string) (Verdict, *Account, error) {
+		s.calls++
+		switch {
+		case ok && password == want:
+			better := &Account{}
+			better.Describe(login, map[string]string{"userdb_home": "/home/%u"}, at)
+			return Right, better, nil
+		case s.blind:
+			return Unknown, nil, nil
+		}
+		return Wrong, nil, nil
+	}
+	return acc, nil
+}
+
+// The first source that has a user decides, and what it cannot tell the next one is asked.
+func TestSourcesAreAskedInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blind := &asked{has: map[string]string{"cat": "secret"}, blind: true}
+		last := &asked{has: map[string]string{"ann": "other", "ben": "secret", "cat": "other"}}
+		a := newTestAuth(t, Options{File: writeFile(t, "ann:{PLAIN}secret\nlocked:!\n"), Sources: []Source{blind, last}})
+		for _, c := range []struct {
+			user, password string
+			want           error
+		}{
+			{"ann", "secret", nil},
+			{"ann", "other", ErrDenied}, // the file has her
+			{"locked", "secret", ErrDenied},
+			{"ben", "secret", nil},
+			{"cat", "secret", nil},
+			{"cat", "other", nil}, // blind does not know this password
+			{"dan", "secret", ErrDenied},
+			{"cat", "", ErrDenied},
+		} {
+			u, err := a.Login(t.Context(), c.user, c.password, Attempt{Secure: true})
+			if !errors.Is(err, c.want) || err == nil && u.Name != c.user {
+				t.Errorf("%s with %q: %q, %v", c.user, c.password, u.Name, err)
+			}
+			if c.user == "ben" && u.Home != "/home/ben" {
+				t.Errorf("home of ben is %q", u.Home)
+			}
+			_, _, ok := a.Explain(t.Context(), c.user, &c.password, Attempt{Secure: true})
+			if ok != (c.want == nil) {
+				t.Errorf("Explain of %s with %q: %v", c.user, c.password, ok)
+			}
+		}
+		before := last.calls
+		if u, err := a.Login(t.Context(), "ben", "secret", Attempt{Secure: true}); err != nil || u.Home != "/home/ben" || last.calls != before {
+			t.Errorf("what was right a moment ago: %+v, %v, asked %d times", u, err, last.calls-before)
+		}
+	})
+}
+
+// While a source cannot be asked nobody behind it is let in, and nothing is counted
+// against anybody.
+func TestSourceThatIsDownRefusesForNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := &asked{err: errors.New("connection refused")}
+		last := &asked{has: map[string]string{"ann": "secret"}}
+		a := newTestAuth(t, Options{Sources: []Source{down, last}, Log: slog.New(slog.DiscardHandler)})
+		for range 20 {
+			_, err := a.Login(t.Context(), "ann", "secret", home)
+			var r *Refusal
+			if !errors.As(err, &r) || !errors.Is(err, ErrUnavailable) || !strings.Contains(r.Reason, "test source: connection refused") {
+				t.Fatalf("refused by %v", err)
+			}
+		}
+		if steps, _, ok := a.Explain(t.Context(), "ann", nil, home); ok || !strings.Contains(strings.Join(steps, "\n"), "connection refused") {
+			t.Errorf("Explain: %v, %v", steps, ok)
+		}
+		down.err = nil
+		if _, err := a.Login(t.Context(), "ann", "secret", home); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Fields that cannot be used refuse the account where they would let in more than was meant.
+func TestDescribeRefusesWhatItCannotUse(t *testing.T) {
+	for fields, refused := range map[string]bool{
+		"userdb_uid=0": true, "userdb_uid=nobodyhere": true, "userdb_gid=x y": true,
+		"userdb_uid=1000": false, "allow_nets=broken": false,
+	} {
+		key, value, _ := strings.Cut(fields, "=")
+		var acc Account
+		problems := acc.Describe("ann", map[string]string{key: value}, home)
+		if (acc.Refused != "") != refused {
+			t.Errorf("%s: refused %q, %v", fields, acc.Refused, problems)
+		}
+		if key == "allow_nets" && acc.Rules.allows(home.Addr) {
+			t.Error("a network that cannot be read lets in")
+		}
+	}
+}
