@@ -189,7 +189,13 @@ func (c *heardConn) Read(p []byte) (int, error) {
 }
 
 func (c *heardConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
+	var n int
+	var err error
+	if below := c.gathers(p); below != nil {
+		n, err = below.writeGathered(c.Conn, p)
+	} else {
+		n, err = c.Conn.Write(p)
+	}
 	c.on.out.Add(int64(n))
 	thrift.stir()
 	return n, err

@@ -30,6 +30,8 @@ type restingConn struct {
 	ahead *[]byte // of aheadPool, what woke a rest: (*ahead)[r:w]; nil: nothing
 	r, w  int
 	err   error // of try
+
+	gathering
 }
 
 // aheadPool holds what the first bytes behind a rest are read into: most commands.

@@ -12,10 +12,28 @@ import (
 	"github.com/emersion/go-imap/v2"
 )
 
-// encoderBytes is the size of a response buffer: what one TLS record holds.
-const encoderBytes = 16 << 10
+// The first buffer of an answer is what one TLS record holds. When that was full more is
+// to come, and what follows goes in larger pieces: each is a call of the system, and may
+// wake the client.
+const (
+	encoderBytes = 16 << 10
+	wideBytes    = 64 << 10
+)
 
-var encoderPool = sync.Pool{New: func() any { b := make([]byte, 0, encoderBytes); return &b }}
+var (
+	encoderPool = sync.Pool{New: func() any { b := make([]byte, 0, encoderBytes); return &b }}
+	widePool    = sync.Pool{New: func() any { b := make([]byte, 0, wideBytes); return &b }}
+)
+
+// giveBack puts a buffer into its pool.
+func giveBack(b *[]byte) {
+	*b = (*b)[:0]
+	if cap(*b) == wideBytes {
+		widePool.Put(b)
+	} else {
+		encoderPool.Put(b)
+	}
+}
 
 // ErrShortLiteral is returned when a literal had fewer bytes than were announced:
 // the client would take what follows for the rest, so the connection must end.
@@ -42,7 +60,7 @@ type Encoder struct {
 	hidden bool  // what is appended is a literal's
 }
 
-// NewEncoder writes to w, in pieces of at most 16 KiB.
+// NewEncoder writes to w: first up to 16 KiB, then pieces of 64.
 func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
 
 // Err is the first error of the stream.
@@ -57,8 +75,7 @@ func (e *Encoder) Flush() error {
 		return e.err
 	}
 	e.write(*e.buf)
-	*e.buf = (*e.buf)[:0]
-	encoderPool.Put(e.buf)
+	giveBack(e.buf)
 	e.buf = nil
 	return e.err
 }
@@ -80,25 +97,29 @@ func (e *Encoder) room(n int) {
 		e.buf = encoderPool.Get().(*[]byte)
 		e.watch = e.Tap.now()
 	}
-	if encoderBytes-len(*e.buf) < n {
+	if cap(*e.buf)-len(*e.buf) < n {
 		e.write(*e.buf)
 		*e.buf = (*e.buf)[:0]
+		if cap(*e.buf) == encoderBytes {
+			giveBack(e.buf)
+			e.buf = widePool.Get().(*[]byte)
+		}
 	}
 }
 
-// Write appends bytes as they are. Many are not copied: what lies in the buffer goes in
-// front of them.
+// Write appends bytes as they are. Many are not copied: they fill what is left of the
+// buffer, and follow it as they are.
 func (e *Encoder) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 && e.err == nil {
-		if len(p) >= encoderBytes && e.buf != nil && len(*e.buf) == 0 && e.watch == nil {
-			whole := len(p) - len(p)%encoderBytes
+		e.room(1)
+		if len(p) >= wideBytes && len(*e.buf) == 0 && e.watch == nil {
+			whole := len(p) - len(p)%wideBytes
 			e.write(p[:whole])
 			p = p[whole:]
 			continue
 		}
-		e.room(1)
-		n := min(len(p), encoderBytes-len(*e.buf))
+		n := min(len(p), cap(*e.buf)-len(*e.buf))
 		*e.buf = append(*e.buf, p[:n]...)
 		p = p[n:]
 	}
@@ -109,7 +130,7 @@ func (e *Encoder) Write(p []byte) (int, error) {
 func (e *Encoder) Raw(s string) *Encoder {
 	for len(s) > 0 && e.err == nil {
 		e.room(1)
-		n := min(len(s), encoderBytes-len(*e.buf))
+		n := min(len(s), cap(*e.buf)-len(*e.buf))
 		*e.buf = append(*e.buf, s[:n]...)
 		s = s[n:]
 	}
