@@ -20,32 +20,15 @@ type Field struct {
 func Fields(header []byte) iter.Seq[Field] {
 	return func(yield func(Field) bool) {
 		for len(header) > 0 {
-			end, first := 0, 0 // of the field, of its first line
-			for {
-				n := bytes.IndexByte(header[end:], '\n') + 1
-				if n == 0 {
-					end = len(header)
-				} else {
-					end += n
-				}
-				if first == 0 {
-					first = end
-				}
-				if end == len(header) || header[end] != ' ' && header[end] != '\t' {
-					break
-				}
-			}
+			end, first := fieldEnd(header)
 			raw := header[:end]
 			if blankLine(raw) {
 				return
 			}
 			header = header[end:]
 			f := Field{Raw: raw}
-			if colon := bytes.IndexByte(raw[:first], ':'); colon >= 0 && raw[0] != ' ' && raw[0] != '\t' {
-				f.Name, f.Value = raw[:colon], raw[colon+1:]
-				for n := len(f.Name); n > 0 && (f.Name[n-1] == ' ' || f.Name[n-1] == '\t'); n-- {
-					f.Name = f.Name[:n-1]
-				}
+			if name, colon := fieldName(raw[:first]); name != nil {
+				f.Name, f.Value = name, raw[colon+1:]
 				for n := len(f.Value); n > 0 && (f.Value[n-1] == '\n' || f.Value[n-1] == '\r'); n-- {
 					f.Value = f.Value[:n-1]
 				}
@@ -55,6 +38,38 @@ func Fields(header []byte) iter.Seq[Field] {
 			}
 		}
 	}
+}
+
+// fieldEnd gives the ends of the field that header begins with, and of its first line.
+func fieldEnd(header []byte) (end, first int) {
+	for {
+		n := bytes.IndexByte(header[end:], '\n') + 1
+		if n == 0 {
+			end = len(header)
+		} else {
+			end += n
+		}
+		if first == 0 {
+			first = end
+		}
+		if end == len(header) || header[end] != ' ' && header[end] != '\t' {
+			return end, first
+		}
+	}
+}
+
+// fieldName gives the name that the first line of a field has, nil for none, and where its
+// colon stands.
+func fieldName(line []byte) (name []byte, colon int) {
+	colon = bytes.IndexByte(line, ':')
+	if colon < 0 || line[0] == ' ' || line[0] == '\t' {
+		return nil, colon
+	}
+	name = line[:colon]
+	for n := len(name); n > 0 && (name[n-1] == ' ' || name[n-1] == '\t'); n-- {
+		name = name[:n-1]
+	}
+	return name, colon
 }
 
 func blankLine(line []byte) bool {
@@ -105,8 +120,9 @@ func unfold(v []byte) string {
 // FieldNames are names of header fields that are looked for. The zero value holds none.
 // Immutable.
 type FieldNames struct {
-	few  []string            // in small letters
-	many map[string]struct{} // instead of few
+	few   []string            // in small letters
+	many  map[string]struct{} // instead of few
+	first uint64              // bit c&63 for each c that one of them begins with, small or not
 }
 
 // maxFew is how many names are as well looked through one by one.
@@ -120,6 +136,13 @@ func NewFieldNames(names ...string) FieldNames {
 	}
 	for _, name := range names {
 		name = string(appendLower(nil, []byte(name)))
+		if name == "" {
+			n.first = ^uint64(0)
+		} else if c := name[0]; 'a' <= c && c <= 'z' {
+			n.first |= 1<<(c&63) | 1<<((c-'a'+'A')&63)
+		} else {
+			n.first |= 1 << (c & 63)
+		}
 		if n.many != nil {
 			n.many[name] = struct{}{}
 		} else {
@@ -142,6 +165,16 @@ func (n FieldNames) Has(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// begin tells whether the first line of a field has one of the names. Most lines are told by
+// their first letter.
+func (n FieldNames) begin(line []byte) bool {
+	if n.first&(1<<(line[0]&63)) == 0 {
+		return false
+	}
+	name, _ := fieldName(line)
+	return name != nil && n.Has(name)
 }
 
 // equalLower tells whether name is lower, which is as long and in small letters.
@@ -173,18 +206,22 @@ func appendLower(dst, name []byte) []byte {
 // blank line is always there behind chosen fields, and behind the others where
 // the header has one. The header must have CRLF line ends.
 func AppendFields(dst, header []byte, names FieldNames, not bool) []byte {
-	rest := header
-	for f := range Fields(header) {
-		rest = rest[len(f.Raw):]
-		if in := f.Name != nil && names.Has(f.Name); in == not {
+	for len(header) > 0 {
+		end, first := fieldEnd(header)
+		raw := header[:end]
+		if blankLine(raw) {
+			break
+		}
+		header = header[end:]
+		if names.begin(raw[:first]) == not {
 			continue
 		}
-		dst = append(dst, f.Raw...)
-		if !not && f.Raw[len(f.Raw)-1] != '\n' {
+		dst = append(dst, raw...)
+		if !not && raw[end-1] != '\n' {
 			dst = append(dst, "\r\n"...)
 		}
 	}
-	if !not || len(rest) > 0 {
+	if !not || len(header) > 0 {
 		dst = append(dst, "\r\n"...)
 	}
 	return dst

@@ -39,6 +39,19 @@ func (c Column) At(i int) imap.UID {
 	return c.full[k][i-int(c.starts[k])]
 }
 
+// Run gives the UIDs from index i on that lie together in memory, one at least where there is
+// one. They must not be changed.
+func (c Column) Run(i int) []imap.UID {
+	if i >= c.n {
+		return nil
+	}
+	if t := c.n - len(c.tail); i >= t {
+		return c.tail[i-t:]
+	}
+	k := c.chunkOf(i)
+	return c.full[k][i-int(c.starts[k]):]
+}
+
 // chunkOf finds the full chunk that holds index i.
 func (c Column) chunkOf(i int) int {
 	return sort.Search(len(c.starts), func(k int) bool { return int(c.starts[k]) > i }) - 1

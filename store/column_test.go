@@ -53,6 +53,16 @@ func TestColumnVersions(t *testing.T) {
 			if got, want := v.col.Slice(from, to), v.want[max(from, 0):max(from, 0, min(to, len(v.want)))]; !slices.Equal(got, want) {
 				t.Fatalf("seed %d: Slice(%d, %d) has %d, want %d", seed, from, to, len(got), len(want))
 			}
+			for i := 0; i < len(v.want); {
+				run := v.col.Run(i)
+				if len(run) == 0 || !slices.Equal(run, v.want[i:min(i+len(run), len(v.want))]) {
+					t.Fatalf("seed %d: Run(%d) has %d UIDs, and not those", seed, i, len(run))
+				}
+				i += len(run)
+			}
+			if run := v.col.Run(len(v.want)); len(run) > 0 {
+				t.Fatalf("seed %d: behind the end is %d", seed, run[0])
+			}
 			for i, u := range v.col.All(from) {
 				if v.want[i] != u {
 					t.Fatalf("seed %d: All(%d) gives %d at %d, want %d", seed, from, u, i, v.want[i])

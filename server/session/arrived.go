@@ -92,9 +92,9 @@ func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetch
 	if len(items) == 0 {
 		return nil
 	}
-	plan := planOf(slices.Clone(items))
+	plan := planOf(slices.Clone(items), s.enc.UTF8)
 	if sel.noModSeq {
-		plan = planOf(slices.DeleteFunc(plan.items, func(i fetchItem) bool { return i.kind == fetchModSeq }))
+		plan = planOf(slices.DeleteFunc(plan.items, func(i fetchItem) bool { return i.kind == fetchModSeq }), s.enc.UTF8)
 	} else if s.condstore && !plan.mod { // RFC 7162 section 3.1.4.1
 		plan.addModSeq()
 	}

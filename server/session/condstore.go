@@ -42,10 +42,12 @@ func (s *session) needsModSeq(what string) error {
 	return nil
 }
 
-// writeModSeq writes the FETCH item, and notes how far ahead of the view it is.
-func (s *session) writeModSeq(m store.ModSeq) {
+// appendModSeq writes the FETCH item, and notes how far ahead of the view it is.
+func (s *session) appendModSeq(b []byte, m store.ModSeq) []byte {
 	s.sel.shown = max(s.sel.shown, m)
-	s.enc.Raw("MODSEQ (").Number(uint64(m)).Raw(")")
+	b = append(b, "MODSEQ ("...)
+	b = strconv.AppendUint(b, uint64(m), 10)
+	return append(b, ')')
 }
 
 // guarded gives an answer the cursor below it, where MODSEQs were told that lie above

@@ -113,6 +113,7 @@ func (a *ahead) stop() {
 
 // open gives the message of a row, opened ahead or now.
 func (f *fetcher) open(ctx context.Context, a *ahead, i int, row store.Row, notes *rowNotes) (*opened, error) {
+	f.opened = true
 	l, ok := a.take(i)
 	if !ok {
 		l.m, l.err = f.load(ctx, row, notes)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
@@ -296,46 +297,50 @@ func (s *session) writeModSeqFetch(seq uint32, row store.Row) {
 	s.writeFetch(seq, row, true, false)
 }
 
-// startFetch begins what is told of a message, to the parenthesis.
-func (s *session) startFetch(seq uint32, uid imap.UID) {
+// startFetch begins what is told of a message, to the parenthesis. It is appended to room
+// of the encoder, which is handed what follows too in one piece.
+func (s *session) startFetch(seq uint32, uid imap.UID) []byte {
+	b := append(s.enc.Free(512), "* "...)
 	if s.uidOnly {
-		s.enc.Untagged(uint32(uid)).Raw("UIDFETCH (")
-	} else {
-		s.enc.Untagged(seq).Raw("FETCH (")
+		b = strconv.AppendUint(b, uint64(uid), 10)
+		return append(b, " UIDFETCH ("...)
 	}
+	b = strconv.AppendUint(b, uint64(seq), 10)
+	return append(b, " FETCH ("...)
 }
 
 func (s *session) writeFetch(seq uint32, row store.Row, uid, flags bool) {
 	modSeq := s.condstore && !s.sel.noModSeq
-	s.startFetch(seq, row.UID)
+	b := s.startFetch(seq, row.UID)
 	between := ""
 	if (uid || modSeq) && !s.uidOnly {
-		s.enc.Raw("UID ").Number(uint64(row.UID))
+		b = appendUID(b, row.UID)
 		between = " "
 	}
 	if flags {
-		s.enc.Raw(between).Raw("FLAGS ")
-		s.writeFlags(&row)
+		b = s.appendFlags(append(b, between...), &row)
 		between = " "
 	}
 	if modSeq {
-		s.enc.Raw(between)
-		s.writeModSeq(row.ModSeq)
+		b = s.appendModSeq(append(b, between...), row.ModSeq)
 	}
-	s.enc.Raw(")\r\n")
+	s.enc.Write(append(b, ")\r\n"...)) // an error stays in enc
 }
 
-// writeFlags writes the flags of row as a list, \Recent among them for those who know it.
-func (s *session) writeFlags(row *store.Row) {
-	text := systemFlags[row.Flags&allFlags]
-	s.enc.Raw("(").Raw(text)
-	some := text != ""
+func appendUID(b []byte, uid imap.UID) []byte {
+	return strconv.AppendUint(append(b, "UID "...), uint64(uid), 10)
+}
+
+// appendFlags appends FLAGS with those of row, \Recent among them for those who know it.
+func (s *session) appendFlags(b []byte, row *store.Row) []byte {
+	b = append(b, "FLAGS ("...)
+	empty := len(b)
+	b = append(b, systemFlags[row.Flags&allFlags]...)
 	add := func(name string) {
-		if some {
-			s.enc.SP()
+		if len(b) > empty {
+			b = append(b, ' ')
 		}
-		s.enc.Raw(name)
-		some = true
+		b = append(b, name...)
 	}
 	for _, k := range row.Keywords.Names() {
 		add(k)
@@ -345,7 +350,7 @@ func (s *session) writeFlags(row *store.Row) {
 			add(`\Recent`)
 		}
 	}
-	s.enc.Raw(")")
+	return append(b, ')')
 }
 
 // allFlags has the bit of every system flag.

@@ -126,6 +126,13 @@ func (e *Encoder) Write(p []byte) (int, error) {
 	return total - len(p), e.err
 }
 
+// Free is an empty slice over at least n free bytes of the buffer, n at most 8,192: what is
+// appended to it and handed to Write next is not copied again. More than fits is no harm.
+func (e *Encoder) Free(n int) []byte {
+	e.room(n)
+	return (*e.buf)[len(*e.buf):]
+}
+
 // Raw appends s as it is.
 func (e *Encoder) Raw(s string) *Encoder {
 	for len(s) > 0 && e.err == nil {
