@@ -29,6 +29,13 @@ type Options struct {
 	// never made to wait for what others behind it did.
 	Trusted []netip.Prefix
 
+	// Mechanisms are the SASL mechanisms that may be offered; nil for all. Whether one
+	// is depends on the users and the connection too.
+	Mechanisms []string
+
+	// Certificates says how clients log in by certificate (EXTERNAL); nil for not at all.
+	Certificates *ClientCertificates
+
 	// Verifiers is how many passwords are computed at one time; 0 is GOMAXPROCS.
 	Verifiers int
 
@@ -102,6 +109,13 @@ func (a *Auth) Reload() error {
 // they are; otherwise the error is a *Refusal, or that of ctx. It takes as long as it
 // takes: a failure is answered after a delay that grows with the failures before it.
 func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (User, error) {
+	return a.attempt(ctx, user, at, password, func() (decision, error) { return a.decide(ctx, user, password, at) })
+}
+
+// attempt is one try to be somebody, whatever the mechanism: it waits until the address
+// may try, lets decide say what becomes of it, and counts and delays a failure. secret is
+// what was tried: the same one again is not counted again.
+func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret string, decide func() (decision, error)) (User, error) {
 	start := time.Now()
 	if !a.throttle.admit(ctx, start, at.Addr) {
 		if err := ctx.Err(); err != nil {
@@ -109,7 +123,7 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 		}
 		return User{}, &Refusal{Err: ErrThrottled, User: user}
 	}
-	d, err := a.decide(ctx, user, password, at)
+	d, err := decide()
 	if err != nil {
 		return User{}, err
 	}
@@ -118,7 +132,7 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 	}
 	d.refusal.User = user
 	if errors.Is(d.refusal, ErrDenied) {
-		delay := a.throttle.fail(time.Now(), at.Addr, d.login, a.cache.mac(d.login, password, ""))
+		delay := a.throttle.fail(time.Now(), at.Addr, d.login, a.cache.mac(d.login, secret, ""))
 		// Counted from the start, so that the cost of the hash does not show.
 		if err := wait(ctx, delay-time.Since(start)); err != nil {
 			return User{}, err

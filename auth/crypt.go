@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -27,6 +28,16 @@ type Hash struct {
 	// class is equal for hashes that cost about the same to compute.
 	class string
 	match func(user, password string) bool
+
+	clear string     // the password, where it is kept in the clear
+	scram *scramKeys // of the mechanism that Scheme names; nil for others
+
+	seed [sha256.Size]byte // as secret as the stored password itself
+}
+
+// scramAble reports whether a user with this password can log in by SCRAM.
+func (h Hash) scramAble(mech string) bool {
+	return !h.Locked && (h.Scheme == "PLAIN" || h.Scheme == mech && h.scram != nil)
 }
 
 // Matches reports whether password is the stored one. user is the whole login name,
@@ -120,8 +131,11 @@ func ParseHash(stored string) (Hash, error) {
 	if stored == "" || stored[0] == '!' || stored[0] == '*' || stored == "x" {
 		return Hash{Locked: true}, nil
 	}
+	seed := sha256.Sum256([]byte(stored))
 	if stored[0] != '{' {
-		return parseCrypt("CRYPT", []byte(stored))
+		h, err := parseCrypt("CRYPT", []byte(stored))
+		h.seed = seed
+		return h, err
 	}
 	name, data, ok := strings.Cut(stored[1:], "}")
 	if !ok {
@@ -146,6 +160,7 @@ func ParseHash(stored string) (Hash, error) {
 	if h.class == "" {
 		h.class = h.Scheme
 	}
+	h.seed = seed
 	return h, nil
 }
 

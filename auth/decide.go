@@ -72,6 +72,56 @@ func (a *Auth) ask(ctx context.Context, src Source, d *decision, password string
 	return true, nil
 }
 
+// find gives the account of a login and its source; nil for one whom no source has that
+// can tell without a password. An error is that of the source.
+func (a *Auth) find(ctx context.Context, login string, at Attempt) (Source, *Account, error) {
+	for _, src := range a.sources {
+		if acc, err := src.Find(ctx, login, at); err != nil || acc != nil && acc.User.Name != "" {
+			return src, acc, err
+		}
+	}
+	return nil, nil, nil
+}
+
+// vouched decides on a login whose name something else than a password has proved.
+func (a *Auth) vouched(ctx context.Context, name string, at Attempt) (decision, error) {
+	d := decision{login: name}
+	folded, err := a.foldName(name)
+	if err != nil {
+		d.deny("%v", err)
+		return d, nil
+	}
+	d.login = folded
+	src, acc, err := a.find(ctx, folded, at)
+	switch {
+	case err != nil:
+		return d, d.unavailable(ctx, src, err)
+	case acc == nil:
+		d.deny("unknown user")
+	case acc.locked() && !acc.NoPassword:
+		d.deny("%s%s", acc.at(), acc.Refused)
+	default:
+		if err := acc.Rules.apply(ctx, &d, at); err != nil || d.refusal != nil {
+			return d, err
+		}
+		d.user = acc.User
+	}
+	return d, nil
+}
+
+// mayAct says whether user, who logged in as authcid, may act for authzid (RFC 4422
+// section 3.4.1); "" is themselves. It is asked only of those who proved who they are:
+// RFC 5530 section 3, AUTHORIZATIONFAILED.
+func (a *Auth) mayAct(user User, authcid, authzid string) error {
+	if authzid == "" {
+		return nil
+	}
+	if name, err := a.foldName(authzid); err != nil || name != user.Login && name != user.Name {
+		return &Refusal{Err: ErrUnauthorized, User: authcid, Reason: fmt.Sprintf("wants to act for %.64q", authzid)}
+	}
+	return nil
+}
+
 // unavailable makes the failure of a source a refusal; what it returns is the error of ctx.
 func (d *decision) unavailable(ctx context.Context, src Source, err error) error {
 	if err != nil && ctx.Err() == nil {
@@ -154,12 +204,8 @@ func (a *Auth) Lookup(name string, at Attempt) (User, bool) {
 	if err != nil {
 		return User{}, false
 	}
-	for _, src := range a.sources {
-		if acc, err := src.Find(context.Background(), folded, at); err != nil {
-			return User{}, false
-		} else if acc != nil && acc.User.Name != "" {
-			return acc.User, true
-		}
+	if _, acc, err := a.find(context.Background(), folded, at); err == nil && acc != nil {
+		return acc.User, true
 	}
 	return User{}, false
 }

@@ -2,10 +2,8 @@ package auth
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -110,12 +108,10 @@ func parsePBKDF2(_ string, data []byte) (Hash, error) {
 }
 
 // parseSCRAM is `iterations,salt,StoredKey,ServerKey`, base64 (RFC 5802 section 3).
-// Passwords are not prepared by SASLprep: for ASCII it changes nothing.
+// Dovecot makes the keys of the password as it is, RFC 5802 wants it prepared by SASLprep:
+// both are right. For ASCII it is the same.
 func parseSCRAM(name string, data []byte) (Hash, error) {
-	var newHash func() hash.Hash = sha1.New
-	if name == "SCRAM-SHA-256" {
-		newHash = sha256.New
-	}
+	newHash := scramHash(name)
 	parts := bytes.Split(data, []byte(","))
 	if len(parts) != 4 {
 		return Hash{}, fmt.Errorf("%w: it is not iterations,salt,StoredKey,ServerKey", ErrBadHash)
@@ -134,16 +130,20 @@ func parseSCRAM(name string, data []byte) (Hash, error) {
 	}
 	return Hash{
 		class: name + " " + string(parts[0]),
+		scram: &scramKeys{salt: salt, iterations: rounds, stored: stored, server: server},
 		match: func(_, password string) bool {
-			salted, err := pbkdf2.Key(newHash, password, salt, rounds, size)
-			if err != nil {
-				return false
+			right := scramMatches(newHash, password, salt, rounds, stored)
+			if p := prepared(password); p != password {
+				right = scramMatches(newHash, p, salt, rounds, stored) || right
 			}
-			client := hmac.New(newHash, salted)
-			client.Write([]byte("Client Key"))
-			return same(stored, sum(newHash, client.Sum(nil)))
+			return right
 		},
 	}, nil
+}
+
+func scramMatches(newHash func() hash.Hash, password string, salt []byte, rounds int, stored []byte) bool {
+	keys, err := makeScramKeys(newHash, password, salt, rounds)
+	return err == nil && same(stored, keys.stored)
 }
 
 // parseRounds reads a count of rounds within the bounds.

@@ -38,6 +38,7 @@ type entry struct {
 	text string // the whole line: what was verified against it is forgotten when it changes
 
 	hash    Hash
+	empty   bool   // it has no password, and nothing else is wrong
 	refused string // why nobody can log in whatever the password; "" when one can
 
 	uid, gid       uint32
@@ -51,7 +52,8 @@ type entry struct {
 // table is one version of a file; immutable.
 type table struct {
 	entries  map[string]*entry
-	dummy    Hash // of the most common class: what an unknown user costs
+	dummy    Hash            // of the most common class: what an unknown user costs
+	scram    map[string]bool // mechanisms that all users with a password can use
 	problems []Problem
 }
 
@@ -151,7 +153,22 @@ func parseTable(path string, b []byte, lower bool, ids func(kind byte, name stri
 		t.entries[e.name] = e
 	}
 	t.dummy = commonest(t.entries)
+	t.scram = map[string]bool{"SCRAM-SHA-1": t.scramAble("SCRAM-SHA-1"), "SCRAM-SHA-256": t.scramAble("SCRAM-SHA-256")}
 	return t
+}
+
+// scramAble reports whether all who can log in by password can do so by a mechanism.
+func (t *table) scramAble(mech string) bool {
+	able := false
+	for _, e := range t.entries {
+		if e.refused == "" && !e.hash.Locked {
+			if !e.hash.scramAble(mech) {
+				return false
+			}
+			able = true
+		}
+	}
+	return able
 }
 
 // damage says why a line cannot be one of a password file.
@@ -210,7 +227,7 @@ func parseEntry(path, line string, lower bool, ids func(kind byte, name string) 
 		e.hash = Hash{Locked: true}
 	case stored == "":
 		refuse("has no password", "set one with: roost passwd change --file "+shellWord(path)+" "+shellWord(name), false)
-		e.hash = Hash{Locked: true}
+		e.hash, e.empty = Hash{Locked: true}, e.refused == "has no password"
 	case err != nil:
 		refuse(err.Error(), replace, errors.Is(err, ErrBadHash))
 		e.hash = Hash{Locked: true}
@@ -243,6 +260,9 @@ func parseEntry(path, line string, lower bool, ids func(kind byte, name string) 
 	}
 	set('u', at(0), "userdb_uid", &e.uid, &e.hasUID)
 	set('g', at(1), "userdb_gid", &e.gid, &e.hasGID)
+	for _, p := range problems {
+		e.empty = e.empty && (!p.problem.Refused || p.problem.What == e.refused)
+	}
 	e.home = at(3)
 	if v, ok := e.fields["userdb_home"]; ok {
 		e.home = v

@@ -110,7 +110,7 @@ func (f *file) Find(_ context.Context, login string, at Attempt) (*Account, erro
 		return nil, nil
 	}
 	acc := &Account{
-		Where: fmt.Sprintf("line %d", e.line), Refused: e.refused, Hash: e.hash, Version: e.text,
+		Where: fmt.Sprintf("line %d", e.line), Refused: e.refused, NoPassword: e.empty, Hash: e.hash, Version: e.text,
 		Rules: e.rules, User: t.user(e, login, at),
 	}
 	if acc.Refused == "" && e.hash.Locked {
@@ -136,6 +136,9 @@ func (t *table) user(e *entry, login string, at Attempt) User {
 	}
 	return e.user(name, login, at)
 }
+
+// Scram reports whether all users of the file can use a mechanism.
+func (f *file) Scram(mech string) bool { return f.current().scram[mech] }
 
 // Dummy is a hash of the class that most users of the file have.
 func (f *file) Dummy() (Hash, bool) { return f.current().dummy, true }

@@ -22,28 +22,114 @@ type Exchange interface {
 	User() User
 }
 
-// mechanisms in the order in which they are offered. Both send the password itself.
-var mechanisms = []string{"PLAIN", "LOGIN"}
+// mechanism is one row of the table of mechanisms.
+type mechanism struct {
+	name string
 
-// Mechanisms lists what Start takes; none where passwords would travel in the clear.
-func (a *Auth) Mechanisms(secure bool) []string {
-	if !secure {
+	// usable reports whether all users can log in by it over such a connection: a client
+	// picks the first that it knows and does not try another when that fails.
+	usable func(a *Auth, at Attempt) bool
+
+	// startable reports whether it may be tried though it is not offered, so that the log
+	// has a reason; nil: no.
+	startable func(a *Auth, at Attempt) bool
+
+	start func(a *Auth, at Attempt) Exchange
+}
+
+// mechanisms in the order in which they are offered: first those that do not send the
+// password.
+var mechanisms []mechanism
+
+func init() { // not a literal: SCRAM asks the table what else is offered
+	mechanisms = []mechanism{
+		{"SCRAM-SHA-256-PLUS", scramUsable("SCRAM-SHA-256", true), nil, startScram("SCRAM-SHA-256", true)},
+		{"SCRAM-SHA-256", scramUsable("SCRAM-SHA-256", false), nil, startScram("SCRAM-SHA-256", false)},
+		{"SCRAM-SHA-1-PLUS", scramUsable("SCRAM-SHA-1", true), nil, startScram("SCRAM-SHA-1", true)},
+		{"SCRAM-SHA-1", scramUsable("SCRAM-SHA-1", false), nil, startScram("SCRAM-SHA-1", false)},
+		{"EXTERNAL", (*Auth).externalUsable, (*Auth).certified, func(a *Auth, at Attempt) Exchange { return &external{auth: a, at: at} }},
+		{"PLAIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &plain{auth: a, at: at} }},
+		{"LOGIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &login{auth: a, at: at} }},
+	}
+}
+
+// AllMechanisms lists what there is, whatever is offered.
+func AllMechanisms() (names []string) {
+	for _, m := range mechanisms {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// Mechanisms lists what Start takes for a connection; none where passwords would travel
+// in the clear.
+func (a *Auth) Mechanisms(at Attempt) (names []string) {
+	for _, m := range mechanisms {
+		if a.offers(m.name, at) {
+			names = append(names, m.name)
+		}
+	}
+	return names
+}
+
+// Passwords reports whether a connection may send a password outside of SASL, by LOGIN:
+// where PLAIN or LOGIN is offered.
+func (a *Auth) Passwords(at Attempt) bool { return a.offers("PLAIN", at) || a.offers("LOGIN", at) }
+
+func (a *Auth) offers(name string, at Attempt) bool {
+	m := a.mechanism(name, at)
+	return m != nil && m.usable(a, at)
+}
+
+// mechanism gives the row of a mechanism that the options allow on a connection, or nil.
+func (a *Auth) mechanism(name string, at Attempt) *mechanism {
+	if !at.Secure || a.opt.Mechanisms != nil && !slices.Contains(a.opt.Mechanisms, name) {
 		return nil
 	}
-	return slices.Clone(mechanisms)
+	i := slices.IndexFunc(mechanisms, func(m mechanism) bool { return m.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &mechanisms[i]
+}
+
+// passwords: every source takes them.
+func (a *Auth) passwords(Attempt) bool { return len(a.sources) > 0 }
+
+// scramSource is a Source that has what SCRAM needs.
+type scramSource interface {
+	// Scram reports whether all of its users can use a mechanism.
+	Scram(mech string) bool
+}
+
+func scramUsable(mech string, plus bool) func(*Auth, Attempt) bool {
+	return func(a *Auth, at Attempt) bool {
+		if plus && at.bindings("tls-exporter") == nil && at.bindings("tls-server-end-point") == nil {
+			return false
+		}
+		for _, src := range a.sources {
+			if s, ok := src.(scramSource); !ok || !s.Scram(mech) {
+				return false
+			}
+		}
+		return len(a.sources) > 0
+	}
+}
+
+func startScram(mech string, plus bool) func(*Auth, Attempt) Exchange {
+	return func(a *Auth, at Attempt) Exchange {
+		return &scramExchange{auth: a, at: at, mech: mech, newHash: scramHash(mech), plus: plus}
+	}
 }
 
 // Start begins an exchange. ErrMechanism for a name that Mechanisms does not list;
 // names ignore case.
 func (a *Auth) Start(mech string, at Attempt) (Exchange, error) {
-	mech = strings.ToUpper(mech)
-	if !slices.Contains(a.Mechanisms(at.Secure), mech) {
+	m := a.mechanism(strings.ToUpper(mech), at)
+	if m == nil || !m.usable(a, at) && (m.startable == nil || !m.startable(a, at)) {
 		return nil, fmt.Errorf("%w: %.20q", ErrMechanism, mech)
 	}
-	if mech == "PLAIN" {
-		return &plain{auth: a, at: at}, nil
-	}
-	return &login{auth: a, at: at}, nil
+	return m.start(a, at), nil
 }
 
 // plain is RFC 4616.
@@ -68,11 +154,8 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, bool, error)
 	if err != nil {
 		return nil, false, err
 	}
-	// Only after the password was right: RFC 5530 section 3, AUTHORIZATIONFAILED.
-	if authzid != "" {
-		if name, err := p.auth.foldName(authzid); err != nil || name != user.Login && name != user.Name {
-			return nil, false, &Refusal{Err: ErrUnauthorized, User: authcid, Reason: fmt.Sprintf("wants to act for %.64q", authzid)}
-		}
+	if err := p.auth.mayAct(user, authcid, authzid); err != nil {
+		return nil, false, err
 	}
 	p.user = user
 	return nil, true, nil

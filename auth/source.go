@@ -50,6 +50,10 @@ type Account struct {
 	Refused string   // why nobody can log in, whatever the password; "" when one can
 	Notes   []string // for an admin who asks why (Explain)
 
+	// NoPassword: no password is right, and there is nothing else against the user, so
+	// that a certificate or a token lets them in. Refused says it of passwords.
+	NoPassword bool
+
 	// Hash decides on the password, where Check is nil.
 	Hash Hash
 

@@ -14,6 +14,7 @@ func same(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
 func parsePlain(_ string, data []byte) (Hash, error) {
 	return Hash{
 		Scheme: "PLAIN",
+		clear:  string(data),
 		match:  func(_, password string) bool { return same(data, []byte(password)) },
 	}, nil
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/netip"
 )
@@ -36,6 +37,14 @@ type Attempt struct {
 	Secure bool
 
 	Protocol string // "imap", "lmtp"; what %s stands for in a field
+
+	// TLS is that of the connection, for what binds to it and for the client's
+	// certificate; nil without.
+	TLS *tls.ConnectionState
+
+	// EndPoints are the hashes of the server's certificates that channel binding by
+	// tls-server-end-point may name (RFC 5929 section 4).
+	EndPoints [][]byte
 }
 
 // What a caller decides on; a Refusal wraps one of them.

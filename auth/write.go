@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ const (
 )
 
 // WriteSchemes are the schemes that NewHash makes, the default first.
-var WriteSchemes = []string{"argon2id", "bcrypt", "sha512-crypt"}
+var WriteSchemes = []string{"argon2id", "bcrypt", "sha512-crypt", "scram-sha-256"}
 
 // ErrScheme: NewHash does not make hashes of this scheme.
 var ErrScheme = errors.New("no scheme for new passwords")
@@ -69,6 +70,15 @@ func NewHash(scheme, password string, bare bool) (string, error) {
 			return "", err
 		}
 		prefix, hash = "{SHA512-CRYPT}", h
+	case "scram-sha-256":
+		if bare {
+			return "", fmt.Errorf("%w: OpenSMTPD does not know scram-sha-256; use bcrypt or sha512-crypt", ErrScheme)
+		}
+		h, err := makeScram(password)
+		if err != nil {
+			return "", err
+		}
+		prefix, hash = "{SCRAM-SHA-256}", h
 	default:
 		return "", fmt.Errorf("%w: %q; there are %s", ErrScheme, scheme, strings.Join(WriteSchemes, ", "))
 	}
@@ -84,6 +94,16 @@ func makeArgon2(password string, p argon2Params) string {
 	key := argon2.IDKey([]byte(password), salt, p.passes, p.memory, p.threads, argon2KeySize)
 	enc := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=19$%s$%s$%s", p, enc.EncodeToString(salt), enc.EncodeToString(key))
+}
+
+// makeScram makes the keys of RFC 7677, in the form that Dovecot reads too.
+func makeScram(password string) (string, error) {
+	keys, err := makeScramKeys(sha256.New, prepared(password), random(saltSize), newScramIterations)
+	if err != nil {
+		return "", err
+	}
+	enc := base64.StdEncoding.EncodeToString
+	return fmt.Sprintf("%d,%s,%s,%s", keys.iterations, enc(keys.salt), enc(keys.stored), enc(keys.server)), nil
 }
 
 // dummyArgon2 is what a password costs where the file has none to compare with.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ func (k *checker) wrong(path, format string, args ...any) {
 type Protocol struct {
 	Filter       func(name, search string) error // what is wrong with an [[imap.filter]]
 	Capabilities []string                        // that [[client]] can hide
+	Mechanisms   []string                        // of SASL
 }
 
 // Check finds what only shows when keys stand side by side and on this machine's
@@ -45,6 +47,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.listeners()
 	k.certificates(now)
 	k.auth()
+	k.mechanisms(p.Mechanisms)
 	k.mail()
 	k.folders()
 	k.limits()
@@ -229,6 +232,30 @@ func (k *checker) auth() {
 		return
 	}
 	k.file("auth.passwd_file", name)
+}
+
+func (k *checker) mechanisms(known []string) {
+	for _, name := range k.c.Auth.Mechanisms {
+		if !slices.Contains(known, name) {
+			k.wrong("auth.mechanisms", "there is no mechanism %s: there are %s", quote(name), strings.Join(known, ", "))
+		}
+	}
+	c := k.c.Auth.Certificate
+	for _, f := range []struct{ path, name string }{
+		{"auth.certificate.ca", c.CA}, {"auth.certificate.crl", c.CRL}, {"auth.certificate.map", c.Map},
+	} {
+		if f.name != "" {
+			k.file(f.path, f.name)
+		}
+	}
+	switch {
+	case c.CA == "" && c.CRL != "":
+		k.wrong("auth.certificate.crl", "a revocation list means nothing without auth.certificate.ca")
+	case c.User == "map" && c.Map == "":
+		k.wrong("auth.certificate.map", "auth.certificate.user is map, so name the file")
+	case c.User != "map" && c.Map != "":
+		k.wrong("auth.certificate.map", "it is not looked at: set auth.certificate.user to map")
+	}
 }
 
 // each gives the errors that were joined.

@@ -70,6 +70,11 @@ func TestCheck(t *testing.T) {
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/other.key'", "f:4:5: the key DIR/other.key does not belong to the certificate DIR/good.pem: take both from the same renewal"},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/open.key'", "f:4:5: every user of this machine can get at the private key (mode 0644): chmod o= DIR/open.key"},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/old.pem'\nkey='DIR/old.key'", "f:3:6: the certificate DIR/old.pem ended on 2020-02-03: renew it"},
+		{right + "auth.mechanisms=['PLAIN','SCRAM']", "f:4:17: there is no mechanism \"SCRAM\": there are PLAIN, SCRAM-SHA-256"},
+		{right + "auth.certificate.crl='DIR/passwd'", "f:4:22: a revocation list means nothing without auth.certificate.ca"},
+		{right + "auth.certificate.ca='DIR/none.pem'", "f:4:21: there is no file DIR/none.pem: is the path right?"},
+		{right + "auth.certificate.ca='DIR/good.pem'\nauth.certificate.user='map'", "f:4:1: auth.certificate.user is map, so name the file"},
+		{right + "auth.certificate.ca='DIR/good.pem'\nauth.certificate.map='DIR/passwd'", "f:5:22: it is not looked at: set auth.certificate.user to map"},
 		{"auth.passwd_file='DIR/nobody'\n[tls]\ncert='DIR/none.pem'\nkey='key.pem'",
 			"f:1:18: there is no file DIR/nobody: `roost passwd add` makes it with its first user\n" +
 				"f:3:6: there is no file DIR/none.pem: is the path right?\nf:4:5: \"key.pem\": write the whole path, from / on"},
@@ -133,7 +138,7 @@ func TestCheck(t *testing.T) {
 		}
 		got := ""
 		var p Problems
-		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Protocol{badFilter, []string{"IMAP4rev1", "STARTTLS", "COMPRESS=DEFLATE", "QRESYNC", "THREAD=REFERENCES"}}); errors.As(err, &p) {
+		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Protocol{badFilter, []string{"IMAP4rev1", "STARTTLS", "COMPRESS=DEFLATE", "QRESYNC", "THREAD=REFERENCES"}, []string{"PLAIN", "SCRAM-SHA-256"}}); errors.As(err, &p) {
 			got = strings.ReplaceAll(p.Error(), dir, "DIR")
 		} else if err != nil {
 			t.Errorf("error is no Problems: %v", err)

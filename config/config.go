@@ -53,6 +53,17 @@ type Auth struct {
 	Lowercase  bool          // names are folded before they are looked up
 	Remember   time.Duration // how long a verified password is known; Off never
 	Hashers    int           // passwords verified at once; 0 as many as processors
+
+	Mechanisms  []string // of SASL, that may be offered; empty for all
+	Certificate ClientCertificate
+}
+
+// ClientCertificate says how clients log in by certificate.
+type ClientCertificate struct {
+	CA   string `toml:"ca"`  // PEM; "" for none
+	CRL  string `toml:"crl"` // PEM
+	User string // "email", "cn", "map"
+	Map  string // file
 }
 
 // Mail says where mail lies, and as whom it is read and written.

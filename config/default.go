@@ -38,6 +38,7 @@ var sections = []struct {
 	{"tls.certificate", true, "Further certificates: the one that fits the name a client asks for (SNI) is shown, else the first."},
 	{"listen", true, "Sockets to listen on; with any, the default goes. One that systemd passes is recognised by its address."},
 	{"auth", false, "Who may log in."},
+	{"auth.certificate", false, "Logins by client certificate: AUTHENTICATE EXTERNAL."},
 	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
 	{"mail.folder", true, "Mailboxes with a special use; with any, the default ones go."},
 	{"limits", false, "What clients may cost. 0 is the default."},
@@ -80,6 +81,13 @@ var keys = []key{
 	{name: "auth.lowercase", value: true, about: "Turn names into small letters before they are looked up."},
 	{name: "auth.remember", value: time.Minute, off: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
 	{name: "auth.hashers", value: 0, about: "Passwords that are verified at once; 0 is one for each processor."},
+
+	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
+
+	{name: "auth.certificate.ca", value: "", sample: "/etc/roost/clients-ca.pem", about: "Certificates of the authorities whose client certificates are taken, PEM; empty: clients are not asked for any."},
+	{name: "auth.certificate.crl", value: "", sample: "/etc/roost/clients.crl", about: "Revocation lists of these authorities, PEM; read again when the file changes. One that is out of date refuses all certificates of its authority."},
+	{name: "auth.certificate.user", value: "email", oneOf: []string{"email", "cn", "map"}, about: "What names the user: the mail address of the certificate, its common name, or auth.certificate.map."},
+	{name: "auth.certificate.map", value: "", sample: "/etc/roost/clients.map", about: "File with a line for each certificate: its SHA-256 fingerprint in hex, a blank, the user."},
 
 	{name: "mail.location", value: "~/Maildir", live: true, about: `Where a user's mail is. Dovecot's form "maildir:~/Maildir:LAYOUT=fs:INDEX=/var/index/%u" is understood too; its options override the keys below. A user's own field userdb_mail overrides both.`},
 	{name: "mail.home", value: "", live: true, sample: "/var/vmail/%d/%n", about: "Home of users whose passwd entry has none."},

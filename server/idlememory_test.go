@@ -40,6 +40,10 @@ func TestIdleSessionMemory(t *testing.T) {
 			before, stack := settledMemory(), stacks()
 			all := s.idleClients(t, int(c.sessions), used)
 			each := int64(settledMemory()-before) / c.sessions
+			// The last of them may be on the way to their rest when the clients are ready.
+			for n := 0; each > c.limit && n < 200; n++ {
+				each = int64(settledMemory()-before) / c.sessions
+			}
 			t.Logf("%d bytes a session, of which stack %d", each, int64(stacks()-stack)/c.sessions)
 			if each > c.limit {
 				t.Errorf("%d bytes a session, %d are allowed", each, c.limit)

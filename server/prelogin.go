@@ -39,6 +39,9 @@ type gate struct {
 
 	clients []session.ClientRule
 
+	// endPoints are Certificates.EndPoints; nil: none.
+	endPoints func() [][]byte
+
 	runner Runner // of the session after login
 
 	limits gateLimits
@@ -386,10 +389,11 @@ func (d *door) dispatch(ctx context.Context, tag, name string) (ans answer, more
 func (d *door) passwords() bool { return d.secure || d.plaintext }
 
 func (d *door) capabilities() string {
+	at := d.attempt()
 	return session.BeforeLogin{
 		StartTLS:      d.tls != nil && !d.secure,
-		LoginDisabled: !d.passwords(),
-		Mechanisms:    d.gate.auth.Mechanisms(d.passwords()),
+		LoginDisabled: !d.gate.auth.Passwords(at),
+		Mechanisms:    d.gate.auth.Mechanisms(at),
 		Hiding:        d.hiding(),
 	}.Capabilities()
 }

@@ -184,8 +184,20 @@ A> a1 AUTHENTICATE PLAIN AAAAA
 A< a1 BAD ...base64...
 A> a2 NOOP`},
 		{name: "unknown mechanism", talk: `
-A> a1 AUTHENTICATE SCRAM-SHA-256 biwsbj1hbm4=
+A> a1 AUTHENTICATE CRAM-MD5 biwsbj1hbm4=
 A< a1 NO ...
+A> a2 NOOP`},
+		{name: "SCRAM that is no message of it", talk: `
+A> a1 AUTHENTICATE SCRAM-SHA-256 biwsbj1hbm4=
+A< a1 BAD ...
+A> a2 NOOP`},
+		{name: "SCRAM broken off", talk: `
+A> a1 AUTHENTICATE SCRAM-SHA-256
+A< + 
+A> biwsbj1hbm4scj1hYmM=
+A< + ...
+A> *
+A< a1 BAD ...
 A> a2 NOOP`},
 		{name: "another's mail", talk: `
 A> a1 AUTHENTICATE PLAIN ` + b64("ben\x00ann\x00secret") + `
@@ -641,7 +653,7 @@ func TestDocsNameEveryMechanism(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^\| AUTH=([^ |]*) \|`).FindAllStringSubmatch(string(page), -1) {
 		documented = append(documented, m[1])
 	}
-	offered := new(auth.Auth).Mechanisms(true)
+	offered := auth.AllMechanisms()
 	slices.Sort(offered)
 	slices.Sort(documented)
 	if !slices.Equal(documented, offered) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 
@@ -11,8 +12,12 @@ import (
 
 // login is LOGIN, RFC 9051 section 6.2.3.
 func (d *door) login(ctx context.Context, tag string) (answer, error) {
+	// Before the password is asked for: it may be a literal.
 	if !d.passwords() {
-		return privacyRequired, nil // before the password is asked for: it may be a literal
+		return privacyRequired, nil
+	}
+	if !d.gate.auth.Passwords(d.attempt()) {
+		return answer{kind: "NO", text: "LOGIN is switched off here; CAPABILITY lists the mechanisms of AUTHENTICATE"}, nil
 	}
 	if err := d.lex.SP(); err != nil {
 		return answer{}, err
@@ -42,7 +47,15 @@ func (d *door) login(ctx context.Context, tag string) (answer, error) {
 var privacyRequired = answer{kind: "NO", code: "PRIVACYREQUIRED", text: "Passwords are not taken in the clear; use STARTTLS or the TLS port"}
 
 func (d *door) attempt() auth.Attempt {
-	return auth.Attempt{Addr: d.addr, Secure: d.passwords(), Protocol: "imap"}
+	at := auth.Attempt{Addr: d.addr, Secure: d.passwords(), Protocol: "imap"}
+	if c, ok := d.conn.(*tls.Conn); ok {
+		state := c.ConnectionState()
+		at.TLS = &state
+		if d.gate.endPoints != nil {
+			at.EndPoints = d.gate.endPoints()
+		}
+	}
+	return at
 }
 
 // authenticate is AUTHENTICATE, RFC 9051 section 6.2.2, with the initial response of

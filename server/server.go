@@ -28,6 +28,7 @@ type Options struct {
 	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
 	Runner   Runner
 	TLS      *tls.Config          // nil: no TLS, no STARTTLS
+	Ends     func() [][]byte      // Certificates.EndPoints, for channel binding; nil: none
 	Clients  []session.ClientRule // whom the Runner's sessions are told of too
 	Limits   Limits
 	Log      *slog.Logger // slog.Default()
@@ -95,16 +96,17 @@ func (s *Server) Reconfigure(opt Options) {
 		PerUser: l.PerUser, Trusted: l.Trusted, MakeRoom: l.MakeRoom,
 	})
 	s.now.Store(&generation{opt, &gate{
-		hostname: opt.Hostname,
-		product:  opt.Product,
-		auth:     opt.Auth,
-		places:   s.places,
-		traces:   &s.traces,
-		log:      opt.Log,
-		identity: opt.Identity,
-		clients:  opt.Clients,
-		runner:   opt.Runner,
-		limits:   gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
+		hostname:  opt.Hostname,
+		product:   opt.Product,
+		auth:      opt.Auth,
+		places:    s.places,
+		traces:    &s.traces,
+		log:       opt.Log,
+		identity:  opt.Identity,
+		clients:   opt.Clients,
+		endPoints: opt.Ends,
+		runner:    opt.Runner,
+		limits:    gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
 	}})
 }
 

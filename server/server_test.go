@@ -67,7 +67,7 @@ func startServer(t *testing.T, change func(*Options), specs ...Spec) *testServer
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	certs, err := OpenCertificates([]KeyPair{{dir + "/cert.pem", dir + "/key.pem"}}, tls.VersionTLS12, log)
+	certs, err := OpenCertificates(CertOptions{Pairs: []KeyPair{{dir + "/cert.pem", dir + "/key.pem"}}, Min: tls.VersionTLS12}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

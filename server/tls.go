@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,31 +30,42 @@ type Certificates struct {
 	log *slog.Logger
 	now atomic.Pointer[certSet]
 
-	mu    sync.Mutex // one reload at a time; guards pairs
-	pairs []KeyPair
+	mu  sync.Mutex // one reload at a time; guards opt
+	opt CertOptions
 
 	watcher *fsnotify.Watcher // nil: not watched
 	wg      sync.WaitGroup
 	loaded  func() // after each reload that the watcher brought about; for tests
 }
 
+// CertOptions say which certificates clients are shown, and what is asked of them.
+type CertOptions struct {
+	Pairs []KeyPair // the first is for clients that name no other's host
+	Min   uint16    // tls.VersionTLS12 or later
+
+	// ClientCAs, when not nil, gives the authorities whose certificates clients are asked
+	// for. One is not needed, and not looked at here.
+	ClientCAs func() *x509.CertPool
+}
+
 // certSet is one generation of certificates.
 type certSet struct {
 	raw   [][]byte // of the leaves
+	ends  [][]byte // EndPoints
 	min   uint16
+	cas   *x509.CertPool // whose certificates clients are asked for; nil: they are not
 	imap  *tls.Config // for clients that ask for the protocol "imap"
 	plain *tls.Config
 }
 
-// OpenCertificates reads the pairs, of which the first is for clients that name
-// no other's host, and watches their files. min is tls.VersionTLS12 or later.
-func OpenCertificates(pairs []KeyPair, min uint16, log *slog.Logger) (*Certificates, error) {
-	return openCertificates(pairs, min, log, nil)
+// OpenCertificates reads the pairs and watches their files.
+func OpenCertificates(opt CertOptions, log *slog.Logger) (*Certificates, error) {
+	return openCertificates(opt, log, nil)
 }
 
-func openCertificates(pairs []KeyPair, min uint16, log *slog.Logger, loaded func()) (*Certificates, error) {
+func openCertificates(opt CertOptions, log *slog.Logger, loaded func()) (*Certificates, error) {
 	c := &Certificates{log: log, loaded: loaded}
-	if _, err := c.Reload(pairs, min); err != nil {
+	if _, err := c.Reload(opt); err != nil {
 		return nil, err
 	}
 	w, err := fsnotify.NewWatcher()
@@ -62,7 +76,7 @@ func openCertificates(pairs []KeyPair, min uint16, log *slog.Logger, loaded func
 	c.watcher = w
 	c.watch()
 	// A change between the reading and the watch would go unseen.
-	if _, err := c.Reload(pairs, min); err != nil {
+	if _, err := c.Reload(opt); err != nil {
 		w.Close()
 		return nil, err
 	}
@@ -83,32 +97,43 @@ func (c *Certificates) Close() error {
 
 // Reload reads certificates now and puts them in force, all or none; changed says
 // whether they differ from those before.
-func (c *Certificates) Reload(pairs []KeyPair, min uint16) (changed bool, err error) {
-	if len(pairs) == 0 {
+func (c *Certificates) Reload(opt CertOptions) (changed bool, err error) {
+	if len(opt.Pairs) == 0 {
 		return false, errors.New("there is no certificate: set tls.cert and tls.key")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var certs []tls.Certificate
 	var raw [][]byte
-	for _, p := range pairs {
+	var ends [][]byte
+	for _, p := range opt.Pairs {
 		cert, err := tls.LoadX509KeyPair(p.Cert, p.Key)
 		if err != nil {
 			return false, fmt.Errorf("certificate %s with key %s: %w", p.Cert, p.Key, err)
 		}
 		certs = append(certs, cert)
 		raw = append(raw, slices.Concat(cert.Certificate...))
+		if end := endPoint(cert.Leaf); end != nil {
+			ends = append(ends, end)
+		}
+	}
+	var cas *x509.CertPool
+	if opt.ClientCAs != nil {
+		cas = opt.ClientCAs()
 	}
 	old := c.now.Load()
-	if old != nil && old.min == min && slices.EqualFunc(old.raw, raw, slices.Equal) {
-		c.pairs = slices.Clone(pairs)
+	if old != nil && old.min == opt.Min && old.cas.Equal(cas) && slices.EqualFunc(old.raw, raw, slices.Equal) {
+		c.opt = opt
 		return false, nil
 	}
-	plain := &tls.Config{Certificates: certs, MinVersion: min}
+	plain := &tls.Config{Certificates: certs, MinVersion: opt.Min}
+	if cas != nil {
+		plain.ClientAuth, plain.ClientCAs = tls.RequestClientCert, cas
+	}
 	imap := plain.Clone()
 	imap.NextProtos = []string{"imap"}
-	c.now.Store(&certSet{raw: raw, min: min, imap: imap, plain: plain})
-	c.pairs = slices.Clone(pairs)
+	c.now.Store(&certSet{raw: raw, ends: ends, min: opt.Min, cas: cas, imap: imap, plain: plain})
+	c.opt = opt
 	if c.watcher != nil {
 		c.watchLocked()
 	}
@@ -123,12 +148,34 @@ func (c *Certificates) Config() *tls.Config {
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			// ALPN (RFC 7301) would end the handshake when a client offers protocols without
 			// ours, as libraries made for the web do; they are served without an answer.
+			set := c.now.Load()
 			if slices.Contains(hello.SupportedProtos, "imap") {
-				return c.now.Load().imap, nil
+				return set.imap, nil
 			}
-			return c.now.Load().plain, nil
+			return set.plain, nil
 		},
 	}
+}
+
+// EndPoints gives the channel bindings that name a certificate in force, for
+// auth.Attempt. Whichever of them a client was shown, nobody else has its key.
+func (c *Certificates) EndPoints() [][]byte { return c.now.Load().ends }
+
+// endPoint is RFC 5929 section 4.1: the certificate's hash by the hash function of its
+// signature, SHA-256 in place of weaker ones; nil where the signature has none.
+func endPoint(leaf *x509.Certificate) []byte {
+	switch leaf.SignatureAlgorithm {
+	case x509.MD5WithRSA, x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.SHA256WithRSA, x509.SHA256WithRSAPSS, x509.ECDSAWithSHA256:
+		h := sha256.Sum256(leaf.Raw)
+		return h[:]
+	case x509.SHA384WithRSA, x509.SHA384WithRSAPSS, x509.ECDSAWithSHA384:
+		h := sha512.Sum384(leaf.Raw)
+		return h[:]
+	case x509.SHA512WithRSA, x509.SHA512WithRSAPSS, x509.ECDSAWithSHA512:
+		h := sha512.Sum512(leaf.Raw)
+		return h[:]
+	}
+	return nil
 }
 
 func (c *Certificates) watch() {
@@ -141,7 +188,7 @@ func (c *Certificates) watch() {
 // content: its own, and those of the links on its path.
 func (c *Certificates) watchLocked() {
 	have := c.watcher.WatchList()
-	for _, p := range c.pairs {
+	for _, p := range c.opt.Pairs {
 		for _, file := range []string{p.Cert, p.Key} {
 			for _, dir := range dirsOf(file) {
 				if slices.Contains(have, dir) {
@@ -222,9 +269,9 @@ func (c *Certificates) follow() {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			c.mu.Lock()
-			pairs, min := c.pairs, c.now.Load().min
+			opt := c.opt
 			c.mu.Unlock()
-			changed, err := c.Reload(pairs, min)
+			changed, err := c.Reload(opt)
 			switch {
 			case err != nil: // half of a change; the other half is an event too
 				c.log.Warn("certificates stay as they were", "event", "tls_reload_failed", "err", err)

@@ -84,7 +84,7 @@ func openWatched(t *testing.T, pairs ...KeyPair) (c *Certificates, log *bytes.Bu
 	t.Helper()
 	log = &bytes.Buffer{}
 	done := make(chan struct{}, 100)
-	c, err := openCertificates(pairs, tls.VersionTLS12, slog.New(slog.NewTextHandler(log, nil)), func() { done <- struct{}{} })
+	c, err := openCertificates(CertOptions{Pairs: pairs, Min: tls.VersionTLS12}, slog.New(slog.NewTextHandler(log, nil)), func() { done <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 		}
 	}
 	conf := c.Config()
-	if changed, err := c.Reload(pairs, tls.VersionTLS13); err != nil || !changed {
+	if changed, err := c.Reload(CertOptions{Pairs: pairs, Min: tls.VersionTLS13}); err != nil || !changed {
 		t.Fatal(changed, err)
 	}
 	if _, err := shake(t, conf, &tls.Config{MaxVersion: tls.VersionTLS12}); err == nil {
@@ -232,7 +232,7 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 }
 
 func TestNoCertificate(t *testing.T) {
-	_, err := OpenCertificates([]KeyPair{{"/nonexistent/cert.pem", "/nonexistent/key.pem"}}, tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	_, err := OpenCertificates(CertOptions{Pairs: []KeyPair{{"/nonexistent/cert.pem", "/nonexistent/key.pem"}}, Min: tls.VersionTLS12}, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "/nonexistent/cert.pem") {
 		t.Errorf("error is %v", err)
 	}

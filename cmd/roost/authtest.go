@@ -36,10 +36,7 @@ var authTestVerb = verb{
 			if err != nil {
 				return err
 			}
-			a, err := auth.New(auth.Options{
-				File: c.Auth.PasswdFile, KeepCase: !c.Auth.Lowercase, NoWatch: true,
-				Log: slog.New(slog.DiscardHandler), // Explain says it
-			})
+			a, err := openAuth(c, false, slog.New(slog.DiscardHandler)) // Explain says it
 			if err != nil {
 				return err
 			}

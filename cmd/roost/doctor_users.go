@@ -77,7 +77,7 @@ func (d *doctor) passwords(context.Context) {
 // everybody gives the users who can log in, or those who were named.
 func (d *doctor) everybody() (users []auth.User, missing []string, err error) {
 	path, keepCase := d.config.Auth.PasswdFile, !d.config.Auth.Lowercase
-	a, err := auth.New(auth.Options{File: path, KeepCase: keepCase, NoWatch: true, Log: slog.New(slog.DiscardHandler)})
+	a, err := openAuth(d.config, false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -38,7 +38,7 @@ func openOffline(path string, users []string, log *slog.Logger, before func(user
 			return nil, err
 		}
 	}
-	o.auth, err = auth.New(auth.Options{File: c.Auth.PasswdFile, KeepCase: !c.Auth.Lowercase, NoWatch: true, Log: log})
+	o.auth, err = openAuth(c, false, log)
 	if err != nil {
 		return nil, err
 	}

@@ -156,19 +156,12 @@ var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelI
 // openFront opens what stands before a login: certificates and users.
 func (sv *service) openFront() (err error) {
 	c := sv.config
-	if pairs := keyPairs(c); len(pairs) > 0 {
-		if sv.certs, err = server.OpenCertificates(pairs, minVersion(c), sv.log); err != nil {
+	if opt := certOptions(c); len(opt.Pairs) > 0 {
+		if sv.certs, err = server.OpenCertificates(opt, sv.log); err != nil {
 			return err
 		}
 	}
-	sv.auth, err = auth.New(auth.Options{
-		File:      c.Auth.PasswdFile,
-		KeepCase:  !c.Auth.Lowercase,
-		Trusted:   trusted(c),
-		Verifiers: c.Auth.Hashers,
-		Remember:  c.Auth.Remember,
-		Log:       sv.log,
-	})
+	sv.auth, err = openAuth(c, true, sv.log)
 	return err
 }
 
@@ -223,7 +216,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Log: sv.log,
 	}
 	if sv.certs != nil {
-		opt.TLS = sv.certs.Config()
+		opt.TLS, opt.Ends = sv.certs.Config(), sv.certs.EndPoints
 	}
 	return opt, nil
 }
@@ -295,8 +288,18 @@ func clientRules(c *config.Config) (list []session.ClientRule) {
 func protocol() config.Protocol {
 	return config.Protocol{
 		Filter:       session.CheckFilter,
-		Capabilities: append(session.Capabilities(), "AUTH=PLAIN", "AUTH=LOGIN"),
+		Capabilities: capabilities(),
+		Mechanisms:   auth.AllMechanisms(),
 	}
+}
+
+// capabilities are all that a client may be told of.
+func capabilities() []string {
+	list := session.Capabilities()
+	for _, name := range auth.AllMechanisms() {
+		list = append(list, "AUTH="+name)
+	}
+	return list
 }
 
 // shared are the annotations of the server (RFC 5464 section 3.2.1.1).
@@ -335,7 +338,7 @@ func (sv *service) reload() {
 	c := config.Merge(sv.config, fresh)
 	opt, err := sv.options(c)
 	if err == nil && sv.certs != nil {
-		_, err = sv.certs.Reload(keyPairs(c), minVersion(c))
+		_, err = sv.certs.Reload(certOptions(c))
 	}
 	if err != nil {
 		sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", err)
