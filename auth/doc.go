@@ -9,7 +9,7 @@
 //
 // The way one login takes: throttle.go makes addresses that failed before wait,
 // decide.go asks the sources (source.go) in their order, of which a password file is one
-// (reload.go has its newest good version, passwdfile.go reads it), cache.go answers what was verified a moment ago, pool.go
+// (versions.go has the newest good version of a file, passwdfile.go reads it), cache.go answers what was verified a moment ago, pool.go
 // lets a bounded number of slow hashes run, turn by turn among the addresses, and
 // crypt.go and its neighbours compute them. Then the entry's own rules (allow_nets,
 // nologin, ...) have their say, and a failure is answered when its delay is over.

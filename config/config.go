@@ -8,7 +8,8 @@ const Off = -1
 // Config is the whole configuration, every default filled in. What each key means
 // stands in the table of default.go.
 type Config struct {
-	Hostname string `toml:"hostname"` // as greeted with; never empty after Load
+	Hostname string `toml:"hostname"`  // as greeted with; never empty after Load
+	StateDir string `toml:"state_dir"` // what outlives a restart
 	TLS      TLS    `toml:"tls"`
 	Listen   []Listen
 	Auth     Auth

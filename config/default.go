@@ -65,6 +65,7 @@ var (
 // keys is the one table of keys and defaults.
 var keys = []key{
 	{name: "hostname", value: "", live: true, sample: "mail.example.org", about: "Name of this server in greetings; empty is the machine's own name."},
+	{name: "state_dir", value: "/var/lib/roost", about: "Directory for what the server remembers across restarts: failed logins, when app passwords were used. Where it cannot be written, that is forgotten."},
 
 	{name: "tls.cert", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/fullchain.pem", about: "File of the certificate and its chain, PEM."},
 	{name: "tls.key", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/privkey.pem", about: "File of its private key, PEM; nobody else may read it."},
