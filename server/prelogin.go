@@ -29,7 +29,7 @@ import (
 type gate struct {
 	hostname string
 	product  []string // what ID answers, in pairs
-	auth     *auth.Auth
+	auth     Authenticator
 	places   *places
 	traces   *tracer // nil: nobody can look
 	log      *slog.Logger

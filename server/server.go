@@ -24,7 +24,7 @@ import (
 type Options struct {
 	Hostname string   // in greetings
 	Product  []string // what ID answers (RFC 2971), in pairs: "name", "Roost", ...
-	Auth     *auth.Auth
+	Auth     Authenticator
 	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
 	Runner   Runner
 	TLS      *tls.Config          // nil: no TLS, no STARTTLS
@@ -32,6 +32,16 @@ type Options struct {
 	Clients  []session.ClientRule // whom the Runner's sessions are told of too
 	Limits   Limits
 	Log      *slog.Logger // slog.Default()
+}
+
+// Authenticator is what a gate asks of those who want to log in. *auth.Auth is one; where
+// users have processes of their own the gate's is the way to another process, and what it
+// asks crosses that: an Attempt and a User as plain data. Safe for concurrent use.
+type Authenticator interface {
+	Mechanisms(at auth.Attempt) []string
+	Passwords(at auth.Attempt) bool
+	Start(mech string, at auth.Attempt) (auth.Exchange, error)
+	Login(ctx context.Context, user, password string, at auth.Attempt) (auth.User, error)
 }
 
 // Limits bound what connections cost.
