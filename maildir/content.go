@@ -17,8 +17,9 @@ import (
 // be, crlf.go how its line ends are told. What its name says of sizes is not asked: the
 // first call that needs to know reads the file through. Safe for concurrent use.
 //
-// The beginning of the file is read as it is opened, which is enough for a header. Most
-// messages are short: of those all is read once, and held as long as they are open.
+// The beginning of the file is read as it is opened, which is enough for a header. Of most
+// messages all is read once then, and held as long as they are open; of those that are
+// longer nothing.
 type content struct {
 	file fsys.File
 	size int64                                    // of the file
@@ -26,7 +27,7 @@ type content struct {
 	max  int64                                    // bytes that a packed file may unpack to
 
 	mu      sync.Mutex // guards what follows
-	buf     *[crlfStride]byte
+	buf     []byte     // of crlfBuffers or heldBuffers
 	have    int        // bytes of the file that are in buf
 	all     bool       // they are the whole file, which is not packed; not changed once table is set
 	table   *crlfTable // nil: not read yet
@@ -53,7 +54,7 @@ func newContent(f fsys.File, maxPacked int64) (*content, error) {
 		return nil, unreadable(err)
 	}
 	c := &content{file: f, size: st.Size, max: maxPacked, key: contentKey{st.Dev, st.Ino, st.Size, st.Mtime}}
-	c.buf = crlfBuffers.Get().(*[crlfStride]byte)
+	c.buf = crlfBuffers.Get().(*[crlfStride]byte)[:]
 	if err := c.readTo(min(c.size, headBytes)); err != nil {
 		c.drop()
 		return nil, unreadable(err)
@@ -72,8 +73,18 @@ func newContent(f fsys.File, maxPacked int64) (*content, error) {
 // with them most messages.
 const headBytes = 16 << 10
 
+// What the shelf does not keep is held: it would be read twice else, for its length with CRLF
+// is told before its text. heldBuffers are for what does not fit into one of crlfBuffers.
+var heldBuffers = sync.Pool{New: func() any { return new([keepSize]byte) }}
+
 // readTo has the file in buf up to an offset, or as far as there is a file.
 func (c *content) readTo(end int64) error {
+	if end > int64(len(c.buf)) {
+		buf := heldBuffers.Get().(*[keepSize]byte)[:]
+		copy(buf, c.buf[:c.have])
+		freeBuffer(c.buf)
+		c.buf = buf
+	}
 	if int64(c.have) < end {
 		n, err := c.file.ReadAt(c.buf[c.have:end], int64(c.have))
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -91,8 +102,16 @@ func (c *content) readTo(end int64) error {
 // meanwhile.
 func (c *content) drop() {
 	if c.buf != nil {
-		crlfBuffers.Put(c.buf)
+		freeBuffer(c.buf)
 		c.buf, c.have = nil, 0
+	}
+}
+
+func freeBuffer(buf []byte) {
+	if len(buf) == crlfStride {
+		crlfBuffers.Put((*[crlfStride]byte)(buf))
+	} else if len(buf) == keepSize {
+		heldBuffers.Put((*[keepSize]byte)(buf))
 	}
 }
 
@@ -107,7 +126,7 @@ func (c *content) offsets() (*crlfTable, error) {
 	if c.table != nil || c.failed != nil {
 		return c.table, c.failed
 	}
-	if !c.packed() && c.size <= crlfStride {
+	if !c.packed() && c.size < keepSize {
 		if err := c.readTo(c.size); err != nil {
 			return nil, unreadable(err)
 		}
@@ -268,12 +287,16 @@ func (c *content) Stream(w io.Writer) error {
 	if err == nil && !c.packed() && c.size <= crlfStride {
 		err = c.readTo(c.size)
 	}
+	var text []byte
+	if c.all {
+		text = c.buf[:c.have]
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return unreadable(err)
 	}
-	if c.all {
-		_, err := w.Write(c.buf[:c.have])
+	if text != nil {
+		_, err := w.Write(text)
 		return err
 	}
 	cur, err := c.from(crlfMark{})
@@ -306,10 +329,9 @@ func (c *content) writeHeld(w io.Writer, off, n int64) (int64, error) {
 		k, err := w.Write(text[off : off+n])
 		return int64(k), err
 	}
-	buf := crlfBuffers.Get().(*[crlfStride]byte)
-	defer crlfBuffers.Put(buf)
 	var cur cursor
-	out := crlfWriter{w: w, skip: off, left: n, buf: buf[:]}
+	out := crlfWriter{skip: off, left: n}
+	defer out.to(w)()
 	_, err := cur.convert(text, &out)
 	if err == nil {
 		err = out.flush()

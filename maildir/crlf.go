@@ -6,6 +6,8 @@ import (
 	"io"
 	"sort"
 	"sync"
+
+	"roost/store"
 )
 
 // Messages go to clients with CRLF at every line end, and all offsets count them so,
@@ -94,9 +96,8 @@ type cursor struct {
 func (c *cursor) copy(w io.Writer, off, n int64) (int64, error) {
 	in := crlfBuffers.Get().(*[crlfStride]byte)
 	defer crlfBuffers.Put(in)
-	buf := crlfBuffers.Get().(*[crlfStride]byte)
-	defer crlfBuffers.Put(buf)
-	out := crlfWriter{w: w, skip: off - c.at.wire, left: n, buf: buf[:]}
+	out := crlfWriter{skip: off - c.at.wire, left: n}
+	defer out.to(w)()
 	for out.left > 0 {
 		b := c.rest
 		var readErr error
@@ -222,13 +223,32 @@ func (c *cursor) bulk(b []byte, out *crlfWriter) error {
 	return nil
 }
 
-// crlfWriter drops skip bytes and passes on left more.
+// crlfWriter drops skip bytes and passes on left more. What it makes it makes in buf, which
+// is lent by w where w does.
 type crlfWriter struct {
 	w          io.Writer
+	lender     store.Roomy // w; nil where it lends nothing
 	skip, left int64
 	written    int64
 	buf        []byte
 	filled     int
+}
+
+// to begins to write to w; what it returns gives the buffer back.
+func (o *crlfWriter) to(w io.Writer) (done func()) {
+	o.w = w
+	if o.lender, _ = w.(store.Roomy); o.lender != nil {
+		o.borrow()
+		return func() {}
+	}
+	buf := crlfBuffers.Get().(*[crlfStride]byte)
+	o.buf = buf[:]
+	return func() { crlfBuffers.Put(buf) }
+}
+
+func (o *crlfWriter) borrow() {
+	b := o.lender.Room()
+	o.buf = b[:cap(b)]
 }
 
 func (o *crlfWriter) put(b []byte) error {
@@ -256,5 +276,8 @@ func (o *crlfWriter) flush() error {
 	k, err := o.w.Write(o.buf[:o.filled])
 	o.written += int64(k)
 	o.filled = 0
+	if o.lender != nil && err == nil {
+		o.borrow()
+	}
 	return err
 }

@@ -13,7 +13,7 @@ type Message interface {
 
 	// WriteRange streams n bytes from off to w and never holds them whole; fewer when
 	// the message ends first. Errors of reading wrap ErrUnreadable, those of w are
-	// returned as they are.
+	// returned as they are. What w is given may be in the Room of w itself.
 	WriteRange(w io.Writer, off, n int64) (int64, error)
 
 	// Stream writes all of it to w with the line ends that the file has, LF or CRLF: for
@@ -23,3 +23,13 @@ type Message interface {
 
 	Close() error
 }
+
+// Roomy is a Writer that lends its buffer: Room is an empty slice over at least RoomBytes that
+// are free. What is appended to it and handed to the next Write is not copied again.
+type Roomy interface {
+	io.Writer
+	Room() []byte
+}
+
+// RoomBytes is how many bytes a Room has at least.
+const RoomBytes = 4 << 10

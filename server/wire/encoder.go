@@ -298,6 +298,12 @@ type literalWriter struct {
 	binary bool
 }
 
+// Room implements store.Roomy.
+func (w *literalWriter) Room() []byte { return w.e.Free(literalRoom) }
+
+// literalRoom is store.RoomBytes, of which this package knows nothing.
+const literalRoom = 4 << 10
+
 func (w *literalWriter) Write(p []byte) (int, error) {
 	n := int(min(int64(len(p)), w.left))
 	w.left -= int64(n)
