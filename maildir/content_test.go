@@ -116,7 +116,36 @@ func checkRanges(t *testing.T, m *content, want []byte, r *rand.Rand, some int) 
 		if k, err := m.WriteRange(&w, int64(off), int64(n)); err != nil || int(k) != len(part) || !bytes.Equal(w.Bytes(), part) {
 			t.Fatalf("from %d: %d of %d bytes: %v", off, k, n, err)
 		}
+		l := lender{buf: make([]byte, 0, store.RoomBytes+r.IntN(5000))}
+		l.buf = l.buf[:r.IntN(cap(l.buf))]
+		before := len(l.buf)
+		if k, err := m.WriteRange(&l, int64(off), int64(n)); err != nil || int(k) != len(part) || !bytes.Equal(append(l.out, l.buf...)[before:], part) {
+			t.Fatalf("from %d into lent room: %d of %d bytes: %v", off, k, n, err)
+		}
 	}
+}
+
+// lender is a store.Roomy that keeps what it is given.
+type lender struct{ buf, out []byte }
+
+func (l *lender) Room() []byte {
+	if cap(l.buf)-len(l.buf) < store.RoomBytes {
+		l.out, l.buf = append(l.out, l.buf...), l.buf[:0]
+	}
+	return l.buf[len(l.buf):]
+}
+
+func (l *lender) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		if len(l.buf) == cap(l.buf) {
+			l.Room()
+		}
+		k := min(len(p), cap(l.buf)-len(l.buf))
+		l.buf = append(l.buf, p[:k]...)
+		p = p[k:]
+	}
+	return n, nil
 }
 
 func TestContent(t *testing.T) {
@@ -153,6 +182,22 @@ func TestContent(t *testing.T) {
 			}
 			checkMessage(t, packed, naiveCRLF(b), r)
 		})
+	}
+}
+
+// The longest message that is held, and one that is read again for each range.
+func TestContentHeldAndNot(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for _, n := range []int{keepSize - 1, keepSize + 4097} {
+		b := randomMessage(r, n)
+		m, err := writeMessage(t, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRanges(t, m, naiveCRLF(b), r, 8)
+		if held := len(m.buf) == keepSize; held != (n < keepSize) {
+			t.Errorf("%d bytes are held: %v", n, held)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -228,5 +229,42 @@ func TestUnixTimeIsTheDateTimeOfThatMoment(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 10_000 {
 		check(r.Int64N(400*366*86400) - 86400*366*50)
+	}
+}
+
+// What is made in the buffer itself comes out as what is handed over, NULs and all, wherever
+// the buffer ends.
+func TestLiteralMadeInItsRoom(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		text := make([]byte, rng.IntN(3*wideBytes))
+		for i := range text {
+			text[i] = "ab\x00\r\n"[rng.IntN(5)]
+		}
+		var got, want bytes.Buffer
+		e := NewEncoder(&got)
+		for range 3 {
+			before := strings.Repeat("x", rng.IntN(encoderBytes))
+			e.Write(append(e.Free(2), before...)) // more than there need be room for
+			fmt.Fprintf(&want, "%s{%d}\r\n%s", before, len(text), strings.ReplaceAll(string(text), "\x00", "\x80"))
+			e.Literal(int64(len(text)), func(w io.Writer) error {
+				roomy := w.(interface{ Room() []byte })
+				for b := text; len(b) > 0; {
+					room := roomy.Room()
+					if cap(room) < literalRoom {
+						t.Fatalf("room of %d bytes", cap(room))
+					}
+					k := min(len(b), 1+rng.IntN(cap(room)))
+					if _, err := w.Write(append(room, b[:k]...)); err != nil {
+						return err
+					}
+					b = b[k:]
+				}
+				return nil
+			})
+		}
+		if e.Flush() != nil || !bytes.Equal(got.Bytes(), want.Bytes()) {
+			t.Fatalf("seed %d: another text", seed)
+		}
 	}
 }
