@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // file is a password file: a Source.
@@ -118,6 +119,22 @@ func (t *table) user(e *entry, login string, at Attempt) User {
 		}
 	}
 	return e.user(name, login, at)
+}
+
+// Users gives the users of the newest good version, but those whose lines cannot be used.
+func (f *file) Users(context.Context) ([]string, error) {
+	var list []*entry
+	for _, e := range f.current().entries {
+		if e.refused == "" {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b *entry) int { return a.line - b.line })
+	names := make([]string, len(list))
+	for i, e := range list {
+		names[i] = e.name
+	}
+	return names, nil
 }
 
 // Scram reports whether all users of the file can use a mechanism.

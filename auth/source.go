@@ -32,6 +32,37 @@ type Source interface {
 	Close() error
 }
 
+// A lister is a Source that can tell whom it has.
+type lister interface {
+	// Users gives the names of all users whose mail there may be, who may not log in now
+	// among them, in an order that stays.
+	Users(ctx context.Context) ([]string, error)
+}
+
+// Users gives the names of all whom the sources know, each once, in the order of the
+// sources; silent are the sources that cannot tell whom they have.
+func (a *Auth) Users(ctx context.Context) (names, silent []string, err error) {
+	seen := map[string]bool{}
+	for _, src := range a.sources {
+		l, ok := src.(lister)
+		if !ok {
+			silent = append(silent, src.Name())
+			continue
+		}
+		list, err := l.Users(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", src.Name(), err)
+		}
+		for _, name := range list {
+			if !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
+		}
+	}
+	return names, silent, nil
+}
+
 // Verdict is what becomes of a password.
 type Verdict int
 

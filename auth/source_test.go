@@ -83,6 +83,19 @@ func TestSourcesAreAskedInTheirOrder(t *testing.T) {
 	})
 }
 
+// Users lists each once, and says which source cannot list.
+func TestUsersOfSeveralSources(t *testing.T) {
+	second, err := OpenFile(writeFile(t, "ann:{PLAIN}x\nzoe:{PLAIN}x\nbroken:{NONE}x\n"), FileOptions{NoWatch: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newTestAuth(t, Options{File: writeFile(t, "cat:{PLAIN}x\nann:!\n"), Sources: []Source{&asked{}, second}})
+	names, silent, err := a.Users(t.Context())
+	if got := strings.Join(names, " "); err != nil || got != "cat ann zoe" || len(silent) != 1 || silent[0] != "test source" {
+		t.Errorf("%q, %q, %v", got, silent, err)
+	}
+}
+
 // While a source cannot be asked nobody behind it is let in, and nothing is counted
 // against anybody.
 func TestSourceThatIsDownRefusesForNow(t *testing.T) {

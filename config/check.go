@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,16 +223,64 @@ func whoami() string {
 }
 
 func (k *checker) auth() {
-	name := k.c.Auth.PasswdFile
-	if name == "" {
+	a := k.c.Auth
+	if a.PasswdFile == "" && len(a.Source) == 0 {
 		k.wrong("auth.passwd_file", "nobody could log in: auth.passwd_file is empty")
-		return
 	}
+	if a.PasswdFile != "" {
+		k.passwdFile("auth.passwd_file", a.PasswdFile)
+	}
+	seen := map[string]bool{a.PasswdFile: true}
+	for i, s := range a.Source {
+		path := fmt.Sprintf("auth.source[%d]", i)
+		if !k.sourceKeys(path, s) {
+			continue
+		}
+		switch s.Kind {
+		case "passwd":
+			if seen[s.File] {
+				k.wrong(path+".file", "%s is a source already", quote(s.File))
+				continue
+			}
+			seen[s.File] = true
+			k.passwdFile(path+".file", s.File)
+		}
+	}
+}
+
+// passwdFile checks a password file that is named at path.
+func (k *checker) passwdFile(path, name string) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(name) {
-		k.wrong("auth.passwd_file", "there is no file %s: `roost passwd add` makes it with its first user", name)
+		k.wrong(path, "there is no file %s: `roost passwd add` makes it with its first user", name)
 		return
 	}
-	k.file("auth.passwd_file", name)
+	k.file(path, name)
+}
+
+// sourceNeeds are the keys without which a source of a kind is nothing.
+var sourceNeeds = map[string][]string{"passwd": {"file"}}
+
+// sourceKeys reports whether a source has the keys that its kind needs, and complains of
+// those that mean nothing to it.
+func (k *checker) sourceKeys(path string, s Source) bool {
+	if s.Kind == "" {
+		row, _ := lookup("auth.source.kind")
+		k.wrong(path, "this [[auth.source]] has no kind; %s", row.choices())
+		return false
+	}
+	ok := true
+	v := reflect.ValueOf(s)
+	for _, row := range keysOf("auth.source") {
+		f, _ := fieldNamed(v, row.leaf())
+		switch at := path + "." + row.leaf(); {
+		case !row.fits(s.Kind) && !f.IsZero():
+			k.wrong(at, "%s means nothing in a source of kind %s, but of %s", row.leaf(), quote(s.Kind), strings.Join(row.kinds, ", "))
+		case slices.Contains(sourceNeeds[s.Kind], row.leaf()) && f.IsZero():
+			k.wrong(path, "this [[auth.source]] of kind %s needs %s, such as %s", quote(s.Kind), row.leaf(), quote(row.sample))
+			ok = false
+		}
+	}
+	return ok
 }
 
 func (k *checker) mechanisms(known []string) {

@@ -71,6 +71,13 @@ func TestCheck(t *testing.T) {
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/good.pem'\nkey='DIR/open.key'", "f:4:5: every user of this machine can get at the private key (mode 0644): chmod o= DIR/open.key"},
 		{"auth.passwd_file='DIR/passwd'\n[tls]\ncert='DIR/old.pem'\nkey='DIR/old.key'", "f:3:6: the certificate DIR/old.pem ended on 2020-02-03: renew it"},
 		{right + "auth.mechanisms=['PLAIN','SCRAM']", "f:4:17: there is no mechanism \"SCRAM\": there are PLAIN, SCRAM-SHA-256"},
+		{right + "[[auth.source]]\nkind='passwd'\nfile='DIR/none'\n[[auth.source]]\n[[auth.source]]\nkind='passwd'\n[[auth.source]]\nkind='passwd'\nfile='DIR/passwd'",
+			"f:6:6: there is no file DIR/none: `roost passwd add` makes it with its first user\n" +
+				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\"\n" +
+				"f:8:3: this [[auth.source]] of kind \"passwd\" needs file, such as \"/etc/roost/passwd.staff\"\n" +
+				"f:12:6: \"DIR/passwd\" is a source already"},
+		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
+		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[]\nauth.passwd_file=''", 1), "f:4:18: nobody could log in: auth.passwd_file is empty"},
 		{right + "auth.certificate.crl='DIR/passwd'", "f:4:22: a revocation list means nothing without auth.certificate.ca"},
 		{right + "auth.certificate.ca='DIR/none.pem'", "f:4:21: there is no file DIR/none.pem: is the path right?"},
 		{right + "auth.certificate.ca='DIR/good.pem'\nauth.certificate.user='map'", "f:4:1: auth.certificate.user is map, so name the file"},

@@ -50,13 +50,34 @@ func (l Listen) Implicit() bool { return !l.STARTTLS && !l.Plaintext }
 
 // Auth says who may log in.
 type Auth struct {
-	PasswdFile string        `toml:"passwd_file"`
+	PasswdFile string        `toml:"passwd_file"` // the first source; "" for none
 	Lowercase  bool          // names are folded before they are looked up
 	Remember   time.Duration // how long a verified password is known; Off never
 	Hashers    int           // passwords verified at once; 0 as many as processors
 
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate
+	Source      []Source // asked behind PasswdFile, in their order
+}
+
+// PasswdFiles are the password files among the sources, in their order.
+func (a Auth) PasswdFiles() (files []string) {
+	if a.PasswdFile != "" {
+		files = append(files, a.PasswdFile)
+	}
+	for _, s := range a.Source {
+		if s.Kind == "passwd" {
+			files = append(files, s.File)
+		}
+	}
+	return files
+}
+
+// Source is one place that knows users. Which fields count depends on Kind: the table of
+// keys says it.
+type Source struct {
+	Kind string
+	File string
 }
 
 // ClientCertificate says how clients log in by certificate.

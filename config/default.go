@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ type key struct {
 	off    bool     // "off" is a value
 	live   bool     // a reload changes it for what comes next; else a restart does
 	secret bool     // never shown
+	kinds  []string // of an element's key kind, with which the key has a meaning; nil: all
 	sample string   // what the reference file shows where the default says nothing
 }
 
@@ -39,6 +41,7 @@ var sections = []struct {
 	{"listen", true, "Sockets to listen on; with any, the default goes. One that systemd passes is recognised by its address."},
 	{"auth", false, "Who may log in."},
 	{"auth.certificate", false, "Logins by client certificate: AUTHENTICATE EXTERNAL."},
+	{"auth.source", true, "Where users come from, asked in this order: the first that has a user decides. auth.passwd_file, where it is written, comes before them; where it is not, these are all there are. docs/users.md says more of each kind."},
 	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
 	{"mail.folder", true, "Mailboxes with a special use; with any, the default ones go."},
 	{"limits", false, "What clients may cost. 0 is the default."},
@@ -89,6 +92,9 @@ var keys = []key{
 	{name: "auth.certificate.crl", value: "", sample: "/etc/roost/clients.crl", about: "Revocation lists of these authorities, PEM; read again when the file changes. One that is out of date refuses all certificates of its authority."},
 	{name: "auth.certificate.user", value: "email", oneOf: []string{"email", "cn", "map"}, about: "What names the user: the mail address of the certificate, its common name, or auth.certificate.map."},
 	{name: "auth.certificate.map", value: "", sample: "/etc/roost/clients.map", about: "File with a line for each certificate: its SHA-256 fingerprint in hex, a blank, the user."},
+
+	{name: "auth.source.kind", value: "", oneOf: []string{"passwd"}, sample: "passwd", about: "What it is: a password file (passwd)."},
+	{name: "auth.source.file", value: "", kinds: []string{"passwd"}, sample: "/etc/roost/passwd.staff", about: "File of users and password hashes, as auth.passwd_file."},
 
 	{name: "mail.location", value: "~/Maildir", live: true, about: `Where a user's mail is. Dovecot's form "maildir:~/Maildir:LAYOUT=fs:INDEX=/var/index/%u" is understood too; its options override the keys below. A user's own field userdb_mail overrides both.`},
 	{name: "mail.home", value: "", live: true, sample: "/var/vmail/%d/%n", about: "Home of users whose passwd entry has none."},
@@ -188,6 +194,9 @@ func keysOf(section string) (rows []key) {
 // leaf is a key's name inside of its table.
 func (k key) leaf() string { return strings.TrimPrefix(k.name[len(sectionOf(k.name)):], ".") }
 
+// fits reports whether a key has a meaning in an element of a kind.
+func (k key) fits(kind string) bool { return k.kinds == nil || slices.Contains(k.kinds, kind) }
+
 // Reference writes the commented reference file: every key with its default,
 // each commented out, so that the file as it stands says nothing new.
 func Reference(w io.Writer) {
@@ -222,9 +231,19 @@ func referenceArray(w io.Writer, def *Config, section string) {
 	elements := def.elements(section)
 	if len(elements) == 0 {
 		fmt.Fprintf(w, "#[[%s]]\n", section)
+		kind := ""
 		for _, k := range keysOf(section) {
-			sample := any(k.sample)
-			if _, list := k.value.([]string); list {
+			if k.leaf() == "kind" {
+				kind = k.sample
+			}
+			if !k.fits(kind) {
+				continue
+			}
+			sample := k.value
+			switch k.value.(type) {
+			case string:
+				sample = k.sample
+			case []string:
 				sample = []string{k.sample}
 			}
 			fmt.Fprintf(w, "#%s = %s\n", k.leaf(), k.show(sample))
@@ -267,6 +286,9 @@ func Manual(w io.Writer) {
 // note is what the manual says: the sentence, the values, an example.
 func (k key) note() string {
 	s := k.about
+	if k.kinds != nil {
+		s = "(" + strings.Join(k.kinds, ", ") + ") " + s
+	}
 	if k.oneOf != nil {
 		var quoted []string
 		for _, v := range k.oneOf {

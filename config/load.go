@@ -119,6 +119,9 @@ func Parse(name, text string) (*Config, error) {
 	if mail, ok := tree["mail"].(map[string]any); ok && mail["folder"] != nil {
 		c.Mail.Folder = nil
 	}
+	if auth, ok := tree["auth"].(map[string]any); ok && auth["source"] != nil {
+		c.Auth.PasswdFile = "" // unless it is written too
+	}
 	d.table(reflect.ValueOf(c).Elem(), tree, "")
 	if c.Hostname == "" {
 		c.Hostname = Default().Hostname

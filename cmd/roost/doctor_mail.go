@@ -26,11 +26,11 @@ import (
 func (d *doctor) mail(ctx context.Context) {
 	users, missing, err := d.everybody()
 	if err != nil {
-		d.add("mail-unseen", finding{Where: d.config.Auth.PasswdFile, What: "the users are not known: " + bottom(err).Error(), Do: "run this as root"})
+		d.add("mail-unseen", finding{Where: d.path, What: "the users are not known: " + bottom(err).Error(), Do: "run this as root"})
 		return
 	}
 	for _, name := range missing {
-		d.add("mail-place", finding{User: name, Where: d.config.Auth.PasswdFile, What: "there is no such user"})
+		d.add("mail-place", finding{User: name, Where: d.whereUsers(), What: "there is no such user"})
 	}
 	identity, err := identities(d.config)
 	if err != nil {

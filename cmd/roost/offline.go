@@ -9,7 +9,6 @@ import (
 	"os"
 
 	"roost/auth"
-	"roost/config"
 	"roost/store"
 )
 
@@ -22,7 +21,7 @@ type offline struct {
 	identity func(auth.User) (store.Identity, error)
 }
 
-// openOffline opens it for the users given, none for all of the password file. before is
+// openOffline opens it for the users given, none for all whom the sources know. before is
 // called while the process may still be root; nil: it is not.
 func openOffline(path string, users []string, log *slog.Logger, before func(users []string) error) (*offline, error) {
 	c, err := loadConfig(path)
@@ -33,16 +32,14 @@ func openOffline(path string, users []string, log *slog.Logger, before func(user
 	if o.identity, err = identities(c); err != nil {
 		return nil, exitWith(exitUsage, err)
 	}
-	if len(users) == 0 {
-		if o.names, err = everybody(c); err != nil {
-			return nil, err
-		}
-	}
 	o.auth, err = openAuth(c, false, log)
 	if err != nil {
 		return nil, err
 	}
-	if uid, _, _, oerr := owner(c.Mail); os.Geteuid() == 0 && oerr == nil && uid <= 0 {
+	if len(users) == 0 {
+		o.names, err = everybody(o.auth)
+	}
+	if uid, _, _, oerr := owner(c.Mail); err == nil && os.Geteuid() == 0 && oerr == nil && uid <= 0 {
 		err = exitWith(exitUsage, errors.New("this would make root's files among the mail: set mail.user to its owner, or run this as the owner"))
 	}
 	if err == nil && before != nil {
@@ -62,19 +59,13 @@ func openOffline(path string, users []string, log *slog.Logger, before func(user
 	return o, nil
 }
 
-// everybody is who stands in the password file; who may not log in now has mail too.
-func everybody(c *config.Config) ([]string, error) {
-	users, _, err := auth.List(c.Auth.PasswdFile, !c.Auth.Lowercase)
-	if err != nil {
-		return nil, err
+// everybody is whom the sources know; who may not log in now has mail too.
+func everybody(a *auth.Auth) ([]string, error) {
+	names, silent, err := a.Users(context.Background())
+	if err == nil && len(silent) > 0 {
+		err = exitWith(exitUsage, fmt.Errorf("%s cannot tell whom it has: name the users", silent[0]))
 	}
-	var names []string
-	for _, u := range users {
-		if u.State != "refused" {
-			names = append(names, u.Name)
-		}
-	}
-	return names, nil
+	return names, err
 }
 
 // close ends it. What was learned of the mailboxes is written.
@@ -89,7 +80,7 @@ var errNoMail = errors.New("no mail yet")
 func (o *offline) account(ctx context.Context, name string, do func(store.Account) error) error {
 	u, ok := o.auth.Lookup(name, auth.Attempt{})
 	if !ok {
-		return fmt.Errorf("%s: no such user in the password file, or a line that cannot be used: roost passwd list", name)
+		return fmt.Errorf("%[1]s: no such user, or one who cannot be used: roost auth test --no-password %[1]s", name)
 	}
 	who, err := o.identity(u)
 	if err != nil {

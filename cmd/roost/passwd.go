@@ -89,7 +89,7 @@ var passwdVerifyVerb = verb{
 		where := passwdFlags(fs)
 		stdin := fs.Bool("stdin", false, "read the password from standard input, its first line")
 		return one("USER", func(ctx context.Context, env *environment, user string) error {
-			path, _, err := where.get()
+			path, _, err := where.of(user)
 			if err != nil {
 				return err
 			}
@@ -186,7 +186,7 @@ type passwdWhere struct{ config, file *string }
 
 func passwdFlags(fs *flag.FlagSet) passwdWhere {
 	return passwdWhere{
-		config: fs.String("config", config.DefaultPath, "the configuration `file`, whose auth.passwd_file is meant"),
+		config: fs.String("config", config.DefaultPath, "the configuration `file`, whose password files are meant"),
 		file:   fs.String("file", "", "the password `file`, instead"),
 	}
 }
@@ -202,23 +202,42 @@ func (w passwdWhere) load() (*config.Config, error) {
 		return nil, exitWith(exitUsage, err)
 	}
 	if *w.file != "" {
-		c.Auth.PasswdFile = *w.file
+		c.Auth.PasswdFile, c.Auth.Source = *w.file, nil
 	}
 	return c, nil
 }
 
-func (w passwdWhere) get() (path string, keepCase bool, err error) {
+// files gives the password files, one at least.
+func (w passwdWhere) files() (paths []string, keepCase bool, err error) {
 	c, err := w.load()
+	if err != nil {
+		return nil, false, err
+	}
+	if paths = c.Auth.PasswdFiles(); len(paths) == 0 {
+		return nil, false, exitWith(exitUsage, fmt.Errorf("%s names no password file; --file names one", *w.config))
+	}
+	return paths, !c.Auth.Lowercase, nil
+}
+
+// of gives the password file that has a user: where several have, the first counts. For
+// one whom none has it is the first file.
+func (w passwdWhere) of(user string) (path string, keepCase bool, err error) {
+	paths, keepCase, err := w.files()
 	if err != nil {
 		return "", false, err
 	}
-	return c.Auth.PasswdFile, !c.Auth.Lowercase, nil
+	for _, path := range paths {
+		if _, err := auth.Stored(path, user); err == nil {
+			return path, keepCase, nil
+		}
+	}
+	return paths[0], keepCase, nil
 }
 
 // edit changes the file and says so. before, which may be nil, asks what there is to
 // ask: the file is not locked while somebody types.
 func (w passwdWhere) edit(env *environment, create bool, done, user string, before func(path string) error, fn func(*auth.PasswordFile) error) error {
-	path, keepCase, err := w.get()
+	path, keepCase, err := w.of(user)
 	if err != nil {
 		return err
 	}
@@ -254,16 +273,37 @@ func (w passwdWhere) edit(env *environment, create bool, done, user string, befo
 }
 
 func (w passwdWhere) list(env *environment, asJSON bool) error {
-	path, keepCase, err := w.get()
+	paths, keepCase, err := w.files()
 	if err != nil {
 		return err
 	}
-	users, problems, err := auth.List(path, keepCase)
-	if err != nil {
-		return err
+	type inFile struct {
+		auth.Listing
+		file string // "" where there is but one
 	}
-	for _, p := range problems {
-		fmt.Fprintf(env.stderr, "roost: %v\n", p)
+	var users []inFile
+	first := map[string]string{} // the file that counts, by user
+	for _, path := range paths {
+		list, problems, err := auth.List(path, keepCase)
+		if err != nil {
+			return err
+		}
+		for _, p := range problems {
+			fmt.Fprintf(env.stderr, "roost: %v\n", p)
+		}
+		for _, l := range list {
+			u := inFile{Listing: l}
+			if len(paths) > 1 {
+				u.file = path
+			}
+			if other, twice := first[l.Name]; twice {
+				u.State, u.Reason = "refused", "is in "+other+", which is asked first"
+				fmt.Fprintf(env.stderr, "roost: %s:%d: user %q %s\n", path, u.Line, u.Name, u.Reason)
+			} else {
+				first[l.Name] = path
+			}
+			users = append(users, u)
+		}
 	}
 	if asJSON {
 		out := json.NewEncoder(env.stdout)
@@ -273,8 +313,9 @@ func (w passwdWhere) list(env *environment, asJSON bool) error {
 				Scheme string `json:"scheme,omitempty"`
 				State  string `json:"state"`
 				Reason string `json:"reason,omitempty"`
+				File   string `json:"file,omitempty"`
 				Line   int    `json:"line"`
-			}{u.Name, u.Scheme, u.State, u.Reason, u.Line}
+			}{u.Name, u.Scheme, u.State, u.Reason, u.file, u.Line}
 			if err := out.Encode(row); err != nil {
 				return err
 			}
@@ -287,7 +328,11 @@ func (w passwdWhere) list(env *environment, asJSON bool) error {
 		if scheme == "" {
 			scheme = "-"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", u.Name, scheme, u.State)
+		fmt.Fprintf(t, "%s\t%s\t%s", u.Name, scheme, u.State)
+		if u.file != "" {
+			fmt.Fprintf(t, "\t%s", u.file)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

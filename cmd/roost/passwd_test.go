@@ -55,6 +55,53 @@ func TestPasswd(t *testing.T) {
 	}
 }
 
+// Of several password files each user has the first that knows them.
+func TestPasswdFindsTheUserAmongSeveralFiles(t *testing.T) {
+	dir := t.TempDir()
+	one, two, conf := filepath.Join(dir, "one"), filepath.Join(dir, "two"), filepath.Join(dir, "roost.toml")
+	for path, text := range map[string]string{
+		one: "ann:{PLAIN}first\nzoe:{PLAIN}secret\n", two: "ben:{PLAIN}secret::::/home/ben\nann:{PLAIN}second\n",
+		conf: "auth.source = [{kind = 'passwd', file = '" + one + "'}, {kind = 'passwd', file = '" + two + "'}]\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, c := range []struct {
+		stdin, args string
+		code        int
+		want        string
+	}{
+		{"second\n", "passwd verify --stdin ann", 1, "wrong"},
+		{"first\n", "passwd verify --stdin ann", 0, "right"},
+		{"secret\n", "passwd verify --stdin ben", 0, "right"},
+		{"", "passwd list", 0, "ben  PLAIN  active   " + two},
+		{"", "passwd list", 0, two + `:2: user "ann" is in ` + one},
+		{"", "passwd disable ben", 0, "disabled ben in " + two},
+		{"new\n", "passwd change --scheme sha512-crypt --stdin ben", 0, "changed the password of ben in " + two},
+		{"new\n", "auth test --stdin ben", 0, "mail is in /home/ben/Maildir"},
+		{"first\n", "auth test --stdin ann", 1, "no home directory is known"},
+		{"second\n", "auth test --stdin ann", 1, "the password is wrong"},
+		{"new\n", "passwd add --stdin ben", 1, "already"},
+		{"new\n", "passwd add --scheme sha512-crypt --stdin cat", 0, "added cat in " + one},
+		{"", "passwd remove nobody", 1, "no such user"},
+	} {
+		var out strings.Builder
+		env := &environment{stdin: strings.NewReader(c.stdin), stdout: &out, stderr: &out, getenv: os.Getenv}
+		words := strings.Fields(c.args)
+		words = append(words[:2:2], append([]string{"--config", conf}, words[2:]...)...)
+		if code := run(t.Context(), env, words); code != c.code || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%d. roost %s: exit %d, want %d with %q:\n%s", i, c.args, code, c.code, c.want, out.String())
+		}
+	}
+	if err := os.WriteFile(conf, []byte("auth.source = []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := roost(t, "passwd", "list", "--config", conf); code != exitUsage || !strings.Contains(errs, "names no password file; --file names one") {
+		t.Errorf("without a file: %d, %s", code, errs)
+	}
+}
+
 // A change to a file with a damaged line is made, and the admin learns that a running
 // server does not take it.
 func TestPasswdDamaged(t *testing.T) {

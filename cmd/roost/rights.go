@@ -25,7 +25,7 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 	for _, p := range keyPairs(c) {
 		files = append(files, p.Cert, p.Key)
 	}
-	return append(files, c.Auth.PasswdFile)
+	return append(files, c.Auth.PasswdFiles()...)
 }
 
 // owner gives mail.user as numbers, with all its groups; uid -1 when it is not set.

@@ -345,7 +345,7 @@ func (sv *service) reload() {
 		return
 	}
 	if err := sv.auth.Reload(); err != nil {
-		sv.log.Error("the passwd file stays as it was", "event", "reload_failed", "path", c.Auth.PasswdFile, "err", err)
+		sv.log.Error("users stay as they were", "event", "reload_failed", "err", err)
 	}
 	sv.server.Reconfigure(opt)
 	sv.level.Set(levels[c.Log.Level])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 
 	"roost/auth"
@@ -13,7 +14,6 @@ import (
 // seen as they happen, and not only at the next login.
 func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error) {
 	opt := auth.Options{
-		File:      c.Auth.PasswdFile,
 		KeepCase:  !c.Auth.Lowercase,
 		Trusted:   trusted(c),
 		Verifiers: c.Auth.Hashers,
@@ -28,7 +28,41 @@ func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error
 	if opt.Certificates, err = clientCertificates(c); err != nil {
 		return nil, err
 	}
+	if opt.Sources, err = openSources(c, watch, log); err != nil {
+		return nil, err
+	}
 	return auth.New(opt)
+}
+
+// openSources opens the sources of users, in their order.
+func openSources(c *config.Config, watch bool, log *slog.Logger) (list []auth.Source, err error) {
+	defer func() {
+		if err != nil {
+			for _, src := range list {
+				src.Close()
+			}
+		}
+	}()
+	kinds := c.Auth.Source
+	if c.Auth.PasswdFile != "" {
+		kinds = append([]config.Source{{Kind: "passwd", File: c.Auth.PasswdFile}}, kinds...)
+	}
+	for _, s := range kinds {
+		src, err := openSource(c, s, watch, log)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, src)
+	}
+	return list, nil
+}
+
+func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger) (auth.Source, error) {
+	switch s.Kind {
+	case "passwd":
+		return auth.OpenFile(s.File, auth.FileOptions{KeepCase: !c.Auth.Lowercase, NoWatch: !watch, Log: log})
+	}
+	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
 }
 
 // clientCertificates opens what auth.certificate says; nil where it says nothing.
