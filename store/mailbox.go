@@ -75,6 +75,10 @@ type Mailbox interface {
 	// A chunk is good until the next step, and the last one for as long as it is wanted.
 	Rows(ctx context.Context, uids []imap.UID, newer ModSeq) iter.Seq2[[]Row, error]
 
+	// Having gives those of uids, which ascend, whose messages are there and of the flags of
+	// mask have those of want and no others. The result may lie in the memory of uids.
+	Having(ctx context.Context, uids []imap.UID, mask, want Flags) ([]imap.UID, error)
+
 	// Measure finds what rows do not tell of dates and sizes; it must be called before they
 	// are used. Where all is known, which is nearly always, it costs nothing.
 	Measure(ctx context.Context, rows []Row) error

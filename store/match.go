@@ -7,6 +7,9 @@ import "strings"
 // 6.3.9). INBOX as the first level matches whatever its case. Time is at most
 // len(pattern) * len(name), whatever the pattern.
 func Match(pattern string, n Name, sep byte) bool {
+	if pattern == "*" {
+		return true
+	}
 	name := string(n)
 	folded := 0 // how many bytes at the start compare without case
 	if i := strings.IndexByte(name, sep); name == string(Inbox) || i >= 0 && name[:i] == string(Inbox) {

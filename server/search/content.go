@@ -80,15 +80,15 @@ func (w while) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// parts gives the parts of a message, from its note where it has a good one.
+// parts gives the parts of a message, from its note where that is a good one.
 func (r *run) parts(m store.Message) ([]message.Part, error) {
 	size, err := m.Size()
 	if err != nil {
 		return nil, err
 	}
-	for _, note := range r.notes(r.src.Parts) {
+	if r.noted != nil {
 		// A note that does not fit the message is none.
-		if parts, err := message.DecodeParts(note); err == nil && parts[0].Body.End() == size {
+		if parts, err := message.DecodeParts(r.noted); err == nil && parts[0].Body.End() == size {
 			return parts, nil
 		}
 	}
@@ -113,10 +113,11 @@ func readRange(m store.Message, rg message.Range) ([]byte, error) {
 	return b[:n], err
 }
 
-// readHeader reads the header of a message whose parts are not known.
-func readHeader(m store.Message) ([]byte, error) {
-	var b []byte
-	for size := 4 << 10; ; size *= 4 {
+// readHeader reads the header of a message whose parts are not known into room, or into
+// more where that is not enough. It is not longer than message.MaxSearchedHeader.
+func readHeader(m store.Message, room []byte) ([]byte, error) {
+	b := room[:0]
+	for size := max(4<<10, min(cap(b), 16<<10)); ; size *= 4 {
 		have := len(b)
 		b = slices.Grow(b, size-have)[:size]
 		n, err := m.ReadAt(b[have:], int64(have))

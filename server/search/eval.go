@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"runtime"
 	"slices"
 	"sort"
-	"time"
 
 	"roost/message"
 	"roost/store"
@@ -45,9 +43,21 @@ type Source struct {
 	// Progress, which may be nil, is told how far it is.
 	Progress *Progress
 
+	// Others, when not nil, counts what was asked for by anybody. While it changes a search
+	// leaves room to others.
+	Others func() uint64
+
 	// Opened, when not nil, is called before each message that must be opened; its
 	// error ends the search.
 	Opened func() error
+}
+
+// commonOf is what is to be kept of a header; nil: nothing.
+func (src *Source) commonOf(header []byte) []byte {
+	if src.CommonOf == nil || src.Fields == 0 || len(header) >= message.MaxSearchedHeader {
+		return nil
+	}
+	return src.CommonOf(header)
 }
 
 // Found is the result of a search.
@@ -89,6 +99,10 @@ type run struct {
 	found    Found
 	rowsRoom []store.Row // of the slice at hand
 	done     int         // messages before the slice
+	inSlice  []imap.UID  // its UIDs, as the view has them
+	from     int         // the index of the first
+	passed   int         // how many of them lie before what is found next
+	left     []imap.UID  // those that may match
 
 	looked   int          // messages that were looked into
 	narrowed bool         // the store was asked
@@ -97,10 +111,21 @@ type run struct {
 	fields []string // that the plan asks for, and whether the notes hold them all
 	common bool
 
-	scan     *message.Scanner // nil before the first is needed
-	ahead    headers          // of the slice; its next is nil where they are read one by one
+	ahead    headers // of the slice; its next is nil where they are read one by one
 	uidsRoom []imap.UID
 	foldRoom []byte
+
+	alone    bool    // messages are opened one by one
+	looks    []look  // that must be opened, in order
+	verdicts []truth // of the rows of the slice
+	crew     *crew
+	readers  [maxReaders]*run
+
+	// Of a run that is a reader.
+	scan     *message.Scanner // nil before the first is needed
+	headRoom []byte
+	noted    []byte // the note on the parts of the message at hand
+	kept     kept   // what was made of it, to be kept
 
 	// What is known of the message at hand.
 	uid   imap.UID
@@ -113,6 +138,24 @@ type run struct {
 	sum   []byte  // its digest; nil: not known so far
 }
 
+// look is one message that must be opened, and what is known of it.
+type look struct {
+	at    int // its index among the rows of the slice
+	row   store.Row
+	depth level
+	found []bool // by what was looked at so far
+	day   int64
+	sum   []byte
+	noted []byte
+
+	truth truth
+	kept  kept
+	err   error
+}
+
+// kept are notes that the store shall keep; nil: none.
+type kept struct{ fields, digest []byte }
+
 // scope is which of the messages that match are wanted.
 type scope uint8
 
@@ -124,8 +167,13 @@ const (
 
 // run finds messages of the view that match, of the highest the highest first.
 func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Found, error) {
-	r := &run{ctx: ctx, plan: p, src: src, want: want, limit: limit}
-	r.match = matcher{ctx: ctx, needles: p.folded, found: make([]bool, len(p.keys))}
+	r := newRun(ctx, p, src)
+	defer busy(&searching)()
+	r.crew = newCrew(src.Others)
+	defer r.crew.close()
+	r.want, r.limit = want, limit
+	// Where it may end before the last message none is opened that need not be.
+	r.alone = want != all || p.scored || src.Opened != nil || len(p.keys) > maxTogether
 	for f := range p.fields {
 		r.fields = append(r.fields, f)
 	}
@@ -146,24 +194,20 @@ func (p *Plan) run(ctx context.Context, src Source, want scope, limit int) (Foun
 		if err := r.slice(from, to); err != nil || r.enough() {
 			return r.found, err
 		}
-		runtime.Gosched()
+		r.crew.turns.give()
 	}
 	return r.found, nil
 }
 
-// turnAfter is how long a search runs before others get their turn, if it does not wait. It
-// sleeps then, as short as may be: after runtime.Gosched it would run on at once where no
-// goroutine is ready, and nobody would look for what came from the network.
-const turnAfter = time.Millisecond
+// maxTogether is how many keys a query has at most whose messages are opened several at
+// once: of each it is noted which keys were found.
+const maxTogether = 1000
 
-// turns gives others their turn.
-type turns struct{ last time.Time }
-
-func (t *turns) give() {
-	if time.Since(t.last) > turnAfter {
-		time.Sleep(20 * time.Microsecond)
-		t.last = time.Now()
-	}
+func newRun(ctx context.Context, p *Plan, src Source) *run {
+	r := &run{ctx: ctx, plan: p, src: src}
+	r.match = matcher{ctx: ctx, needles: p.folded, found: make([]bool, len(p.keys))}
+	r.match.turns.begin()
+	return r
 }
 
 // slice looks at the messages with the indexes from to to.
@@ -173,7 +217,10 @@ func (r *run) slice(from, to int) error {
 	}
 	clear(r.match.found)
 	r.sum = nil
-	uids := r.src.View.UIDs.Slice(from, to)
+	r.inSlice = r.src.View.UIDs.AppendSlice(r.inSlice[:0], from, to)
+	r.from, r.passed = from, 0
+	uids := append(r.left[:0], r.inSlice...)
+	r.left = uids
 	if r.plan.cheapest() == byUID || r.may != nil {
 		left := uids[:0]
 		for i, u := range uids {
@@ -184,13 +231,19 @@ func (r *run) slice(from, to int) error {
 		}
 		uids = left
 	}
+	if r.plan.mask != 0 && len(uids) > 0 {
+		var err error
+		if uids, err = r.src.Box.Having(r.ctx, uids, r.plan.mask, r.plan.want); err != nil {
+			return err
+		}
+	}
 	if len(uids) == 0 {
 		return nil
 	}
 	if r.want == highest {
 		slices.Reverse(uids)
 	}
-	if r.plan.deepest() == byUID {
+	if r.plan.deepest() == byUID || r.plan.flagsOnly {
 		for _, u := range uids {
 			if r.add(store.Row{UID: u}); r.enough() {
 				break
@@ -209,16 +262,27 @@ func (r *run) slice(from, to int) error {
 			r.ahead = headers{}
 		}()
 	}
+	if r.alone {
+		return r.oneByOne(rows)
+	}
+	return r.batches(rows)
+}
+
+// oneByOne looks at the messages of a slice until there are enough.
+func (r *run) oneByOne(rows []store.Row) error {
 	shallow := r.plan.deepest() == byRow // the slice is done in no time
 	for i, row := range rows {
-		ok, err := r.message(row)
+		t, err := r.message(row)
+		if err == nil && !r.decided(t) {
+			t, err = r.openNow(row)
+		}
 		if !shallow {
 			r.src.Progress.At(r.done + i + 1)
 		}
 		if err != nil {
 			return err
 		}
-		if ok {
+		if t == yes {
 			if r.add(row); r.enough() {
 				break
 			}
@@ -227,17 +291,150 @@ func (r *run) slice(from, to int) error {
 	return nil
 }
 
+// batches looks at the messages of a slice, and at those that must be opened several at once.
+func (r *run) batches(rows []store.Row) error {
+	r.verdicts = slices.Grow(r.verdicts[:0], len(rows))[:len(rows)]
+	for i, row := range rows {
+		t, err := r.message(row)
+		if err != nil {
+			return err
+		}
+		r.verdicts[i] = t
+		if r.decided(t) {
+			continue
+		}
+		r.looks = append(r.looks, look{
+			at: i, row: row, depth: r.depth, found: slices.Clone(r.match.found), day: r.day, sum: r.sum,
+		})
+		if len(r.looks) == batch {
+			if err := r.open(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.open(); err != nil {
+		return err
+	}
+	for i, t := range r.verdicts {
+		if t == yes {
+			r.add(rows[i])
+		}
+	}
+	return nil
+}
+
+// open looks into the messages of looks.
+func (r *run) open() error {
+	defer func() {
+		clear(r.looks)
+		r.looks = r.looks[:0]
+	}()
+	r.noteParts()
+	r.crew.each(len(r.looks), func(reader, i int) {
+		if r.readers[reader] == nil {
+			w := newRun(r.ctx, r.plan, r.src)
+			w.may, w.common = r.may, r.common
+			r.readers[reader] = w
+		}
+		r.readers[reader].into(&r.looks[i])
+		r.src.Progress.At(r.done + r.looks[i].at + 1)
+	})
+	for i := range r.looks {
+		l := &r.looks[i]
+		if err := r.missed(l.err); err != nil {
+			return err
+		}
+		r.keep(l.row.UID, l.kept)
+		r.verdicts[l.at] = l.truth
+	}
+	return nil
+}
+
+// noteParts asks for the notes on the parts of looks.
+func (r *run) noteParts() {
+	if len(r.plan.content) == 0 || len(r.looks) == 0 {
+		return
+	}
+	uids := r.uidsRoom[:0]
+	for i := range r.looks {
+		uids = append(uids, r.looks[i].row.UID)
+	}
+	r.uidsRoom = uids
+	i := 0
+	for uid, note := range r.src.Box.Notes(r.ctx, uids, r.src.Parts) {
+		for uids[i] != uid {
+			i++
+		}
+		r.looks[i].noted = bytes.Clone(note)
+	}
+}
+
+// into looks into one message, from where the search came with it.
+func (r *run) into(l *look) {
+	r.meet(l.row)
+	copy(r.match.found, l.found)
+	r.depth, r.day, r.sum, r.noted, r.kept = l.depth, l.day, l.sum, l.noted, kept{}
+	r.pending = append(r.pending[:0], r.plan.pieces...)
+	r.hold(r.pending)
+	l.truth, l.err = r.read()
+	l.kept = r.kept
+}
+
+// openNow looks into the message at hand.
+func (r *run) openNow(row store.Row) (truth, error) {
+	if r.src.Opened != nil {
+		if err := r.src.Opened(); err != nil {
+			return no, err
+		}
+	}
+	r.crew.turns.give()
+	r.noted, r.kept = nil, kept{}
+	if len(r.plan.content) > 0 {
+		for _, note := range r.notes(r.src.Parts) {
+			r.noted = bytes.Clone(note)
+		}
+	}
+	t, err := r.read()
+	if err := r.missed(err); err != nil {
+		return no, err
+	}
+	r.keep(row.UID, r.kept)
+	return t, nil
+}
+
+// missed takes note of a message that could not be read, which does not match; other errors
+// end the search.
+func (r *run) missed(err error) error {
+	switch {
+	case err == nil:
+	case r.ctx.Err() != nil:
+		return r.ctx.Err()
+	case errors.Is(err, store.ErrGone):
+	case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
+		if r.found.Unread++; r.found.Err == nil {
+			r.found.Err = err
+		}
+	default:
+		return err
+	}
+	return nil
+}
+
+// keep gives the store what was made of a message.
+func (r *run) keep(uid imap.UID, k kept) {
+	if k.fields != nil {
+		r.src.Box.Note(uid, r.src.Fields, k.fields)
+	}
+	if k.digest != nil && r.src.Digest != 0 {
+		r.src.Box.Note(uid, r.src.Digest, k.digest)
+	}
+}
+
 // enough tells that what was found is all that is wanted.
 func (r *run) enough() bool { return r.want != all && len(r.found.UIDs) >= r.limit }
 
 func (r *run) add(row store.Row) {
-	i := 0
-	if n := len(r.found.Nums); n > 0 {
-		i = int(r.found.Nums[n-1]) // behind the one before, when all match
-	}
-	if col := &r.src.View.UIDs; i >= col.Len() || col.At(i) != row.UID {
-		i, _ = col.Find(row.UID)
-	}
+	i := r.indexOf(row.UID)
 	r.found.UIDs = append(r.found.UIDs, row.UID)
 	r.found.Nums = append(r.found.Nums, uint32(i)+1)
 	if r.plan.scored {
@@ -247,6 +444,21 @@ func (r *run) add(row store.Row) {
 		r.found.ModSeq = max(r.found.ModSeq, row.ModSeq)
 		r.found.modSeqs = append(r.found.modSeqs, row.ModSeq)
 	}
+}
+
+// indexOf gives the index in the view of a message of the slice.
+func (r *run) indexOf(uid imap.UID) int {
+	// Mostly it lies a little behind the one before.
+	uids := r.inSlice
+	for i := r.passed; i < min(r.passed+32, len(uids)); i++ {
+		if uids[i] == uid {
+			r.passed = i + 1
+			return r.from + i
+		}
+	}
+	i, _ := slices.BinarySearch(uids, uid)
+	r.passed = i + 1
+	return r.from + i
 }
 
 func (r *run) rows(uids []imap.UID) ([]store.Row, error) {
@@ -283,24 +495,24 @@ func (r *run) meet(row store.Row) {
 	r.depth = byRow
 }
 
-// message decides about one message.
-func (r *run) message(row store.Row) (bool, error) {
+// message decides about one message, as far as it can without opening it.
+func (r *run) message(row store.Row) (truth, error) {
 	r.meet(row)
 	r.pending = append(r.pending[:0], r.plan.pieces...)
 	first := r.hold(r.pending)
 	if r.decided(first) { // before t, which the loops below share, is allocated
-		return first == yes, nil
+		return first, nil
 	}
 	if !r.narrowed {
 		if r.looked++; r.looked > narrowAfter {
 			if err := r.narrow(); err != nil {
-				return false, err
+				return no, err
 			}
 			return r.message(row)
 		}
 	}
 	t := first
-	if !r.decided(t) && r.plan.digests {
+	if r.plan.digests {
 		for _, note := range r.notes(r.src.Digest) {
 			if len(note) == message.DigestLen { // else it is none of ours
 				r.sum = bytes.Clone(note)
@@ -321,26 +533,7 @@ func (r *run) message(row store.Row) (bool, error) {
 			}
 		}
 	}
-	if r.decided(t) {
-		return t == yes, nil
-	}
-	t, err := r.read()
-	if err == nil {
-		return t == yes, nil
-	}
-	if r.ctx.Err() != nil {
-		return false, r.ctx.Err()
-	}
-	switch {
-	case errors.Is(err, store.ErrGone):
-		return false, nil
-	case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
-		if r.found.Unread++; r.found.Err == nil {
-			r.found.Err = err
-		}
-		return false, nil
-	}
-	return false, err
+	return t, nil
 }
 
 // hold joins pieces: the decided ones are dropped where pieces is r.pending, so
@@ -476,19 +669,14 @@ func (r *run) header(header []byte) {
 	r.depth = byHeader
 }
 
-// read opens the message at hand for what is still not decided.
+// read opens the message at hand for what is still not decided. What is to be kept is in
+// kept then.
 func (r *run) read() (truth, error) {
-	if r.src.Opened != nil {
-		if err := r.src.Opened(); err != nil {
-			return no, err
-		}
-	}
 	m, err := r.src.Box.Message(r.ctx, r.uid)
 	if err != nil {
 		return no, err
 	}
 	defer m.Close()
-	r.match.turns.give()
 	if r.size < 0 {
 		if r.size, err = m.Size(); err != nil {
 			return no, err
@@ -498,15 +686,12 @@ func (r *run) read() (truth, error) {
 		}
 	}
 	if r.depth < byHeader && (len(r.plan.fields) > 0 || r.plan.dates) {
-		header, err := readHeader(m)
-		if err != nil {
+		if r.headRoom, err = readHeader(m, r.headRoom); err != nil {
 			return no, err
 		}
-		r.header(header)
-		if r.common && r.src.CommonOf != nil && len(header) < message.MaxSearchedHeader { // there was no such note
-			if b := r.src.CommonOf(header); b != nil {
-				r.src.Box.Note(r.uid, r.src.Fields, b)
-			}
+		r.header(r.headRoom)
+		if r.common { // there was no such note
+			r.kept.fields = r.src.commonOf(r.headRoom)
 		}
 		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
@@ -516,9 +701,7 @@ func (r *run) read() (truth, error) {
 		if r.sum, err = Digested(r.ctx, m); err != nil {
 			return no, err
 		}
-		if r.src.Digest != 0 {
-			r.src.Box.Note(r.uid, r.src.Digest, r.sum)
-		}
+		r.kept.digest = r.sum
 		if t := r.hold(r.pending); r.decided(t) {
 			return t, nil
 		}

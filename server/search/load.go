@@ -3,7 +3,6 @@ package search
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 
 	"roost/store"
@@ -19,23 +18,43 @@ type loader struct {
 	from    int         // index of the first message of the slice at hand
 	rows    []store.Row // of the slice, by index; of what is gone the zero Row
 	done    []bool      // likewise: visit was called
-	made    []made      // keys that the store shall keep
-	turns   turns       // of others, while messages are opened
-	dates   bool        // rows' dates are needed
-	headers bool        // keys are needed
-	sizes   bool        // and sizes, which a row may not know
+	made    []made      // what the store shall keep
+	looks   []headLook  // messages of the slice that must be opened
+	crew    *crew
+	readers [maxReaders]headReader
+	dates   bool // rows' dates are needed
+	headers bool // keys are needed
+	sizes   bool // and sizes, which a row may not know
 
 	visit func(i int, row store.Row, k keys) // k is good until it returns
 }
 
 type made struct {
 	uid  imap.UID
+	kind store.NoteKind
 	note []byte
 }
+
+// headLook is one message that must be opened: message i of the slice.
+type headLook struct {
+	i   int
+	uid imap.UID
+
+	keys   keys
+	size   int64
+	fields []byte // to be kept; nil: none
+	err    error
+}
+
+// headReader is what one of several readers has for itself.
+type headReader struct{ room []byte }
 
 // load calls visit for each message of found, by its index, in no order. What is gone
 // or cannot be read has an empty header. It fails as Search does.
 func (l *loader) load() error {
+	defer busy(&searching)()
+	l.crew = newCrew(l.src.Others)
+	defer l.crew.close()
 	n := len(l.found.UIDs)
 	for from := 0; from < n; from += slice {
 		if err := l.ctx.Err(); err != nil {
@@ -44,7 +63,7 @@ func (l *loader) load() error {
 		if err := l.slice(from, min(from+slice, n)); err != nil {
 			return err
 		}
-		runtime.Gosched()
+		l.crew.turns.give()
 	}
 	return nil
 }
@@ -85,18 +104,17 @@ func (l *loader) slice(from, to int) error {
 	for i, uid := range uids {
 		switch {
 		case l.done[i]:
-		case !l.headers && !(l.sizes && l.rows[i].Size < 0):
+		case !l.headers && !(l.sizes && l.rows[i].Size < 0), l.asksRows() && l.rows[i].UID == 0:
 			l.tell(i, keys{})
 		default:
-			k, err := l.open(i, uid)
-			if err != nil {
-				return err
+			if l.looks = append(l.looks, headLook{i: i, uid: uid}); len(l.looks) == batch || l.src.Opened != nil {
+				if err := l.open(); err != nil {
+					return err
+				}
 			}
-			l.tell(i, k)
 		}
 	}
-	l.keep()
-	return nil
+	return l.open()
 }
 
 // notes tells of the messages that have a note of this kind. Keys made of other notes are
@@ -127,7 +145,7 @@ func (l *loader) notes(uids []imap.UID, kind store.NoteKind, read func([]byte) (
 			continue
 		}
 		if kind != l.src.Keys {
-			l.made = append(l.made, made{uid, appendKeys(nil, k)})
+			l.made = append(l.made, made{uid, l.src.Keys, appendKeys(nil, k)})
 		}
 		l.tell(i, k)
 	}
@@ -146,63 +164,80 @@ func (l *loader) tell(i int, k keys) {
 
 // keep gives the store what was made, once no iteration of its notes is under way.
 func (l *loader) keep() {
-	if l.src.Keys != 0 {
-		for _, m := range l.made {
-			l.src.Box.Note(m.uid, l.src.Keys, m.note)
+	for _, m := range l.made {
+		if m.kind != 0 {
+			l.src.Box.Note(m.uid, m.kind, m.note)
 		}
 	}
 	l.made = l.made[:0]
 }
 
-// open reads the header and size of message i of the slice.
-func (l *loader) open(i int, uid imap.UID) (keys, error) {
-	row := &l.rows[i]
-	if l.asksRows() && row.UID == 0 {
-		return keys{}, nil
-	}
-	if l.src.Opened != nil {
+// open reads the headers and sizes of looks, and tells of them.
+func (l *loader) open() error {
+	if l.src.Opened != nil && len(l.looks) > 0 {
 		if err := l.src.Opened(); err != nil {
-			return keys{}, err
+			return err
 		}
 	}
-	l.turns.give()
-	k, size, err := l.read(uid)
-	switch {
-	case err == nil:
-	case l.ctx.Err() != nil:
-		return keys{}, l.ctx.Err()
-	case errors.Is(err, store.ErrGone):
-	case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
-		if l.found.Unread++; l.found.Err == nil {
-			l.found.Err = err
+	l.crew.each(len(l.looks), func(reader, i int) {
+		look := &l.looks[i]
+		look.err = l.read(look, &l.readers[reader])
+	})
+	for i := range l.looks {
+		look := &l.looks[i]
+		switch err := look.err; {
+		case err == nil:
+		case l.ctx.Err() != nil:
+			return l.ctx.Err()
+		case errors.Is(err, store.ErrGone):
+		case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
+			if l.found.Unread++; l.found.Err == nil {
+				l.found.Err = err
+			}
+		default:
+			return err
 		}
-	default:
-		return keys{}, err
+		row := &l.rows[look.i]
+		if row.Size < 0 {
+			row.Size = look.size
+		}
+		if look.err != nil {
+			look.keys = keys{}
+		} else if l.headers {
+			l.made = append(l.made, made{look.uid, l.src.Keys, appendKeys(nil, look.keys)})
+		}
+		l.tell(look.i, look.keys)
 	}
-	if row.Size < 0 {
-		row.Size = size
+	// Behind all keys: what is asked for together shall lie together.
+	for _, look := range l.looks {
+		if look.fields != nil {
+			l.made = append(l.made, made{look.uid, l.src.Fields, look.fields})
+		}
 	}
-	return k, nil
+	clear(l.looks)
+	l.looks = l.looks[:0]
+	l.keep()
+	return nil
 }
 
-func (l *loader) read(uid imap.UID) (k keys, size int64, err error) {
-	m, err := l.src.Box.Message(l.ctx, uid)
+// read may be called by several at once, each with a reader of its own.
+func (l *loader) read(look *headLook, reader *headReader) error {
+	m, err := l.src.Box.Message(l.ctx, look.uid)
 	if err != nil {
-		return k, 0, err
+		return err
 	}
 	defer m.Close()
 	if l.sizes {
-		if size, err = m.Size(); err != nil {
-			return k, 0, err
+		if look.size, err = m.Size(); err != nil {
+			return err
 		}
 	}
 	if l.headers {
-		header, err := readHeader(m)
-		if err != nil {
-			return k, size, err
+		if reader.room, err = readHeader(m, reader.room); err != nil {
+			return err
 		}
-		k = keysOf(header)
-		l.made = append(l.made, made{uid, appendKeys(nil, k)})
+		look.keys = keysOf(reader.room)
+		look.fields = l.src.commonOf(reader.room)
 	}
-	return k, size, nil
+	return nil
 }

@@ -3,10 +3,12 @@ package search
 import (
 	"cmp"
 	"errors"
+	"math/bits"
 	"slices"
 	"strings"
 
 	"roost/message"
+	"roost/store"
 )
 
 // level is how deep a message must be looked at to decide a key.
@@ -48,6 +50,9 @@ type Plan struct {
 	measure bool             // rows' dates or sizes are asked for
 	content []int            // the Body and Text keys
 	texts   []int            // the Text keys
+
+	mask, want store.Flags // of the flags of mask a message must have those of want and no others
+	flagsOnly  bool        // and nothing else but the UID decides, and is asked for
 
 	scored   bool
 	fuzzies  []fuzzy // whose scores are wanted
@@ -91,7 +96,33 @@ func NewPlan(q Query) (*Plan, error) {
 	}
 	p.pieces = open
 	slices.SortStableFunc(p.pieces, func(a, b piece) int { return cmp.Compare(a.level, b.level) })
+	p.noteFlags()
 	return p, nil
+}
+
+// noteFlags finds what the pieces ask of flags: the store is asked for the messages that have
+// them, before anything else is known of any.
+func (p *Plan) noteFlags() {
+	p.flagsOnly = !p.modSeq
+	for _, piece := range p.pieces {
+		k := &p.keys[piece.from]
+		want := k.Flags
+		negated := piece.to == piece.from+2 && p.keys[piece.from+1].Op == Not
+		if negated {
+			want = 0
+		}
+		switch {
+		case piece.level == byUID:
+		case k.Op != Flag, !negated && piece.to != piece.from+1, // of others rows tell
+			bits.OnesCount8(uint8(k.Flags)) != 1 && !negated,
+			p.want&p.mask&k.Flags != want&p.mask: // FLAGGED UNFLAGGED
+			p.flagsOnly = false
+		default:
+			p.mask |= k.Flags
+			p.want |= want
+		}
+	}
+	p.flagsOnly = p.flagsOnly && p.mask != 0
 }
 
 // note prepares the text of key i.

@@ -9,9 +9,16 @@ type Progress struct {
 }
 
 // At tells that n messages were looked at. Less than was told before is passed over.
+// Several goroutines may tell.
 func (p *Progress) At(n int) {
-	if p != nil && p.done.Load() <= int64(n) {
-		p.done.Store(int64(n) + 1)
+	if p == nil {
+		return
+	}
+	for {
+		was := p.done.Load()
+		if was > int64(n) || p.done.CompareAndSwap(was, int64(n)+1) {
+			return
+		}
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/quick"
 	"time"
@@ -332,5 +334,124 @@ func BenchmarkBodySearch(b *testing.B) {
 		m.start([]int{0})
 		m.Write(text)
 		m.end()
+	}
+}
+
+// What several readers find is what one finds, in the same order, and what is kept of it too,
+// whatever messages are gone or cannot be read.
+func TestManyReadersFindWhatOneFinds(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	var seeds []memstore.Seed
+	for i := range 700 {
+		m := mixed[i%len(mixed)].Message
+		seeds = append(seeds, memstore.Seed{Message: fmt.Sprintf("X-No: %d\n", i%7) + m})
+	}
+	common := func(header []byte) []byte { return append([]byte(nil), header...) }
+	run := func(alone bool, do func(src Source) any) (any, []string) {
+		src := open(t, seeds...)
+		src.Keys, src.Digest = 3, 4
+		src.Common, src.CommonOf = func([]string) bool { return true }, common
+		src.Box = &troubled{Mailbox: src.Box}
+		if alone {
+			src.Opened = func() error { return nil }
+		}
+		got := do(src)
+		var notes []string
+		for _, kind := range []store.NoteKind{2, 3, 4} {
+			for uid, note := range src.Box.Notes(t.Context(), src.View.UIDs.Slice(0, 700), kind) {
+				notes = append(notes, fmt.Sprintf("%d %d %q", kind, uid, note))
+			}
+		}
+		return got, notes
+	}
+	search := func(keys ...Key) func(src Source) any {
+		return func(src Source) any {
+			found, err := plan(t, keys...).Search(t.Context(), src, imap.SearchOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprint(found.UIDs, found.Nums, found.Unread)
+		}
+	}
+	sorted := func(src Source) any {
+		found, err := plan(t, Key{Op: All}).Search(t.Context(), src, imap.SearchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		order, err := Sort(t.Context(), src, &found, []Criterion{{By: SortSubject}, {By: SortFrom, Reverse: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(order, found.Unread)
+	}
+	for name, do := range map[string]func(src Source) any{
+		"header":            search(Key{Op: Header, Field: "X-No", Text: "3"}),
+		"body":              search(Key{Op: Body, Text: "plain body"}),
+		"text or no header": search(Key{Op: Text, Text: "inner subject"}, Key{Op: Header, Field: "X-No", Text: "5"}, Key{Op: Not}, Key{Op: Or}),
+		"header and body":   search(Key{Op: Header, Field: "Subject", Text: "fwd"}, Key{Op: Body, Text: "soft"}),
+		"digest":            search(Key{Op: Digest, Text: "none"}, Key{Op: Not}),
+		"sort":              sorted,
+	} {
+		one, oneKept := run(true, do)
+		many, manyKept := run(false, do)
+		if one != many {
+			t.Errorf("%s: one finds %v, many %v", name, one, many)
+		}
+		if !slices.Equal(oneKept, manyKept) {
+			t.Errorf("%s: one keeps %d notes, many %d, or others", name, len(oneKept), len(manyKept))
+		}
+	}
+}
+
+// troubled is a mailbox in which some messages are gone and some cannot be read.
+type troubled struct{ store.Mailbox }
+
+func (b *troubled) Message(ctx context.Context, uid imap.UID) (store.Message, error) {
+	switch {
+	case uid%31 == 0:
+		return nil, store.ErrGone
+	case uid%37 == 0:
+		return nil, store.ErrUnreadable
+	}
+	return b.Mailbox.Message(ctx, uid)
+}
+
+// A reader that panics ends the search that it reads for, and no more: the panic is had
+// where the session recovers from it.
+func TestPanicOfAReader(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	c := newCrew(nil)
+	defer c.close()
+	defer func() {
+		if v := recover(); v == nil || !strings.Contains(fmt.Sprint(v), "of one message") {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	c.each(100, func(_, i int) {
+		if i == 50 {
+			panic("of one message")
+		}
+	})
+	t.Error("it went on")
+}
+
+// Who helps stands back while others ask for something, and all is done all the same.
+func TestOthersHaveACore(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	var asked, done atomic.Uint64
+	c := newCrew(func() uint64 { return asked.Add(1) })
+	defer c.close()
+	var last [maxReaders]time.Time
+	for range 5 {
+		c.each(batch, func(reader, _ int) {
+			if rest := time.Since(last[reader]); reader > 0 && rest < standBack {
+				t.Errorf("a helper came back after %v", rest)
+			}
+			done.Add(1)
+			last[reader] = time.Now()
+		})
+	}
+	if done.Load() != 5*batch {
+		t.Errorf("%d done", done.Load())
 	}
 }

@@ -1,6 +1,9 @@
 package session
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // call is one command being run.
 type call struct {
@@ -103,6 +106,10 @@ func commands() []command {
 		{"UID MOVE", selectedState, tellAll, "MOVE", (*session).move},
 	}
 }
+
+// asked counts the commands of all sessions of this process: those whose work may use
+// several cores leave one to others while it changes.
+var asked atomic.Uint64
 
 // table finds a command by its name. It is made at start because the commands
 // themselves read it.

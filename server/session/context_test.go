@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
@@ -241,11 +242,12 @@ func TestTooManyContexts(t *testing.T) {
 // counted counts the messages that are opened, and the rows that are read.
 type counted struct {
 	store.Mailbox
-	opened, rows int
+	opened atomic.Int32
+	rows   int
 }
 
 func (c *counted) Message(ctx context.Context, uid imap.UID) (store.Message, error) {
-	c.opened++
+	c.opened.Add(1)
 	return c.Mailbox.Message(ctx, uid)
 }
 
@@ -281,10 +283,11 @@ func TestUpdateReadsWhatChanged(t *testing.T) {
 	c := &counted{Mailbox: box}
 	s.acct, s.sel = acct, &selected{name: store.Inbox, box: c, view: view}
 	s.loop(t.Context())
-	if len(s.sel.contexts) != 2 || c.opened == 0 {
-		t.Fatalf("%d contexts, %d messages opened", len(s.sel.contexts), c.opened)
+	if len(s.sel.contexts) != 2 || c.opened.Load() == 0 {
+		t.Fatalf("%d contexts, %d messages opened", len(s.sel.contexts), c.opened.Load())
 	}
-	c.opened, c.rows = 0, 0
+	c.opened.Store(0)
+	c.rows = 0
 	if err := hooks["seed"]([]string{"INBOX", "1"}); err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +298,7 @@ func TestUpdateReadsWhatChanged(t *testing.T) {
 	if got := out.out.String(); !strings.Contains(got, `* ESEARCH (TAG "t1") ADDTO (0 1001)`) || !strings.Contains(got, `* ESEARCH (TAG "t2") UID ADDTO (`) {
 		t.Errorf("%q", got)
 	}
-	if c.opened > 15 || c.rows > 100 {
-		t.Errorf("%d messages opened and %d rows read, of a thousand", c.opened, c.rows)
+	if c.opened.Load() > 15 || c.rows > 100 {
+		t.Errorf("%d messages opened and %d rows read, of a thousand", c.opened.Load(), c.rows)
 	}
 }

@@ -269,7 +269,7 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 		if !selected && !below.untold[e.Name] {
 			continue
 		}
-		attrs := slices.Clone(e.Attrs)
+		attrs := slices.Clip(e.Attrs) // what is appended goes elsewhere
 		if e.Subscribed && (q.subscribed || q.returnSubscribed) {
 			attrs = append(attrs, imap.MailboxAttrSubscribed)
 		}

@@ -124,11 +124,16 @@ func TestSearchTellsItsProgress(t *testing.T) {
 	slowly(t, 3*time.Second+time.Millisecond, 0, func(p *pipeClient) {
 		p.send("b SEARCH BODY x\r\n")
 		got := p.upTo("b")
-		want := []string{
-			`10 * OK [INPROGRESS ("b" 3 20)] Still at it`, `20 * OK [INPROGRESS ("b" 6 20)] Still at it`, `30 * OK [INPROGRESS ("b" 9 20)] Still at it`,
-			`40 * OK [INPROGRESS ("b" 13 20)] Still at it`, `50 * OK [INPROGRESS ("b" 16 20)] Still at it`,
+		told := 0 // how far it is by then is a matter of how many cores read
+		for i, line := range got[:len(got)-2] {
+			var at, done, goal int
+			_, err := fmt.Sscanf(line, `%d * OK [INPROGRESS ("b" %d %d)] Still at it`, &at, &done, &goal)
+			if err != nil || at != 10*(i+1) || done <= told || done > 20 || goal != 20 {
+				t.Errorf("%q after %d", line, told)
+			}
+			told = done
 		}
-		if len(got) != 8 && len(got) != 7 || fmt.Sprint(got[:5]) != fmt.Sprint(want) {
+		if told < 12 {
 			t.Errorf("%q", got)
 		}
 		// A sort looks at some twice: it counts, and names no goal

@@ -166,7 +166,7 @@ func (s *session) source(box store.Mailbox, view store.View) search.Source {
 	return search.Source{
 		Box: box, View: view,
 		Parts: noteParts, Fields: noteFields, Common: allKept, CommonOf: keptHeader, Keys: noteKeys, Digest: noteDigest,
-		Limits: s.opt.Limits.MIME,
+		Limits: s.opt.Limits.MIME, Others: asked.Load,
 	}
 }
 

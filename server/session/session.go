@@ -319,6 +319,7 @@ func (s *session) command(ctx context.Context) error {
 	err := s.parse(ctx, &c)
 	ok := ""
 	if err == nil {
+		asked.Add(1)
 		s.tag = c.tag
 		ok, err = c.cmd.run(s, ctx, c)
 	}

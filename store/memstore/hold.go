@@ -156,6 +156,25 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 	return rows, nil
 }
 
+// Having implements store.Mailbox.
+func (h *hold) Having(ctx context.Context, uids []imap.UID, mask, want store.Flags) ([]imap.UID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err := h.lock()
+	defer h.unlock()
+	if err != nil {
+		return nil, err
+	}
+	var out []imap.UID
+	for _, u := range uids {
+		if m := h.b.messages[u]; m != nil && m.row.Flags&mask == want {
+			out = append(out, u)
+		}
+	}
+	return out, nil
+}
+
 // Measure implements store.Mailbox.
 func (h *hold) Measure(context.Context, []store.Row) error { return nil }
 

@@ -24,6 +24,22 @@ var flags = []promise{
 		w.same("set", []any{rows[0].Flags, rows[0].Keywords.Names()}, []any{store.FlagDraft, "[]"})
 		w.same("kept", s.row(2), rows[1])
 	}},
+	{"Having finds messages by their flags", func(w *world) {
+		w.add(store.Inbox, with(imap.FlagSeen), with(imap.FlagSeen, imap.FlagFlagged), with(), with(imap.FlagSeen, "kw"), with(imap.FlagFlagged))
+		s, other := w.hold(store.Inbox, true), w.hold(store.Inbox, true)
+		having := func(mask, want store.Flags, among ...imap.UID) []imap.UID {
+			got, err := s.Having(w.ctx, slices.Clone(among), mask, want)
+			w.ok(err)
+			return append([]imap.UID{}, got...)
+		}
+		w.same("seen", having(store.FlagSeen, store.FlagSeen, 1, 2, 3, 4, 5), []imap.UID{1, 2, 4})
+		w.same("seen and not flagged", having(store.FlagSeen|store.FlagFlagged, store.FlagSeen, 1, 2, 3, 4, 5), []imap.UID{1, 4})
+		w.same("neither", having(store.FlagSeen|store.FlagFlagged, 0, 1, 2, 3, 4, 5), []imap.UID{3})
+		w.same("among some", having(store.FlagSeen, 0, 2, 5, 9), []imap.UID{5})
+		other.flag(imap.StoreFlagsAdd, imap.FlagSeen, 3)
+		other.expunge(1)
+		w.same("after a change and an expunge", having(store.FlagSeen, store.FlagSeen, 1, 2, 3, 4, 5), []imap.UID{2, 3, 4})
+	}},
 	{"SetFlags answers for each message that is there", func(w *world) {
 		w.add(store.Inbox, with(imap.FlagSeen), with(), with(imap.FlagSeen))
 		s, other := w.hold(store.Inbox, true), w.hold(store.Inbox, true)
