@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -46,7 +48,18 @@ type account struct {
 	who   store.Identity
 	sep   byte
 	trees []*tree // the personal one first; INBOX is there
+
+	renewed atomic.Int64 // when renew last looked, by sinceStart
 }
+
+// countedFor is for how long a STATUS believes that a tree is where it was: whoever counts a
+// thousand folders asks for a thousand at once, and nothing is lost by a count.
+const countedFor = time.Second
+
+var started = time.Now()
+
+// sinceStart is a time that no clock sets back.
+func sinceStart() int64 { return int64(time.Since(started)) }
 
 // furnish makes the mailboxes of a new root. INBOX comes last: it tells a later
 // opening that the root is no longer new, and what the user deleted stays deleted.
@@ -105,17 +118,19 @@ func (a *account) Close() error {
 // renew opens the trees again that were replaced since: what is done by a directory that
 // nobody finds any more would be lost.
 func (a *account) renew() error {
+	now := sinceStart()
 	for i, t := range a.trees {
 		if t.current() {
 			continue
 		}
-		now, err := a.s.trees.get(a.s.opt, a.who.User, a.who.Roots[i], a.sep)
+		again, err := a.s.trees.get(a.s.opt, a.who.User, a.who.Roots[i], a.sep)
 		if err != nil {
 			return fmt.Errorf("account of %s: %w", a.who.User, err)
 		}
 		a.s.trees.put(t)
-		a.trees[i] = now
+		a.trees[i] = again
 	}
+	a.renewed.Store(now)
 	return nil
 }
 
@@ -146,8 +161,16 @@ func (a *account) treeOf(n store.Name) (*tree, error) {
 
 // find gives the tree of a name and the mailbox in it.
 func (a *account) find(n store.Name) (*tree, spot, error) {
+	if err := a.renew(); err != nil {
+		return nil, spot{}, err
+	}
+	return a.findIn(n)
+}
+
+// findIn is find in the trees that are open.
+func (a *account) findIn(n store.Name) (*tree, spot, error) {
 	n = n.Canonical(a.sep)
-	t, err := a.tree(n)
+	t, err := a.treeOf(n)
 	if err != nil {
 		return nil, spot{}, err
 	}
@@ -187,11 +210,16 @@ func (a *account) Batch(ctx context.Context, n store.Name) (store.Batch, error) 
 
 // Status implements store.Account.
 func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
-	p, err := a.place(n)
+	if at := a.renewed.Load(); at == 0 || sinceStart()-at > int64(countedFor) {
+		if err := a.renew(); err != nil {
+			return store.Status{}, err
+		}
+	}
+	_, s, err := a.findIn(n)
 	if err != nil {
 		return store.Status{}, err
 	}
-	return a.s.status(ctx, p, exact)
+	return a.s.status(ctx, s.place(), exact)
 }
 
 // Subscribe implements store.Account.
@@ -233,6 +261,7 @@ func (a *account) List(ctx context.Context, q store.ListQuery) iter.Seq2[store.E
 			yield(store.Entry{}, fmt.Errorf("list: %w", storageError(err)))
 			return
 		}
+		now := a.s.opt.Clock().UnixNano()
 		for _, n := range slices.Sorted(maps.Keys(names)) {
 			if err := ctx.Err(); err != nil {
 				yield(store.Entry{}, err)
@@ -245,7 +274,7 @@ func (a *account) List(ctx context.Context, q store.ListQuery) iter.Seq2[store.E
 				!slices.ContainsFunc(q.Patterns, func(p string) bool { return store.Match(p, n, a.sep) }):
 				continue
 			}
-			e := l.entry(n)
+			e := l.entry(n, now)
 			e.ChildSubscribed = q.Deep && l.childOf
 			if !yield(e, nil) {
 				return
@@ -322,7 +351,8 @@ func at(names map[store.Name]*listed, n store.Name) *listed {
 	return l
 }
 
-func (l *listed) entry(n store.Name) store.Entry {
+// entry is what LIST tells; now is that of usesOf.
+func (l *listed) entry(n store.Name, now int64) store.Entry {
 	e := store.Entry{Name: n, Subscribed: l.subscribed}
 	switch {
 	case !l.exists, !l.selectable && l.children: // there only because of its children
@@ -331,7 +361,7 @@ func (l *listed) entry(n store.Name) store.Entry {
 		e.Attrs = append(e.Attrs, imap.MailboxAttrNoSelect)
 	default:
 		if l.rel != nil {
-			e.Attrs = append(e.Attrs, l.tree.usesOf(l.rel)...)
+			e.Attrs = append(e.Attrs, l.tree.usesOf(l.rel, now)...)
 		}
 		for _, use := range l.tree.configuredUse(n) {
 			if !slices.Contains(e.Attrs, use) {

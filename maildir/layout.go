@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/emersion/go-imap/v2"
+
 	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
 	"roost/store"
@@ -49,7 +51,8 @@ type tree struct {
 
 	validities validities
 
-	uses useCache
+	uses       useCache
+	configured map[store.Name][]imap.MailboxAttr
 
 	guids guids
 
@@ -176,6 +179,7 @@ func openTree(opt Options, user string, root store.Root, sep byte) (_ *tree, err
 		layout: root.Layout, escape: root.Escape, utf8: root.UTF8, sep: sep,
 		mailDir: root.MailDir, prefixed: root.Prefix != "",
 	}
+	t.configured = t.configuredUses()
 	defer func() {
 		if err != nil {
 			t.close()

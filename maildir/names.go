@@ -164,6 +164,14 @@ func (s spelling) reserved(name string) bool {
 // as it stands when that is UTF-8, else as if its bytes were Latin-1. canonical says
 // that encode gives the same bytes again.
 func (s spelling) decode(disk string, i int) (level string, canonical bool) {
+	if s.plain(disk) {
+		return disk, !s.cannotStand(disk, i)
+	}
+	return s.decodeAny(disk, i)
+}
+
+// decodeAny is decode without a look at whether there is anything to decode.
+func (s spelling) decodeAny(disk string, i int) (level string, canonical bool) {
 	raw := disk
 	if s.escape == store.EscapeBackslash {
 		raw = unescaped(disk)
@@ -184,6 +192,18 @@ func (s spelling) decode(disk string, i int) (level string, canonical bool) {
 	}
 	again, err := s.encode(level, i)
 	return level, err == nil && again == disk
+}
+
+// plain reports whether nothing of a name on disk is written otherwise than it reads.
+func (s spelling) plain(disk string) bool {
+	for k := range len(disk) {
+		switch c := disk[k]; {
+		case c < ' ', c > '~', c == '&', c == '\\', c == '/', c == s.storageSep(),
+			k == 0 && c == '~' && s.escape == store.EscapeBackslash, s.escape == store.EscapeCourier && strings.IndexByte(courierCoded, c) >= 0:
+			return false
+		}
+	}
+	return true
 }
 
 // unescaped reads the escapes of EscapeBackslash; a backslash without two digits is one.

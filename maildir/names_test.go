@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -189,5 +190,40 @@ func checkComponents(t *testing.T, s spelling, levels, comps []string) {
 	}
 	if !slices.Equal(got, levels) {
 		t.Fatalf("%q, spelled %q, reads %q", levels, comps, got)
+	}
+}
+
+// What is plain reads as if it had been looked at for what must be decoded.
+func TestPlainLevelsReadAlike(t *testing.T) {
+	const letters = "aZ09.~&-\\/: %{}*\x7f\x01ü"
+	r := rand.New(rand.NewPCG(7, 7))
+	plain := 0
+	for range 50_000 {
+		s := spelling{
+			layout:   []store.Layout{store.LayoutMaildirPP, store.LayoutFS}[r.IntN(2)],
+			escape:   []store.Escape{store.EscapeNone, store.EscapeBackslash, store.EscapeCourier}[r.IntN(3)],
+			utf8:     r.IntN(2) == 0,
+			sep:      "/."[r.IntN(2)],
+			prefixed: r.IntN(2) == 0,
+		}
+		disk := []string{"cur", "new", "INBOX", "inbox", "..", "."}[r.IntN(6)]
+		if r.IntN(8) > 0 {
+			b := make([]byte, 1+r.IntN(4))
+			for i := range b {
+				b[i] = letters[r.IntN(len(letters))]
+			}
+			disk = string(b)
+		}
+		if s.plain(disk) {
+			plain++
+		}
+		i := r.IntN(2)
+		level, canonical := s.decode(disk, i)
+		if wantLevel, want := s.decodeAny(disk, i); level != wantLevel || canonical != want {
+			t.Fatalf("%q by %+v reads %q, %v, and looked at %q, %v", disk, s, level, canonical, wantLevel, want)
+		}
+	}
+	if plain < 1000 {
+		t.Errorf("only %d were plain", plain)
 	}
 }

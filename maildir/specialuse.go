@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -55,14 +56,21 @@ func (t *tree) saveUses(control fsys.Dir, uses []imap.MailboxAttr) error {
 }
 
 // useCache remembers the special uses of mailboxes by the state of their directory, and
-// of their roost-metadata where there is one, so that LIST of many opens no file. Safe for
-// concurrent use.
+// of their roost-metadata where there is one, so that LIST of many opens no file; and for
+// usesGood, so that it does not ask for each of them again. Who changes them in this process
+// calls forget. Safe for concurrent use.
 type useCache struct {
-	mu     sync.Mutex // guards byPath
+	mu     sync.Mutex // guards what follows
+	gen    uint64     // counts the calls of forget
 	byPath map[string]cachedUse
 }
 
+// usesGood is for how long special uses are believed that were compared with the disk: so
+// long another process may have changed them before LIST tells of it.
+const usesGood = 10 * time.Second
+
 type cachedUse struct {
+	at    int64  // when it was compared last, unix nanoseconds; 0: nothing is believed
 	ino   uint64 // of the directory
 	mtime int64
 	file  fileStamp // of roost-metadata; zero: missing
@@ -75,15 +83,24 @@ func (u cachedUse) none(dir fsys.Stat) bool {
 	return u.ino == dir.Ino && u.mtime == dir.Mtime && u.file == fileStamp{}
 }
 
-func (c *useCache) get(path string) cachedUse {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.byPath[path]
+// good reports whether it need not be compared at that time.
+func (u cachedUse) good(now int64) bool {
+	return u.at != 0 && u.at <= now && now < u.at+int64(usesGood)
 }
 
-func (c *useCache) put(path string, u cachedUse) {
+func (c *useCache) get(path string) (u cachedUse, gen uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.byPath[path], c.gen
+}
+
+// put keeps what was read since get gave gen.
+func (c *useCache) put(path string, u cachedUse, gen uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if gen != c.gen {
+		return
+	}
 	if c.byPath == nil {
 		c.byPath = map[string]cachedUse{}
 	}
@@ -95,17 +112,32 @@ func (c *useCache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.byPath = nil
+	c.gen++
 }
 
-// usesOf reads the special uses that are kept with a mailbox. What cannot be read
-// is none: LIST answers the rest.
-func (t *tree) usesOf(rel []string) []imap.MailboxAttr {
-	path := strings.Join(rel, "/")
-	u := t.uses.get(path)
+// usesOf reads the special uses that are kept with a mailbox, as they were at most usesGood
+// before now, unix nanoseconds; as they are where that is 0. What cannot be read is none: LIST answers the rest.
+func (t *tree) usesOf(rel []string, now int64) []imap.MailboxAttr {
+	path := rel[0]
+	if len(rel) > 1 {
+		path = strings.Join(rel, "/")
+	}
+	u, gen := t.uses.get(path)
+	if u.good(now) {
+		return u.uses
+	}
+	compared := func() []imap.MailboxAttr {
+		u.at = now
+		t.uses.put(path, u, gen)
+		return u.uses
+	}
 	if len(rel) == 1 {
 		st, err := t.controlRoot().Stat(rel[0])
-		if err != nil || st.Mode.IsDir() && u.none(st) {
+		switch {
+		case err != nil:
 			return nil
+		case st.Mode.IsDir() && u.none(st):
+			return compared()
 		}
 	}
 	d, err := t.controlOf(rel)
@@ -114,29 +146,34 @@ func (t *tree) usesOf(rel []string) []imap.MailboxAttr {
 	}
 	defer d.Close()
 	st, err := d.Self()
-	if err != nil || u.none(st) {
+	switch {
+	case err != nil:
 		return nil
+	case u.none(st):
+		return compared()
 	}
 	file, err := d.Stat(metadataFile)
-	now := cachedUse{ino: st.Ino, mtime: st.Mtime}
+	was := u
+	u = cachedUse{ino: st.Ino, mtime: st.Mtime}
 	switch {
 	case err == nil:
-		if now.file = fileStampOf(file); now.ino == u.ino && now.mtime == u.mtime && now.file == u.file {
-			return u.uses
+		if u.file = fileStampOf(file); u.ino == was.ino && u.mtime == was.mtime && u.file == was.file {
+			u.uses = was.uses
+			return compared()
 		}
 		m, err := readMetadata(d, metadataFile)
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return nil
 		}
-		now.uses = parseUses(m.get(store.SpecialUseEntry))
+		u.uses = parseUses(m.get(store.SpecialUseEntry))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
 	// What changed just now may change once more under the same time.
-	if t.clock().UnixNano()-max(st.Mtime, now.file.mtime, now.file.ctime) > int64(settleAfter) {
-		t.uses.put(path, now)
+	if t.clock().UnixNano()-max(st.Mtime, u.file.mtime, u.file.ctime) > int64(settleAfter) {
+		return compared()
 	}
-	return now.uses
+	return u.uses
 }
 
 // controlOf opens the directory of roost-metadata of a mailbox other than INBOX.
@@ -159,11 +196,14 @@ func (t *tree) controlOf(rel []string) (fsys.Dir, error) {
 }
 
 // configuredUse is what the configuration says of a name.
-func (t *tree) configuredUse(n store.Name) []imap.MailboxAttr {
-	var out []imap.MailboxAttr
+func (t *tree) configuredUse(n store.Name) []imap.MailboxAttr { return t.configured[n] }
+
+// configuredUses are those of all names.
+func (t *tree) configuredUses() map[store.Name][]imap.MailboxAttr {
+	out := map[store.Name][]imap.MailboxAttr{}
 	for _, f := range t.root.Folders {
-		if f.Use != "" && f.Name.Canonical(t.spell.sep) == n {
-			out = append(out, imap.MailboxAttr(f.Use))
+		if n := f.Name.Canonical(t.spell.sep); f.Use != "" {
+			out[n] = append(out[n], imap.MailboxAttr(f.Use))
 		}
 	}
 	return out

@@ -315,7 +315,7 @@ func (w *accountWatch) watched(ctx context.Context, names map[store.Name]*listed
 		if !l.exists && !l.children && !l.subscribed {
 			continue
 		}
-		x := &store.Watched{Entry: l.entry(n)}
+		x := &store.Watched{Entry: l.entry(n, 0)}
 		if x.Want = w.opt.Want(x.Entry); x.Want != 0 {
 			wanted++
 		}
