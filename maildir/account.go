@@ -462,7 +462,8 @@ func (a *account) rename(ctx context.Context, from, to store.Name) error {
 	case strings.HasPrefix(string(to), string(from)+string(a.sep)) && from != store.Inbox:
 		return fmt.Errorf("a mailbox cannot be below itself: %w", store.ErrCannot)
 	}
-	defer t.watching.wake() // with the lock free
+	a.s.keep(func(pr *promise) bool { return pr.place.user == t.user }) // which know it by its old name
+	defer t.watching.wake()                                             // with the lock free
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if from == store.Inbox {

@@ -200,6 +200,7 @@ func golden(t *testing.T, name, got string) {
 
 // history is what was shown to somebody: it must stay true whatever happens.
 type history struct {
+	promised  uint32 // UIDVALIDITY of Archive, told before anybody opened it
 	validity  map[store.Name]uint32
 	shown     map[store.Name]map[imap.UID]string // every UID that was ever told, with its text
 	kept      map[store.Name]map[imap.UID]string // what was acknowledged as stored and not expunged since
@@ -265,7 +266,7 @@ func (l *lab) script(h *history) error {
 	if err != nil {
 		return err
 	}
-	h.validity["Archive"] = st.UIDValidity
+	h.promised = st.UIDValidity
 	text := func(s string) string { return "Subject: " + s + "\r\n\r\n" + s + "\r\n" }
 	put := func(flags []imap.Flag, names ...string) error {
 		var texts []string
@@ -308,6 +309,9 @@ func (l *lab) script(h *history) error {
 		h.told[text("four")] = true
 	}
 	c, err := inbox.Copy(ctx, []imap.UID{1, 2}, "Archive")
+	if len(c.To) > 0 {
+		h.validity["Archive"] = h.promised
+	}
 	for i, uid := range c.To {
 		h.tell("Archive", uid, text([]string{"one", "two"}[i]))
 	}
@@ -372,6 +376,9 @@ func (l *lab) check(h *history, what string, power bool) {
 		}
 		if want := h.validity[n]; want != 0 && validity != want {
 			l.Errorf("%s: %s: UIDVALIDITY %d, want %d", what, n, validity, want)
+		}
+		if n == "Archive" && validity < h.promised {
+			l.Errorf("%s: %s: UIDVALIDITY %d, and %d was told of before", what, n, validity, h.promised)
 		}
 		for uid, text := range have {
 			where[text] = append(where[text], string(n))

@@ -32,7 +32,7 @@ func (m *mailbox) madeGUID() string {
 
 // isCopied reports whether another mailbox has the GUID of the uidlist, and had it first.
 func (m *mailbox) isCopied(snap *index.Snapshot, guid string) bool {
-	if guid == "" || m.hasTwin == nil {
+	if guid == "" || m.hasTwin == nil || m.promise != nil {
 		return false
 	}
 	if cur, err := m.dirs.cur.Self(); err != nil || snap != nil && snap.Head.Stamps.Cur.Ino == cur.Ino {

@@ -38,6 +38,7 @@ type tree struct {
 	hiding  func(path string) bool // true once a path
 	env     *uidlist.Env
 	lent    *atomic.Uint32 // nil: none
+	among   *trees         // nil: none
 	root    store.Root
 	spell   spelling
 	mail    fsys.Dir
@@ -110,7 +111,7 @@ func (ts *trees) get(opt Options, user string, root store.Root, sep byte) (*tree
 	if err != nil {
 		return nil, err
 	}
-	made.key, made.hiding, made.env, made.lent = key, ts.hiding, ts.env, &ts.lent
+	made.key, made.hiding, made.env, made.lent, made.among = key, ts.hiding, ts.env, &ts.lent, ts
 	t := ts.share(key, made)
 	if t != made {
 		made.close() // another session was faster
@@ -134,6 +135,14 @@ func (ts *trees) share(key string, made *tree) *tree {
 	}
 	t.refs++
 	return t
+}
+
+// retain keeps a tree open that somebody has open, until what it gives is called.
+func (t *tree) retain() func() {
+	t.among.mu.Lock()
+	defer t.among.mu.Unlock()
+	t.refs++
+	return func() { t.among.put(t) }
 }
 
 func (ts *trees) put(t *tree) {

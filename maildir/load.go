@@ -62,6 +62,9 @@ func (m *mailbox) load(p place) (err error) {
 		}
 	}()
 	st, err := m.dirs.box.Self()
+	if err == nil && m.promise != nil && m.key != (placeKey{st.Dev, st.Ino}) {
+		err = store.ErrNotFound // another has its name by now
+	}
 	if err != nil {
 		return err
 	}
@@ -133,6 +136,9 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	if err != nil {
 		return err
 	}
+	if err := m.keepPromise(&c, snap != nil, lock != nil); err != nil {
+		return err
+	}
 	if err := m.meetCourier(&c, snap != nil, lock != nil); err != nil {
 		m.log.Warn("the mailbox stays closed until Courier's UIDs can be taken over", "event", "courier_failed", "path", m.dirs.box.Path(), "err", err)
 		return err
@@ -153,7 +159,9 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 		m.list.floor = min(next, uidlist.MaxUID-given) + given
 		m.log.Warn("the uidlist was put back from a backup; UIDs that may have been given since are not given again", "event", "put_back", "path", m.dirs.control.Path(), "uidnext", m.list.floor)
 	}
-	m.begin(snap, b, store.ModSeq(h.ModSeq))
+	if !m.beginPromised() {
+		m.begin(snap, b, store.ModSeq(h.ModSeq))
+	}
 	m.merge(snap, b, c)
 	if err := m.identify(snap, c, lock != nil); err != nil {
 		return err

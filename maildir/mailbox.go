@@ -38,6 +38,13 @@ type place struct {
 	// that is possible. It is called only when the mailbox is not open yet.
 	open func() (dirs, error)
 
+	// control opens the directory of the uidlist alone.
+	control func() (fsys.Dir, error)
+
+	// retain keeps open what the functions here need until what it gives is called; nil: the
+	// place is good for one call only.
+	retain func() func()
+
 	// uidvalidity takes the next UIDVALIDITY of the tree, for a mailbox without one.
 	uidvalidity func() (uint32, error)
 
@@ -109,6 +116,7 @@ type mailbox struct {
 	fileMode fs.FileMode
 	wg       sync.WaitGroup // the worker and its short helpers
 
+	promise        *promise // while it is loaded: what was told of it before; nil: nothing
 	newUIDValidity func() (uint32, error)
 	lendValidity   func() uint32
 	hasTwin        func(guid string, key placeKey, oldest func() int64) bool

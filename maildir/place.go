@@ -31,6 +31,8 @@ func (s spot) place() place {
 		user:        s.tree.user,
 		path:        s.path,
 		open:        s.openToRead,
+		control:     s.openControl,
+		retain:      s.tree.retain,
 		uidvalidity: s.tree.freshUIDValidity,
 		lend:        s.tree.lendUIDValidity,
 		hasTwin:     s.tree.twin,

@@ -51,12 +51,14 @@ func (m *mailbox) unchanged(s dirStamps) bool {
 	return s == m.seen && m.seenAt-s.newest() >= int64(remoteTick)
 }
 
-func (m *mailbox) stamps() (s dirStamps, err error) {
-	cur, err := m.dirs.cur.Self()
+func (m *mailbox) stamps() (dirStamps, error) { return m.dirs.stamps() }
+
+func (d dirs) stamps() (s dirStamps, err error) {
+	cur, err := d.cur.Self()
 	if err != nil {
 		return s, err
 	}
-	new, err := m.dirs.new.Self()
+	new, err := d.new.Self()
 	if err != nil {
 		return s, err
 	}

@@ -65,6 +65,7 @@ type Store struct {
 	opened   uint64     // mailboxes so far
 	graves   []*mailbox // replaced while nobody held them: to be closed
 	closed   bool
+	promises promises
 	indexer  indexer
 
 	settleAfter time.Duration       // immutable
@@ -144,6 +145,10 @@ func lingerBound() int {
 // Close implements store.Store.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
+	s.promises.ended = true
+	s.mu.Unlock()
+	s.keep(func(*promise) bool { return true })
+	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	close(s.stop)
@@ -197,8 +202,19 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 			return nil, fmt.Errorf("open %q: the store is closed: %w", p.name, store.ErrUnavailable)
 		}
 		m := s.open[p.key]
+		if pr := s.promises.of[p.key]; m == nil && pr != nil && !pr.isReady() {
+			s.mu.Unlock()
+			select {
+			case <-pr.ready:
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
 		if m == nil {
 			m = newMailbox(s, p)
+			pr := s.takePromiseLocked(p.key)
+			m.promise = pr
 			m.sentry.Store(s.sentries[p.key])
 			s.open[p.key] = m
 			s.opened++
@@ -211,6 +227,9 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 			s.mu.Lock()
 			if m.err = err; err != nil {
 				delete(s.open, p.key)
+			}
+			if m.promise = nil; pr != nil {
+				s.endPromiseLocked(pr, err)
 			}
 			close(m.ready)
 			s.mu.Unlock()
@@ -404,6 +423,11 @@ func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *a
 
 // status counts a mailbox; see store.Account.Status.
 func (s *Store) status(ctx context.Context, p place, exact bool) (st store.Status, err error) {
+	if !exact {
+		if st, ok := s.glance(p, true); ok {
+			return st, nil
+		}
+	}
 	m, st, err := s.count(ctx, p)
 	if err != nil {
 		return st, err
@@ -433,6 +457,7 @@ func (s *Store) replaced(key placeKey) {
 	if m != nil {
 		delete(s.open, key) // who opens this inode again opens another mailbox
 	}
+	s.dropPromiseLocked(key)
 	s.mu.Unlock()
 	if m == nil {
 		return

@@ -33,7 +33,8 @@ type Account interface {
 	Subscribe(ctx context.Context, n Name, on bool) error
 
 	// Status counts without opening a hold; with exact the sizes too, for which files
-	// may have to be read.
+	// may have to be read. Without it, what is told of a mailbox that nobody opened yet need
+	// not outlive a crash: UIDVALIDITY is greater then, and ID another.
 	Status(ctx context.Context, n Name, exact bool) (Status, error)
 
 	// Hold opens a mailbox for reading, or for writing too. wake is called, with no lock

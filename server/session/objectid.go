@@ -65,7 +65,7 @@ func mailboxID(id string) string { return "MAILBOXID (" + id + ")" }
 // createdCode is the response code of CREATE (RFC 8474 section 4.1), "" where the mailbox was
 // made and cannot be opened: that was not asked for.
 func (s *session) createdCode(ctx context.Context, n store.Name) string {
-	st, err := s.acct.Status(ctx, n, false)
+	st, err := s.acct.Status(ctx, n, true) // the id is to outlive a crash
 	if err != nil {
 		s.log.Warn("a new mailbox cannot be opened", "event", "mailbox_failed", "mailbox", n, "err", err)
 		return ""
