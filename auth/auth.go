@@ -29,6 +29,8 @@ type Options struct {
 	// never made to wait for what others behind it did.
 	Trusted []netip.Prefix
 
+	Throttle ThrottleOptions
+
 	// Mechanisms are the SASL mechanisms that may be offered; nil for all. Whether one
 	// is depends on the users and the connection too.
 	Mechanisms []string
@@ -56,6 +58,8 @@ type Auth struct {
 	pool     *pool
 	cache    *cache
 	throttle *throttle
+
+	closeState func() error // nil: there is none
 }
 
 // New opens the password file as OpenFile does, and puts the other sources behind it.
@@ -82,13 +86,16 @@ func New(opt Options) (*Auth, error) {
 		sources:  sources,
 		pool:     newPool(opt.Verifiers),
 		cache:    newCache(opt.Remember),
-		throttle: newThrottle(opt.Trusted),
+		throttle: newThrottle(opt.Throttle, opt.Trusted),
 	}, nil
 }
 
-// Close closes the sources.
+// Close closes the sources, and writes the state. Nobody may log in any more.
 func (a *Auth) Close() error {
 	var errs []error
+	if a.closeState != nil {
+		errs = append(errs, a.closeState())
+	}
 	for _, src := range a.sources {
 		errs = append(errs, src.Close())
 	}
@@ -112,34 +119,66 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 	return a.attempt(ctx, user, at, password, func() (decision, error) { return a.decide(ctx, user, password, at) })
 }
 
-// attempt is one try to be somebody, whatever the mechanism: it waits until the address
-// may try, lets decide say what becomes of it, and counts and delays a failure. secret is
+// attempt is one try to be somebody, whatever the mechanism: it waits until they may
+// try, lets decide say what becomes of it, and counts and delays a failure. secret is
 // what was tried: the same one again is not counted again.
 func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret string, decide func() (decision, error)) (User, error) {
 	start := time.Now()
-	if !a.throttle.admit(ctx, start, at.Addr) {
-		if err := ctx.Err(); err != nil {
+	login, ferr := a.foldName(user)
+	if ferr != nil {
+		login = user
+	}
+	tk, why, err := a.throttle.admit(ctx, start, login, at.Addr, a.cache.mac(login, secret, ""))
+	if tk == nil && err == nil {
+		err = wait(ctx, refusedDelay-time.Since(start))
+	}
+	if tk == nil {
+		if err != nil {
 			return User{}, err
 		}
-		return User{}, &Refusal{Err: ErrThrottled, User: user}
+		return User{}, &Refusal{Err: ErrThrottled, User: user, Reason: why}
 	}
-	d, err := decide()
+	d, err := a.settled(tk, decide)
 	if err != nil {
 		return User{}, err
 	}
 	if d.refusal == nil {
+		a.throttle.familiar.note(time.Now(), tk.user, at.Addr)
 		return d.user, nil
 	}
 	d.refusal.User = user
-	if errors.Is(d.refusal, ErrDenied) {
-		delay := a.throttle.fail(time.Now(), at.Addr, d.login, a.cache.mac(d.login, secret, ""))
-		// Counted from the start, so that the cost of the hash does not show.
-		if err := wait(ctx, delay-time.Since(start)); err != nil {
-			return User{}, err
-		}
+	// Counted from the start, so that the cost of the hash does not show.
+	if err := wait(ctx, d.delay-time.Since(start)); err != nil {
+		return User{}, err
 	}
 	return User{}, d.refusal
 }
+
+// settled decides and gives the ticket back, whatever comes of it.
+func (a *Auth) settled(tk *ticket, decide func() (decision, error)) (d decision, err error) {
+	wrong, right := false, false
+	defer func() {
+		var locked []Locked
+		d.delay, locked = a.throttle.settle(time.Now(), tk, wrong, right)
+		for _, l := range locked {
+			a.opt.Log.Warn("locked after failed logins", "event", "login_locked", "what", l.What, "user", l.User,
+				"network", l.Network, "until", l.Until.UTC().Format(time.RFC3339), "locks", l.Locks)
+		}
+	}()
+	d, err = decide()
+	if err == nil {
+		wrong = d.refusal != nil && errors.Is(d.refusal, ErrDenied)
+		right = d.refusal == nil
+	}
+	return d, err
+}
+
+// Tune puts other numbers and trusted networks in force.
+func (a *Auth) Tune(opt ThrottleOptions, trusted []netip.Prefix) { a.throttle.tune(opt, trusted) }
+
+// Gateway notes that an address is that of a gateway with nearly all clients behind it:
+// it is never locked, and failures there are counted of users only.
+func (a *Auth) Gateway(addr netip.Addr) { a.throttle.gateway(addr) }
 
 // maxName and maxPassword bound what is looked at, in bytes. RFC 4616 section 2 asks
 // for 255; the time of a crypt(3) hash grows with the square of the password.

@@ -57,7 +57,7 @@ apache:$apr1$lZL6V/ci$sQw6g73nRuoOIj/gnD18Z.
 
 func TestLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newTestAuth(t, Options{File: writeFile(t, users), Trusted: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}})
+		a := newTestAuth(t, Options{File: writeFile(t, users), Trusted: everywhere})
 		at := func(addr string) Attempt {
 			if addr == "" {
 				return Attempt{}
@@ -426,88 +426,8 @@ func TestPoolIsFair(t *testing.T) {
 	})
 }
 
-// Guessing gets slower for the address, and for others nothing changes.
-func TestThrottle(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newTestAuth(t, Options{File: writeFile(t, users)})
-		try := func(user, password string, at Attempt) (time.Duration, error) {
-			start := time.Now()
-			_, err := a.Login(t.Context(), user, password, at)
-			return time.Since(start), err
-		}
-		for i, want := range []time.Duration{1, 2, 4, 8} {
-			if took, _ := try("ann", "guess"+string(rune('a'+i)), home); took != want*time.Second {
-				t.Errorf("failure %d answered after %v, want %v s", i+1, took, want)
-			}
-		}
-		// The owner, from another address, is not delayed by that.
-		if took, err := try("ann", "secret", Attempt{Addr: netip.MustParseAddr("198.51.100.1")}); took != 0 || err != nil {
-			t.Errorf("the owner waits %v, %v", took, err)
-		}
-		// At the guessing address attempts queue, right ones too: waiting or not, it gets
-		// one guess a delay.
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		throttled, longest := 0, time.Duration(0)
-		for range 50 {
-			wg.Go(func() {
-				took, err := try("ann", "secret", home)
-				mu.Lock()
-				defer mu.Unlock()
-				if errors.Is(err, ErrThrottled) {
-					throttled++
-				}
-				longest = max(longest, took)
-			})
-		}
-		wg.Wait()
-		if throttled < 20 || longest > maxQueue {
-			t.Errorf("%d of 50 refused, the longest waited %v", throttled, longest)
-		}
-		time.Sleep(time.Hour)
-		if took, err := try("ann", "secret", home); took != 0 || err != nil {
-			t.Errorf("after an hour: %v, %v", took, err)
-		}
-	})
-}
-
-// A device that repeats an old password is no guesser: it is counted once.
-func TestThrottleCountsPasswordsOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newTestAuth(t, Options{File: writeFile(t, users)})
-		for range 12 {
-			start := time.Now()
-			_, err := a.Login(t.Context(), "ann", "last year's", home)
-			if took := time.Since(start); took != firstDelay || !errors.Is(err, ErrDenied) {
-				t.Fatalf("%v, %v", took, err)
-			}
-		}
-	})
-}
-
-// What strangers make us remember is bounded.
-func TestThrottleMemory(t *testing.T) {
-	th := newThrottle(nil)
-	now := time.Now()
-	for i := range maxPenalties + 1000 {
-		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		th.fail(now, addr, addr.String(), mac{byte(i)})
-	}
-	if len(th.addrs) > maxPenalties || len(th.users) > maxPenalties {
-		t.Errorf("%d addresses, %d users", len(th.addrs), len(th.users))
-	}
-	// Addresses of one IPv6 site are one.
-	th = newThrottle(nil)
-	for i := range byte(5) {
-		th.fail(now, netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: i}), "ann", mac{i})
-	}
-	if len(th.addrs) != 1 {
-		t.Errorf("%d penalties for one network", len(th.addrs))
-	}
-}
-
 func TestSASL(t *testing.T) {
-	a := newTestAuth(t, Options{File: writeFile(t, users), Trusted: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}})
+	a := newTestAuth(t, Options{File: writeFile(t, users), Trusted: everywhere})
 	for _, c := range []struct {
 		mech string
 		talk []string // responses; "-" for no initial one

@@ -8,9 +8,10 @@ import (
 
 // decision is what becomes of a login.
 type decision struct {
-	login   string   // the name, folded; as it was sent when it cannot be a name
-	user    User     // when there is no refusal
-	refusal *Refusal // nil: welcome
+	login   string        // the name, folded; as it was sent when it cannot be a name
+	user    User          // when there is no refusal
+	refusal *Refusal      // nil: welcome
+	delay   time.Duration // of its answer, since the attempt began
 }
 
 func (d *decision) deny(format string, args ...any) {

@@ -7,7 +7,8 @@
 //	a, err := auth.New(auth.Options{File: "/etc/roost/passwd"})
 //	user, err := a.Login(ctx, name, password, attempt)
 //
-// The way one login takes: throttle.go makes addresses that failed before wait,
+// The way one login takes: throttle.go makes those who failed before wait (penalty.go has
+// the records, familiar.go who is at home where, state.go their file),
 // decide.go asks the sources (source.go) in their order, of which a password file is one
 // (versions.go has the newest good version of a file, passwdfile.go reads it), cache.go answers what was verified a moment ago, pool.go
 // lets a bounded number of slow hashes run, turn by turn among the addresses, and
@@ -20,6 +21,6 @@
 // which is for the log, differs. What may be shown is said only to one who knew
 // the password.
 //
-// Locks: each of file, cache, pool and throttle has one mutex; none is taken while
-// another is held, and none while a hash is computed.
+// Locks: each of file, cache, pool, throttle and familiar has one mutex; familiar's is taken
+// under throttle's, no other while one is held, and none while a hash is computed.
 package auth
