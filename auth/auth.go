@@ -162,7 +162,7 @@ func (a *Auth) settled(tk *ticket, decide func() (decision, error)) (d decision,
 		d.delay, locked = a.throttle.settle(time.Now(), tk, wrong, right)
 		for _, l := range locked {
 			a.opt.Log.Warn("locked after failed logins", "event", "login_locked", "what", l.What, "user", l.User,
-				"network", l.Network, "until", l.Until.UTC().Format(time.RFC3339), "locks", l.Locks)
+				"network", l.Network.String(), "until", l.Until.UTC().Format(time.RFC3339), "locks", l.Locks)
 		}
 	}()
 	d, err = decide()

@@ -12,21 +12,20 @@ import (
 
 // Locked is a subject that is locked, or slowed down by its failures.
 type Locked struct {
-	What     string    `json:"what"`              // "address 192.0.2.7", "user ann from 192.0.2.7", "network 192.0.2.0/24", "user ann"
-	User     string    `json:"user,omitempty"`    // as it was sent, shortened
-	Network  string    `json:"network,omitempty"` // "192.0.2.7/32"
-	Failures int       `json:"failures"`          // that are not forgiven
-	Last     time.Time `json:"last"`              // when one was counted or forgiven last
-	Until    time.Time `json:"until,omitzero"`    // zero: slowed down only
-	Locks    int       `json:"locks,omitempty"`   // how often it was locked lately
+	What     string       // "address 192.0.2.7", "user ann from 192.0.2.7", "network 192.0.2.0/24", "user ann"
+	User     string       // as it was sent, shortened; "" for none
+	Network  netip.Prefix // the zero Prefix for a user anywhere
+	Failures int          // that are not forgiven
+	Last     time.Time    // when one was counted or forgiven last
+	Until    time.Time    // zero: slowed down only
+	Locks    int          // how often it was locked lately
 }
 
 func (p *penalty) locked() Locked {
-	l := Locked{What: p.subject.String(), User: p.subject.user, Failures: p.failures, Last: p.last, Until: p.until, Locks: p.locks}
-	if p.subject.net.IsValid() {
-		l.Network = p.subject.net.String()
+	return Locked{
+		What: p.subject.String(), User: p.subject.user, Network: p.subject.net,
+		Failures: p.failures, Last: p.last, Until: p.until, Locks: p.locks,
 	}
-	return l
 }
 
 // Locked lists who is locked now, the longest first, and then who has failed.

@@ -20,10 +20,10 @@ func newPool(n int) *pool {
 	return &pool{free: n, queues: map[netip.Addr][]chan struct{}{}}
 }
 
-// do runs fn in the caller's goroutine when it is addr's turn. The error is that of
+// do runs fn in the caller's goroutine when it is addr's turn, of IPv6 that of its /64. The error is that of
 // ctx, which ended while it waited; fn itself is not interrupted.
 func (p *pool) do(ctx context.Context, addr netip.Addr, fn func()) error {
-	if err := p.enter(ctx, addr); err != nil {
+	if err := p.enter(ctx, around(addr.Unmap().WithZone(""), ofAddress, 0).Addr()); err != nil {
 		return err
 	}
 	defer p.leave()

@@ -55,6 +55,8 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.filters(p.Filter)
 	k.clients(p.Capabilities)
 	k.control()
+	k.state()
+	k.throttle()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
 	}
@@ -540,6 +542,27 @@ func (k *checker) control() {
 		k.wrong("control.socket", "%s: write the whole path, from / on", quote(path))
 	case len(path) > socketPath:
 		k.wrong("control.socket", "the path of a socket has at most %d bytes, this one has %d: name a shorter one", socketPath, len(path))
+	}
+}
+
+func (k *checker) state() {
+	switch dir := k.c.State(); {
+	case k.c.StateDir == "":
+		k.wrong("state_dir", `state_dir is empty: write "off" for none, or leave it out for %s`, quote(Default().StateDir))
+	case dir != "" && !filepath.IsAbs(dir):
+		k.wrong("state_dir", "%s: write the whole path, from / on", quote(dir))
+	}
+}
+
+func (k *checker) throttle() {
+	t := k.c.Auth.Throttle
+	switch {
+	case t.Guesses < 3:
+		k.wrong("auth.throttle.guesses", "auth.throttle.guesses is %d: who mistypes a password needs 3", t.Guesses)
+	case t.LockAfter < 4:
+		k.wrong("auth.throttle.lock_after", "auth.throttle.lock_after is %d: who mistypes a password needs 4", t.LockAfter)
+	case t.LockTime != Off && t.LockMax < t.LockTime:
+		k.wrong("auth.throttle.lock_max", "auth.throttle.lock_max is %s, less than auth.throttle.lock_time, which is %s", showDuration(t.LockMax), showDuration(t.LockTime))
 	}
 }
 

@@ -55,6 +55,8 @@ type Auth struct {
 	Remember   time.Duration // how long a verified password is known; Off never
 	Hashers    int           // passwords verified at once; 0 as many as processors
 
+	Throttle Throttle
+
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate
 	Source      []Source // asked behind PasswdFile, in their order
@@ -86,6 +88,14 @@ type ClientCertificate struct {
 	CRL  string `toml:"crl"` // PEM
 	User string // "email", "cn", "map"
 	Map  string // file
+}
+
+// Throttle says how those who guess are slowed down.
+type Throttle struct {
+	Guesses   int           // a minute from one address
+	LockAfter int           `toml:"lock_after"` // failures
+	LockTime  time.Duration `toml:"lock_time"`  // of the first lock; Off for none
+	LockMax   time.Duration `toml:"lock_max"`
 }
 
 // Mail says where mail lies, and as whom it is read and written.
@@ -182,6 +192,14 @@ type Log struct {
 // Control says where an admin asks the running server.
 type Control struct {
 	Socket string // absolute; "off" for none: Path tells
+}
+
+// State is the directory for what outlives a restart; "" for none.
+func (c *Config) State() string {
+	if c.StateDir == "off" {
+		return ""
+	}
+	return c.StateDir
 }
 
 // Path is the control socket's path; "" for none.

@@ -40,6 +40,7 @@ var sections = []struct {
 	{"tls.certificate", true, "Further certificates: the one that fits the name a client asks for (SNI) is shown, else the first."},
 	{"listen", true, "Sockets to listen on; with any, the default goes. One that systemd passes is recognised by its address."},
 	{"auth", false, "Who may log in."},
+	{"auth.throttle", false, "How those who guess passwords are slowed down and turned away: docs/throttling.md. limits.trusted_networks are not."},
 	{"auth.certificate", false, "Logins by client certificate: AUTHENTICATE EXTERNAL."},
 	{"auth.source", true, "Where users come from, asked in this order: the first that has a user decides. auth.passwd_file, where it is written, comes before them; where it is not, these are all there are. docs/users.md says more of each kind."},
 	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
@@ -68,7 +69,7 @@ var (
 // keys is the one table of keys and defaults.
 var keys = []key{
 	{name: "hostname", value: "", live: true, sample: "mail.example.org", about: "Name of this server in greetings; empty is the machine's own name."},
-	{name: "state_dir", value: "/var/lib/roost", about: "Directory for what the server remembers across restarts: failed logins, when app passwords were used. Where it cannot be written, that is forgotten."},
+	{name: "state_dir", value: "/var/lib/roost", off: true, about: "Directory for what the server remembers across restarts: failed logins, when app passwords were used. Where it cannot be written, that is forgotten."},
 
 	{name: "tls.cert", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/fullchain.pem", about: "File of the certificate and its chain, PEM."},
 	{name: "tls.key", value: "", live: true, sample: "/etc/letsencrypt/live/mail.example.org/privkey.pem", about: "File of its private key, PEM; nobody else may read it."},
@@ -85,6 +86,11 @@ var keys = []key{
 	{name: "auth.lowercase", value: true, about: "Turn names into small letters before they are looked up."},
 	{name: "auth.remember", value: time.Minute, off: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
 	{name: "auth.hashers", value: 0, about: "Passwords that are verified at once; 0 is one for each processor."},
+
+	{name: "auth.throttle.guesses", value: 12, live: true, about: "Different wrong passwords a minute from one address (of IPv6 a /64), over however many connections; the networks around it may send a few times as many. At least 3."},
+	{name: "auth.throttle.lock_after", value: 20, live: true, about: "Failures until an address is refused for a time, half of it for a user at one address. One is forgiven every five minutes. At least 4."},
+	{name: "auth.throttle.lock_time", value: 15 * time.Minute, off: true, live: true, about: "How long the first time; twice as long each further time within a day."},
+	{name: "auth.throttle.lock_max", value: 4 * time.Hour, live: true, about: "How long at most."},
 
 	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
 

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"roost/auth"
 	"roost/server/control"
 	"roost/server/session"
 	"roost/server/trace"
@@ -34,6 +35,10 @@ func (s *Server) Control(about func() control.Status) control.Handler {
 			return s.kick(q, send)
 		case "trace":
 			return s.trace(ctx, q, send)
+		case "locked":
+			return s.locked(send)
+		case "unlock":
+			return s.unlock(q, send)
 		}
 		return "", fmt.Errorf("the server does not know %.40q: it is of another version; restart it", q.Do)
 	}
@@ -89,6 +94,54 @@ func (s *Server) kick(q control.Request, send func(control.Reply) error) (string
 		return "", fmt.Errorf("%s is not on", trace.Printable(cmp.Or(q.User, q.Session)))
 	}
 	return plural(n, "connection"), nil
+}
+
+// locked lists who is locked or slowed down for failed logins.
+func (s *Server) locked(send func(control.Reply) error) (string, error) {
+	guard := s.now.Load().opt.Guard
+	if guard == nil {
+		return "", errors.New("this server keeps no count of failed logins")
+	}
+	n := 0
+	for _, l := range guard.Locked() {
+		if n++; n > maxLocked {
+			return fmt.Sprintf("%d of more", maxLocked), nil
+		}
+		if err := send(lockedReply(l)); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprint(n), nil
+}
+
+// maxLocked are listed at most: those that are locked come first.
+const maxLocked = 10_000
+
+func lockedReply(l auth.Locked) control.Reply {
+	one := control.Locked{What: l.What, User: l.User, Failures: l.Failures, Last: l.Last, Until: l.Until, Locks: l.Locks}
+	if l.Network.IsValid() {
+		one.Network = l.Network.String()
+	}
+	return control.Reply{Locked: &one}
+}
+
+// unlock forgets what is counted of a user, an address or a network.
+func (s *Server) unlock(q control.Request, send func(control.Reply) error) (string, error) {
+	now := s.now.Load()
+	if now.opt.Guard == nil || q.User == "" {
+		return "", errors.New("whom? a user, an address or a network")
+	}
+	list, err := now.opt.Guard.Unlock(q.User)
+	if err != nil {
+		return "", errors.New(trace.Printable(err.Error()))
+	}
+	now.opt.Log.Info("failed logins are forgotten", "event", "login_unlocked", "what", q.User, "by", q.By)
+	for _, l := range list {
+		if err := send(lockedReply(l)); err != nil {
+			return "", err
+		}
+	}
+	return "", nil
 }
 
 // Notice takes down what a session is doing; session.Options.Notice.

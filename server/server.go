@@ -25,6 +25,7 @@ type Options struct {
 	Hostname string   // in greetings
 	Product  []string // what ID answers (RFC 2971), in pairs: "name", "Roost", ...
 	Auth     Authenticator
+	Guard    Guard                                   // nil: nobody is locked
 	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
 	Runner   Runner
 	TLS      *tls.Config          // nil: no TLS, no STARTTLS
@@ -42,6 +43,15 @@ type Authenticator interface {
 	Passwords(at auth.Attempt) bool
 	Start(mech string, at auth.Attempt) (auth.Exchange, error)
 	Login(ctx context.Context, user, password string, at auth.Attempt) (auth.User, error)
+}
+
+// Guard is what keeps count of failed logins; *auth.Auth is one. Safe for concurrent use.
+type Guard interface {
+	Locked() []auth.Locked
+	Unlock(what string) ([]auth.Locked, error)
+
+	// Gateway notes that nearly all clients come from an address.
+	Gateway(addr netip.Addr)
 }
 
 // Limits bound what connections cost.

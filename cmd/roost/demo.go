@@ -154,6 +154,7 @@ func (d *demo) lay() (err error) {
 	}
 	conf := fmt.Sprintf(`# The configuration of roost demo.
 hostname = "localhost"
+state_dir = "off"
 
 [tls]
 cert = %q

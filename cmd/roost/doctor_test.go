@@ -205,6 +205,7 @@ func (p *patient) text(extra string) string {
 		extra += fmt.Sprintf("\n[control]\nsocket = %q\n", filepath.Join(p.dir, "run", "control"))
 	}
 	return fmt.Sprintf(`hostname = "mail.example.org"
+state_dir = "%[1]s/state"
 [tls]
 cert = "%[1]s/cert.pem"
 key = "%[1]s/cert.key"
@@ -386,7 +387,7 @@ var ailments = []struct {
 	run    bool   // there is a command
 	settle string // what the server logs when the command has had its effect
 }{
-	{kind: "config", about: "a key for everybody", weight: ill, find: "roost.toml:4:7: every user of this machine can get at the private key", run: true,
+	{kind: "config", about: "a key for everybody", weight: ill, find: "roost.toml:5:7: every user of this machine can get at the private key", run: true,
 		first: func(p *patient) { os.Chmod(p.dir+"/cert.key", 0o644) }},
 	{kind: "config", about: "a file that is not there", weight: ill, find: "there is no file DIR/gone.pem", first: func(p *patient) {
 		p.put("roost.toml", strings.Replace(p.text(""), "/cert.pem", "/gone.pem", 1), 0o640)

@@ -54,7 +54,7 @@ func verbs() []verb {
 		configShowVerb,
 		configDefaultVerb,
 		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
-		authTestVerb,
+		authTestVerb, authLockedVerb, authUnlockVerb,
 		importDovecotVerb, exportDovecotVerb,
 		helpVerb(),
 		versionVerb,

@@ -74,9 +74,11 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 		return err
 	}
 	sv.prepareControl()
+	sv.prepareState()
 	if err := sv.dropRights(); err != nil {
 		return err
 	}
+	sv.openState()
 	if sv.store, err = openStore(c, sv.log); err != nil {
 		return err
 	}
@@ -131,6 +133,8 @@ type service struct {
 	read         time.Time // when config was
 	about        atomic.Pointer[control.Status]
 	closeControl func() // nil: there is none
+
+	state *os.File // the state directory, locked; nil: there is none
 }
 
 // logger writes what the configuration says. The journal has times of its own.
@@ -177,6 +181,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Hostname: c.Hostname,
 		Product:  product,
 		Auth:     sv.auth,
+		Guard:    sv.auth,
 		Identity: identity,
 		Clients:  clients,
 		Runner: &server.Local{Store: sv.store, Options: session.Options{
@@ -347,6 +352,7 @@ func (sv *service) reload() {
 	if err := sv.auth.Reload(); err != nil {
 		sv.log.Error("users stay as they were", "event", "reload_failed", "err", err)
 	}
+	sv.auth.Tune(throttle(c), trusted(c))
 	sv.server.Reconfigure(opt)
 	sv.level.Set(levels[c.Log.Level])
 	sv.config, sv.read = c, read
@@ -372,6 +378,9 @@ func (sv *service) close() (err error) {
 	}
 	if sv.auth != nil {
 		err = errors.Join(err, sv.auth.Close())
+	}
+	if sv.state != nil {
+		sv.state.Close()
 	}
 	return err
 }

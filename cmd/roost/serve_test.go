@@ -90,6 +90,30 @@ func startServing(t *testing.T, extra string, env ...string) *serving {
 	if err := os.Chmod(filepath.Join(dir, "mail"), 0o777); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		s.cmd.Process.Kill()
+		<-s.done
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", strings.Join(s.lines, "\n"))
+		}
+	})
+	s.start(env...)
+	return s
+}
+
+// restart serves by another configuration, once the process has ended.
+func (s *serving) restart(conf string) {
+	s.t.Helper()
+	s.signal(syscall.SIGTERM)
+	<-s.done
+	s.write("roost.toml", conf, 0o644)
+	s.lines, s.done = nil, make(chan struct{})
+	s.start()
+}
+
+func (s *serving) start(env ...string) {
+	t := s.t
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -105,16 +129,8 @@ func startServing(t *testing.T, extra string, env ...string) *serving {
 		t.Fatal(err)
 	}
 	go s.read(log) // ends with the process
-	t.Cleanup(func() {
-		s.cmd.Process.Kill()
-		<-s.done
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", strings.Join(s.lines, "\n"))
-		}
-	})
 	line := s.wait("event=listen")
 	s.addr = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(line)
-	return s
 }
 
 // config is a configuration with the named certificate.
@@ -123,6 +139,7 @@ func (s *serving) config(cert, extra string) string {
 		extra += fmt.Sprintf("[control]\nsocket = %q\n", filepath.Join(s.dir, "run", "control"))
 	}
 	return fmt.Sprintf(`hostname = "mail.example.org"
+state_dir = "%[1]s/state"
 [tls]
 cert = "%[1]s/%[2]s.pem"
 key = "%[1]s/%[2]s.key"

@@ -16,6 +16,7 @@ func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error
 	opt := auth.Options{
 		KeepCase:  !c.Auth.Lowercase,
 		Trusted:   trusted(c),
+		Throttle:  throttle(c),
 		Verifiers: c.Auth.Hashers,
 		Remember:  c.Auth.Remember,
 		NoWatch:   !watch,
@@ -63,6 +64,12 @@ func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger)
 		return auth.OpenFile(s.File, auth.FileOptions{KeepCase: !c.Auth.Lowercase, NoWatch: !watch, Log: log})
 	}
 	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
+}
+
+// throttle is what a configuration says of those who guess.
+func throttle(c *config.Config) auth.ThrottleOptions {
+	t := c.Auth.Throttle
+	return auth.ThrottleOptions{Guesses: t.Guesses, LockAfter: t.LockAfter, LockTime: t.LockTime, LockMax: t.LockMax}
 }
 
 // clientCertificates opens what auth.certificate says; nil where it says nothing.

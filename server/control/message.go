@@ -4,9 +4,9 @@ import "time"
 
 // Request is a question.
 type Request struct {
-	Do string `json:"do"` // "status", "who", "kick", "trace"
+	Do string `json:"do"` // "status", "who", "kick", "trace", "locked", "unlock"
 
-	User    string `json:"user,omitempty"`    // kick, trace: whose sessions
+	User    string `json:"user,omitempty"`    // kick, trace: whose sessions; unlock: a user, an address or a network
 	Session string `json:"session,omitempty"` // kick: one session by its id
 
 	// Of a trace: when it ends by itself. 0 is the server's own bound, and more than
@@ -23,6 +23,7 @@ type Reply struct {
 	Status  *Status  `json:"status,omitempty"`
 	Session *Session `json:"session,omitempty"` // who, kick
 	Line    *Line    `json:"line,omitempty"`    // trace
+	Locked  *Locked  `json:"locked,omitempty"`  // locked, unlock
 
 	Error string `json:"error,omitempty"` // the question cannot be answered
 	Done  string `json:"done,omitempty"`  // the answer is whole; a word about it
@@ -63,6 +64,17 @@ type Session struct {
 	Rules  string    `json:"rules,omitempty"` // [[client]] that mean it, by name
 	In     int64     `json:"in"`              // bytes since the login, behind TLS
 	Out    int64     `json:"out"`
+}
+
+// Locked is somebody of whom failed logins are counted.
+type Locked struct {
+	What     string    `json:"what"`              // "address 192.0.2.7", "user ann from 192.0.2.7", "network 192.0.2.0/24", "user ann"
+	User     string    `json:"user,omitempty"`    // as it was sent
+	Network  string    `json:"network,omitempty"` // "192.0.2.7/32"
+	Failures int       `json:"failures"`          // that are not forgiven
+	Last     time.Time `json:"last"`              // when one was counted or forgiven last
+	Until    time.Time `json:"until,omitzero"`    // not locked without, only slowed down
+	Locks    int       `json:"locks,omitempty"`   // how often lately
 }
 
 // Line is a line of a trace.

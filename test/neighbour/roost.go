@@ -17,6 +17,7 @@ import (
 // roostConf is what an administrator would write, and a plain listener beside it.
 const roostConf = `
 hostname = "mail.example.org"
+state_dir = "{dir}/state"
 
 [tls]
 cert = "{cert}"
