@@ -201,7 +201,9 @@ func parseEntry(path, line string, lower bool, ids func(kind byte, name string) 
 		}
 		problems = append(problems, lineProblem{problem: Problem{What: what, Do: do, Refused: true, Damaged: damaged}})
 	}
-	replace := fmt.Sprintf("replace it with: roost passwd change --file %s %s", shellWord(path), shellWord(name))
+	replace := func() string {
+		return fmt.Sprintf("replace it with: roost passwd change --file %s %s", shellWord(path), shellWord(name))
+	}
 
 	switch folded, err := foldName(name, lower); {
 	case err != nil:
@@ -223,13 +225,13 @@ func parseEntry(path, line string, lower bool, ids func(kind byte, name string) 
 
 	switch h, err := parseStored(stored); {
 	case passwordless:
-		refuse("nopassword would let anybody in", replace, false)
+		refuse("nopassword would let anybody in", replace(), false)
 		e.hash = Hash{Locked: true}
 	case stored == "":
 		refuse("has no password", "set one with: roost passwd change --file "+shellWord(path)+" "+shellWord(name), false)
 		e.hash, e.empty = Hash{Locked: true}, e.refused == "has no password"
 	case err != nil:
-		refuse(err.Error(), replace, errors.Is(err, ErrBadHash))
+		refuse(err.Error(), replace(), errors.Is(err, ErrBadHash))
 		e.hash = Hash{Locked: true}
 	default:
 		e.hash = h

@@ -61,16 +61,22 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
 	defer func() { err = errors.Join(err, sv.close()) }()
 
-	// What needs rights comes before they are given up.
-	if err := sv.openFront(); err != nil {
-		return err
-	}
+	// What needs rights comes before they are given up. The sockets come first: who connects
+	// while the users are read waits for a greeting instead of being refused.
 	passed, err := server.Activated()
 	if err != nil {
 		return err
 	}
 	listeners, err := server.Listen(ctx, specs(c), passed)
 	if err != nil {
+		return err
+	}
+	defer func() { // where it comes to Serve, that has closed them
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	if err := sv.openFront(); err != nil {
 		return err
 	}
 	sv.prepareControl()

@@ -409,6 +409,28 @@ func TestReload(t *testing.T) {
 	old.say("c NOOP\r\n", "c OK")
 }
 
+// Who connected while a long passwd file was read was refused: sockets come first.
+func TestSocketsComeBeforeUsers(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	conf, users := filepath.Join(dir, "roost.toml"), filepath.Join(dir, "passwd")
+	text := fmt.Sprintf("[[listen]]\naddress = %q\nplaintext = true\n[auth]\npasswd_file = %q\n[mail]\nlocation = \"/nowhere/%%n\"\n", taken.Addr(), users)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(users, nil, 0o600), os.Truncate(users, 65<<20)); err != nil { // too long: read, it fails
+		t.Fatal(err)
+	}
+	env := &environment{stderr: io.Discard, getenv: func(string) string { return "" }}
+	if err := serve(t.Context(), env, conf, nil); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("the users were looked for first: %v", err)
+	}
+}
+
 // SIGHUP while the server starts ended it: it is read again once it serves.
 func TestHangupWhileItStarts(t *testing.T) {
 	p := newPatient(t)
