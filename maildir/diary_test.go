@@ -69,6 +69,7 @@ func (d *diary) start(boot string) error {
 	if err := d.open(boot); err != nil {
 		return err
 	}
+	d.s.lateAfter = time.Hour // the rest is read by who needs it, so that calls have their order
 	d.s.wall, d.s.pause = d.wall.now, func(tick time.Duration) { d.wall.pass(tick + 1) }
 	box, err := d.a.Hold(context.Background(), store.Inbox, true, d.watch)
 	if err != nil {

@@ -25,7 +25,8 @@ const (
 	// it is.
 	astrayFor = 500 * time.Millisecond
 
-	// lateAfter is when watches are set that nobody waits for: behind the answer to SELECT.
+	// lateAfter is when is done what nobody waits for, behind the answer to SELECT: the rest of
+	// the index is read, watches are set.
 	lateAfter = 5 * time.Millisecond
 
 	// doubtFor is how soon a look that could not be finished is tried again.

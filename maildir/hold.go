@@ -44,7 +44,7 @@ func (m *mailbox) hold(name store.Name, write bool, wake func(), a *account) (*h
 		m.writers++
 	}
 	m.mu.Unlock()
-	if h.write {
+	if h.write && !m.unread.pending.Load() { // else when the rest is read
 		m.files.Lock()
 		m.cleanTmp()
 		m.tidyNew()
@@ -92,6 +92,9 @@ func (h *hold) FirstUnseen() imap.UID { return h.m.firstUnseen() }
 // Advance implements store.Mailbox.
 func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, error) {
 	m := h.m
+	if v.UIDNext > 0 {
+		m.whole()
+	}
 	m.mu.Lock()
 	if m.dead != nil {
 		m.mu.Unlock()
@@ -182,6 +185,7 @@ func (m *mailbox) wrapped(h *hold, op string, err error) error {
 // Rows implements store.Mailbox. What is yielded is good until the next step.
 func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) iter.Seq2[[]store.Row, error] {
 	return func(yield func([]store.Row, error) bool) {
+		h.m.whole()
 		uids := h.m.changedAmong(uids, newer)
 		rows := make([]store.Row, 0, min(len(uids), 512))
 		for part := range slices.Chunk(uids, 512) {
@@ -288,6 +292,7 @@ func (m *mailbox) changedAmong(uids []imap.UID, newer store.ModSeq) []imap.UID {
 // Vanished implements store.Mailbox.
 func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
 	m := h.m
+	m.whole()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.dead != nil {
@@ -345,6 +350,7 @@ func (m *mailbox) openMessage(uid imap.UID) (*content, error) {
 
 // openFile opens the file of a message, wherever it is now.
 func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
+	m.whole()
 	for try := range 10 {
 		m.mu.Lock()
 		if m.dead != nil {

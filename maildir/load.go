@@ -26,7 +26,7 @@ const (
 )
 
 func newMailbox(s *Store, p place) *mailbox {
-	return &mailbox{
+	m := &mailbox{
 		st: s, key: p.key, user: p.user, name: p.name, refs: 1,
 		log:            s.opt.Log.With(slog.String("user", p.user), slog.String("mailbox", string(p.name))),
 		newUIDValidity: p.uidvalidity,
@@ -40,13 +40,16 @@ func newMailbox(s *Store, p place) *mailbox {
 		vanished:       changeLog{limit: vanishedLimit},
 		watch:          watchState{kick: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
+	m.files.m = m
+	return m
 }
 
-// load opens the mailbox: from its index where nothing changed since, else by a look
-// at its directories. The watches are set before the look, so that nothing falls between;
-// where none is needed they are set behind, and what the index says is checked again.
+// load opens the mailbox: by the summary of its index where nothing changed since (the rest
+// is read behind, see unread.go), from the whole index, or else by a look at its directories.
+// The watches are set before the look, so that nothing falls between; where none is needed
+// they are set behind, and what the index says is checked again.
 func (m *mailbox) load(p place) (err error) {
-	m.files.Lock()
+	m.files.queuedLock.Lock()
 	defer m.files.Unlock()
 	if m.dirs, err = p.open(); err != nil {
 		return err
@@ -54,6 +57,7 @@ func (m *mailbox) load(p place) (err error) {
 	defer func() {
 		if err != nil {
 			m.unsubscribe()
+			m.dropUnread()
 			if m.list.file != nil {
 				m.list.file.Close()
 			}
@@ -76,7 +80,11 @@ func (m *mailbox) load(p place) (err error) {
 	if _, err := m.readKeywords(); err != nil {
 		return err
 	}
-	snap, b := m.readIndex()
+	var snap *index.Snapshot
+	b := beliefLast
+	if !m.openBySummary() {
+		snap, b = m.readIndex()
+	}
 	if b != beliefLast {
 		m.subscribeOrPoll()
 		if _, err := m.readKeywords(); err != nil {
@@ -86,11 +94,15 @@ func (m *mailbox) load(p place) (err error) {
 			return err
 		}
 	}
-	m.count()
-	m.learnKeywords(nil)
 	m.metaAt, _ = m.annotationStamp()
 	m.loaded = true
-	m.beginLog(snap, b)
+	if m.unread.index != nil {
+		m.tellSummary(&m.unread.index.Summary)
+	} else {
+		m.count()
+		m.learnKeywords(nil)
+		m.beginLog(snap, b)
+	}
 	if b != beliefLast && m.writable() && !m.list.volatile {
 		if err := m.letterKeywords(); err != nil {
 			m.warn("keywords stay in "+extraFile+" for now", err)
@@ -106,7 +118,7 @@ func (m *mailbox) load(p place) (err error) {
 	}
 	if m.watch.late != nil {
 		m.watch.young.Store(true)
-		time.AfterFunc(lateAfter, m.wake)
+		time.AfterFunc(m.st.lateAfter, m.wake)
 	}
 	m.wg.Go(m.work) // ends by watch.stop; joined in close
 	return nil
@@ -386,7 +398,7 @@ func (m *mailbox) count() {
 // close ends the mailbox: its worker, its watches, its descriptors. With save it
 // leaves a snapshot and no unsynced line.
 func (m *mailbox) close(save bool) error {
-	m.files.Lock()
+	m.files.queuedLock.Lock()
 	if m.closed {
 		m.files.Unlock()
 		return nil
@@ -395,8 +407,11 @@ func (m *mailbox) close(save bool) error {
 	m.files.Unlock()
 	close(m.watch.stop)
 	m.wg.Wait()
-	m.files.Lock()
+	m.files.queuedLock.Lock()
 	defer m.files.Unlock()
+	if m.dropUnread() {
+		save = false // all is as it was found
+	}
 	if t := m.index.timer; t != nil {
 		t.Stop()
 	}
@@ -503,7 +518,7 @@ func (m *mailbox) cleanTmp() {
 	var old []string
 	m.dirs.tmp.Names(func(name string, kind fs.FileMode) bool {
 		if kind.Type() == 0 && name[0] != '.' {
-			if st, err := m.dirs.tmp.Stat(name); err == nil && st.Mode.IsRegular() && timeSince(max(st.Ctime, st.Mtime)) > int64(tmpAge) {
+			if st, err := m.dirs.tmp.Stat(name); err == nil && st.Mode.IsRegular() && m.st.wall().UnixNano()-max(st.Ctime, st.Mtime) > int64(tmpAge) {
 				old = append(old, name)
 			}
 		}
@@ -515,6 +530,3 @@ func (m *mailbox) cleanTmp() {
 		}
 	}
 }
-
-// timeSince is how many nanoseconds ago a file's time was, by the clock that stamps files.
-func timeSince(nanoseconds int64) int64 { return time.Now().UnixNano() - nanoseconds }

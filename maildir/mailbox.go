@@ -95,13 +95,14 @@ type mailbox struct {
 	user string
 	log  *slog.Logger
 
-	files    queuedLock  // guards what is on disk, and everything down to mu
+	files    filesLock   // guards what is on disk, and everything down to mu
 	long     atomic.Bool // who holds files will for long, and sees then what came
 	dirs     dirs        // set under mu too
 	list     uidState
 	keywords keywordState
 	index    indexState
 	watch    watchState
+	unread   unreadState
 	loaded   bool                // the table is that of the files
 	seen     dirStamps           // of the last complete look
 	seenAt   int64               // when it began, nanoseconds since 1970
@@ -427,6 +428,9 @@ func (m *mailbox) firstUnseen() imap.UID {
 	if m.counts.unseen == 0 {
 		return 0
 	}
+	if m.unread.pending.Load() {
+		return m.unseen
+	}
 	i, _ := m.table.find(m.unseen)
 	for ; i < m.table.rows.len(); i++ {
 		r := m.table.rows.at(i)
@@ -438,9 +442,10 @@ func (m *mailbox) firstUnseen() imap.UID {
 	return 0
 }
 
-// wakesLocked gathers the wake-ups of all holds.
+// wakesLocked gathers the wake-ups of all holds. While a mailbox is read anew they are left
+// alone: they could see nothing whole.
 func (m *mailbox) wakesLocked(shown bool) []func() {
-	if !shown {
+	if !shown || m.unread.pending.Load() {
 		return nil
 	}
 	wakes := make([]func(), 0, len(m.holds))

@@ -39,6 +39,7 @@ type measurement struct {
 
 // Measure implements store.Mailbox.
 func (h *hold) Measure(ctx context.Context, rows []store.Row) error {
+	h.m.whole()
 	var uids []imap.UID
 	for i := range rows {
 		if rows[i].Internal == unknownTime {
@@ -188,6 +189,7 @@ func (m *mailbox) keepMeasured(list []measurement) {
 
 // unmeasuredOf are those of uids (nil: all) whose rows were not measured.
 func (m *mailbox) unmeasuredOf(uids []imap.UID) (out []imap.UID) {
+	m.whole()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if uids == nil {

@@ -17,6 +17,7 @@ import (
 // where the filesystem refuses those, by copies. Each gets a base name of its own.
 func (h *hold) Copy(ctx context.Context, uids []imap.UID, to store.Name) (store.Copied, error) {
 	m := h.m
+	m.whole()
 	if err := m.alive(); err != nil {
 		return store.Copied{}, m.wrapped(h, "copy", err)
 	}
@@ -200,6 +201,7 @@ func (m *mailbox) copyFile(dst *mailbox, uid imap.UID, s *staged) error {
 // durable, and then removed.
 func (h *hold) Move(ctx context.Context, uids []imap.UID, to store.Name) (store.Copied, error) {
 	m := h.m
+	m.whole()
 	if err := m.alive(); err != nil {
 		return store.Copied{}, m.wrapped(h, "move", err)
 	}

@@ -29,6 +29,7 @@ func (h *hold) Notes(ctx context.Context, uids []imap.UID, kind store.NoteKind) 
 // Note implements store.Mailbox.
 func (h *hold) Note(uid imap.UID, kind store.NoteKind, b []byte) {
 	m := h.m
+	m.whole()
 	m.mu.Lock()
 	_, ok := m.findShownLocked(uid)
 	ok = ok && !m.hotLocked(uid)

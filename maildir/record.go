@@ -119,6 +119,12 @@ func (m *mailbox) append(b *index.Batch) error {
 		}
 		return nil
 	}
+	m.giveUpLog(err)
+	return err
+}
+
+func (m *mailbox) giveUpLog(err error) {
+	x := &m.index
 	m.warn("changes cannot be added to "+index.Name+"; it is written anew when that is possible", err)
 	x.log, x.last = nil, index.Head{}
 	// A full disk, or somebody who removes the mailbox, and whom a new file would stop.
@@ -126,7 +132,6 @@ func (m *mailbox) append(b *index.Batch) error {
 	if rerr := index.Remove(m.dirs.index); rerr != nil && !isNotExist(rerr) {
 		m.warn("an old "+index.Name+" cannot be removed", rerr)
 	}
-	return err
 }
 
 // indexRow is a row as the log has it; set is told of keyword sets that it lacks.
@@ -370,15 +375,31 @@ func (m *mailbox) saveIndex() error {
 	sizes := x.sizes
 	m.mu.Unlock()
 	if x.log == nil || x.log.Wasteful() || sizes {
-		return m.writeSnapshot(true)
-	}
-	if x.last.Clean && x.last.Stamps == s {
+		if err := m.writeSnapshot(true); err != nil || s == (index.Stamps{}) {
+			return err
+		}
+	} else if x.last.Clean && x.last.Stamps == s {
 		return nil
 	}
-	b := new(index.Batch)
-	b.Head(m.head(true, s, at))
-	if m.append(b) != nil {
+	if m.finishLog(s, at) != nil {
 		return m.writeSnapshot(true)
 	}
 	return nil
+}
+
+// finishLog ends the file: with the summary by which the mailbox is opened next, where stamps
+// will tell that it is the last word.
+func (m *mailbox) finishLog(s index.Stamps, at int64) error {
+	x := &m.index
+	h := m.head(true, s, at)
+	if s == (index.Stamps{}) {
+		b := new(index.Batch)
+		b.Head(h)
+		return m.append(b)
+	}
+	err := x.log.Finish(at, m.table.summary(h, m.known))
+	if err != nil {
+		m.giveUpLog(err)
+	}
+	return err
 }

@@ -16,6 +16,7 @@ func (b *batch) Replace(src store.Mailbox, uid imap.UID) error {
 	if !ok || h.m.st != b.m.st {
 		return fmt.Errorf("replace a message of another store: %w", store.ErrUnsupported)
 	}
+	h.m.whole()
 	if err := h.m.alive(); err != nil {
 		return h.m.wrapped(h, "replace", err)
 	}

@@ -252,9 +252,10 @@ func (m *mailbox) look() error {
 		}
 	}
 	for _, i := range unseen {
-		// What only the uidlist knows was shown to nobody yet.
-		if proven || m.table.rows.at(i).state&rowListed != 0 {
-			s.gone = append(s.gone, m.table.rows.at(i).uid)
+		// What only the uidlist knows was shown to nobody yet, but where a mailbox is read anew.
+		r := m.table.rows.at(i)
+		if proven || r.state&rowListed != 0 && r.uid >= m.versions.now.UIDNext {
+			s.gone = append(s.gone, r.uid)
 		}
 	}
 	m.apply(s)

@@ -45,6 +45,7 @@ func (h *hold) Candidates(ctx context.Context, v store.View, text []byte) (may [
 	if x == nil {
 		return nil, false, ctx.Err()
 	}
+	m.whole()
 	m.text.wanted.Store(true)
 	if err := x.Load(); err != nil {
 		m.tellIndex(err)

@@ -151,14 +151,19 @@ func (m *mailbox) resume(snap *index.Snapshot, now index.Stamps, list fsys.Stat)
 	if reserved {
 		m.takeReserve(res)
 	}
-	for _, info := range m.table.infos.all {
-		_, letters := flagsOf(info)
-		m.keywords.used |= letters
-	}
+	m.useLetters()
 	m.fromSnapshot(snap)
 	m.seen, m.seenAt = dirsIn(now), snap.Head.At
 	m.watch.late = &now
 	return true
+}
+
+// useLetters notes the letters that stand in file names.
+func (m *mailbox) useLetters() {
+	for _, info := range m.table.infos.all {
+		_, letters := flagsOf(info)
+		m.keywords.used |= letters
+	}
 }
 
 // takeReserve goes on with the UIDs that a killed process of this boot had set aside:

@@ -17,6 +17,7 @@ const (
 	kindVanished = 5
 	kindEnd      = 6
 	kindLog      = 7
+	kindSummary  = 8
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

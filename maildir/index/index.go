@@ -28,6 +28,7 @@ import (
 //	           'R' row: new, or in place of the one with its UID; it carries its info
 //	           'G' UID and MODSEQ of an expunge
 //	           'H' head: Stamps and Clean hold until a change follows
+//	kind 8   summary of all before it: see summary.go. Found by the end of the file
 //
 // Names and rows lie there as in memory, so that an open copies them and no more.
 //

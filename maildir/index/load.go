@@ -91,7 +91,18 @@ func read(f io.ReaderAt, size int64, take Taker) (*Snapshot, error) {
 	for {
 		at, sum := r.at, r.sum
 		kind, payload, ok := r.next()
-		if !ok || kind != kindLog || !s.replay(payload, &l) {
+		switch {
+		case !ok:
+		case kind == kindLog:
+			ok = s.replay(payload, &l)
+		case kind == kindSummary:
+			var told Summary
+			told, ok = readSummary(payload)
+			ok = ok && told.Head == s.Head
+		default:
+			ok = false
+		}
+		if !ok {
 			s.Torn = at < size
 			s.log.size, s.log.sum = at, sum
 			break
