@@ -8,7 +8,8 @@
 // what it copies and moves through move.go; flags are renames (flags.go), an expunge
 // is an unlink (expunge.go). Where no events tell, and after a doubt, scan.go compares
 // the directories with the table. load.go opens a mailbox, from roost.index as far as
-// that is believed (tableload.go), and closes it; dates and sizes are asked for when somebody
+// that is believed (tableload.go), and closes it; where nothing changed since, SELECT is answered
+// by the index's last block and the rest is read behind (unread.go); dates and sizes are asked for when somebody
 // wants them (measure.go). account.go and layout.go turn names into places;
 // store.go keeps the open mailboxes.
 //
@@ -16,7 +17,8 @@
 // mailbox.files (of two mailboxes: by key), which covers whatever changes files and may
 // be held for as long as that takes; the uidlist's dotlock; Store.mu; mailbox.mu, which
 // is held for microseconds and never across a file call or a callback. The table is
-// changed under both files and mu, and so may be read under either. Wake functions are
+// changed under both files and mu, and so may be read under either; but who reads it under mu alone
+// asks mailbox.whole first, for it may be yet to be read (unread.go; whoever takes files finds it whole). Wake functions are
 // called with mu free and must not block.
 //
 // Who watches without a hold (store.Watch) has an accountWatch (watching.go; for changes of

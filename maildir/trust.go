@@ -24,6 +24,10 @@ import (
 //
 //   - I was closed (Head.Clean), D and L as then: the last word (beliefLast). Nothing is
 //     read but I.
+//     Of I only the summary at its end is read before SELECT is answered, which proves itself
+//     and the stamps; that the rows before it are those it was written behind is seen when
+//     they are read. If they are not, I is given up as a whole, as if there were none, below a
+//     client that was answered by it: see unread.go.
 //   - I was closed, D or L changed: others did that. A look finds what differs, which
 //     gets MODSEQs above all that I has, which is above all that was told (beliefWhole).
 //   - I was not closed, D and L are as its last stamps say, and they were two seconds old

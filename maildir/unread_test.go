@@ -455,3 +455,67 @@ func TestManyAskForRowsAtOnce(t *testing.T) {
 		d.close()
 	}
 }
+
+// retell puts another summary at the end of the index, as a fault of ours would.
+func (d *diary) retell(edit func(s *index.Summary)) {
+	d.Helper()
+	box, err := d.mem.Root("/Maildir")
+	d.must(err)
+	u, err := index.Peek(box, indexLimit)
+	d.must(err)
+	u.Close()
+	snap, err := index.Load(box, indexLimit, nil)
+	d.must(err)
+	edit(&u.Summary)
+	d.must(snap.Log().Finish(u.Summary.Head.At, u.Summary))
+	d.must(snap.Log().Release())
+}
+
+// A summary that is whole and does not tell what the rows do is found out, and mended by the
+// ordinary means: counts silently, messages that are not there as expunges; those that are and
+// were not told end the session.
+func TestRowsThatTheSummaryDoesNotTell(t *testing.T) {
+	d, before, status, rows := closedMailbox(t)
+	d.retell(func(s *index.Summary) { s.Unseen, s.FirstUnseen = 1, 1 })
+	h := d.opened("boot")
+	if now, err := d.now(h); err != nil || !maps.Equal(now.rows, rows) {
+		t.Errorf("rows %v, %v, were %v", now.rows, err, rows)
+	}
+	if st, err := h.m.status(); err != nil || st.Unseen != status.Unseen || h.FirstUnseen() != 7 {
+		t.Errorf("%+v, %v, first unseen %d", st, err, h.FirstUnseen())
+	}
+	d.stop()
+
+	d, before, _, rows = closedMailbox(t)
+	d.retell(func(s *index.Summary) { s.UIDs = []index.Run{{First: 1, Count: 8}, {First: 10, Count: 4}} }) // 4 is gone
+	h = d.opened("boot")
+	v, _, err := h.Advance(store.View{}, true)
+	d.must(err)
+	if v.UIDs.Len() != before.UIDs.Len()+1 {
+		t.Fatalf("told %v", v.UIDs.Slice(0, 99))
+	}
+	to, delta, err := h.Advance(v, true)
+	if err != nil || !slices.Equal(delta.Vanished, []imap.UID{4}) || delta.Grown || to.UIDs.Len() != before.UIDs.Len() {
+		t.Errorf("%+v, %v", delta, err)
+	}
+	if now, err := d.now(h); err != nil || !maps.Equal(now.rows, rows) {
+		t.Errorf("rows %v, %v, were %v", now.rows, err, rows)
+	}
+	d.stop()
+
+	d, before, _, _ = closedMailbox(t)
+	d.retell(func(s *index.Summary) { s.UIDs = []index.Run{{First: 1, Count: 2}, {First: 10, Count: 4}} })
+	h = d.opened("boot")
+	v, _, err = h.Advance(store.View{}, true)
+	d.must(err)
+	if _, _, err := h.Advance(v, true); !errors.Is(err, store.ErrReplaced) {
+		t.Errorf("UIDs came to be among those that were told: %v", err)
+	}
+	again, err := d.a.Hold(t.Context(), store.Inbox, true, nil)
+	d.must(err)
+	if n := again.View().UIDs.Len(); n != before.UIDs.Len() {
+		t.Errorf("%d messages, opened anew", n)
+	}
+	again.Close()
+	d.stop()
+}

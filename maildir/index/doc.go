@@ -14,6 +14,11 @@
 // be, and Snapshot.Torn tells that something followed. Whatever the bytes, no row and no
 // expunge has a MODSEQ above Head.ModSeq.
 //
+// A file that was closed ends with a Summary, enough to answer SELECT: Peek reads that alone, and
+// Unread.Load the rest later. It proves itself by a checksum, for its last bytes say where it
+// begins and from where its sum goes on; that it belongs to what is before it is known only
+// when that was read.
+//
 // What was read is the truth of some moment. Whether it is the last one is told by the
 // Head: Boot, without which nothing is (after a power cut the file may be older than what
 // was shown), Clean and Stamps. A head in the log says that all before it is in the
