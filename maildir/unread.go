@@ -74,8 +74,8 @@ type unreadState struct {
 // whole makes sure that the table is there. Called without files and mu.
 func (m *mailbox) whole() {
 	if m.unread.pending.Load() {
-		m.files.Lock()
-		m.files.Unlock() //nolint:staticcheck // to have had it is enough
+		m.files.Lock() // to have had it is enough
+		defer m.files.Unlock()
 	}
 }
 

@@ -233,8 +233,7 @@ func TestRowsDamagedBehindTheAnswer(t *testing.T) {
 		h := d.opened("boot")
 		v, _, err := h.Advance(store.View{}, true)
 		d.must(err)
-		h.m.files.Lock()
-		h.m.files.Unlock() //nolint:staticcheck // the worker's turn
+		h.m.whole()
 		to, delta, err := h.Advance(v, true)
 		d.must(err)
 		if len(delta.Vanished) > 0 || delta.Grown || len(delta.Changed) != v.UIDs.Len() || to.ModSeq <= before.ModSeq || to.UIDs.Len() != before.UIDs.Len() {
