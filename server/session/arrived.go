@@ -99,7 +99,7 @@ func (s *session) fetchItems(ctx context.Context, uids []imap.UID, items []fetch
 		plan.addModSeq()
 	}
 	plan.seen = false
-	f := &fetcher{s: s, box: sel.box, enc: s.enc, uid: s.condstore, plan: plan}
+	f := &fetcher{s: s, box: sel.box, enc: s.enc, uid: s.condstore, plan: plan, crowd: newCrowd(&begun)}
 	_, err := f.run(ctx, uids, 0)
 	if f.failed != nil {
 		s.log.Warn("a new message could not be told of", "event", "notify_failed", "mailbox", sel.name, "uid", f.failedUID, "err", f.failed)

@@ -270,6 +270,13 @@ func (item *fetchItem) labelled(utf8 bool) []byte {
 	return b.Bytes()
 }
 
+func (p *fetchPlan) slice() int {
+	if len(p.kinds) == 0 {
+		return plainSlice
+	}
+	return slice
+}
+
 func (p *fetchPlan) has(kind store.NoteKind) bool { return slices.Contains(p.kinds, kind) }
 
 // missing tells whether a note that the items need is not there.
@@ -305,6 +312,7 @@ type fetcher struct {
 	seq    uint32     // of the message before, 0 none
 	next   []imap.UID // those behind it in the view: the next row is most often their first
 
+	crowd     crowd
 	opened    bool  // a message, for the row at hand
 	answered  int   // in all
 	failed    error // of the first message that could not be read: the rest goes on
@@ -372,7 +380,7 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 		}
 	}
 
-	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan, down: limit != ""}
+	f := &fetcher{s: s, box: s.sel.box, enc: s.enc, uid: c.uid, plan: plan, down: limit != "", crowd: newCrowd(&begun)}
 	answered, err := f.all(ctx, uids, mods.since)
 	switch {
 	case err != nil:
@@ -394,8 +402,12 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	return "", nil
 }
 
-// slice is how many messages are answered for between two looks at the notes.
-const slice = 64
+// slice is how many messages are answered for between two looks at the notes, and plainSlice
+// where there are none to look at.
+const (
+	slice      = 128
+	plainSlice = 512
+)
 
 // all answers for those of uids that changed after since and counts them.
 func (f *fetcher) all(ctx context.Context, uids []imap.UID, since store.ModSeq) (answered int, err error) {
@@ -421,7 +433,7 @@ func (f *fetcher) run(ctx context.Context, uids []imap.UID, since store.ModSeq) 
 		if err != nil {
 			return answered, err
 		}
-		for rows := range slices.Chunk(all, slice) {
+		for rows := range slices.Chunk(all, f.plan.slice()) {
 			notes := f.notesOf(ctx, rows)
 			if f.plan.flags {
 				f.s.writeNewKeywords()

@@ -13,15 +13,16 @@ import (
 // A FETCH that must open many messages opens the next ones while the answer to one is
 // written: other cores read and take apart what comes next, and where the disk is slow
 // several reads are under way. Answers stay in their order, and what is open ahead is
-// bounded.
+// bounded. While other sessions have commands a core is theirs (crowd.go).
 
 const (
 	// aheadWorkers is how many goroutines one FETCH starts at most, and at most one a core.
 	aheadWorkers = 4
 
-	// aheadMost is how many messages are open at most beside the one that is written; of
-	// each up to 64 KiB are held.
-	aheadMost = 2 * aheadWorkers
+	// aheadMost is how many messages are open at most beside the one that is written, and
+	// aheadBytes about how much of them is held, where that is more than one.
+	aheadMost  = 2 * aheadWorkers
+	aheadBytes = 512 << 10
 )
 
 // ahead opens the messages of a slice in order.
@@ -29,6 +30,8 @@ type ahead struct {
 	need    []int // which of the rows, in the order of their answers
 	next    int   // of need: the next that is taken
 	started int   // of need: how many a worker was given
+	size    func(k int) int64
+	bytes   int64 // of those that were started and not taken
 
 	jobs  chan int // indexes of need
 	ready [aheadMost]chan loaded
@@ -46,6 +49,15 @@ func (p *fetchPlan) opensFor(row store.Row, notes *rowNotes) bool {
 	return p.open || p.missing(notes) || p.size && row.Size < 0
 }
 
+// workersOf is how many goroutines read ahead on so many cores. Where others want one, the
+// session itself, which then does what they did not, leaves it to them.
+func workersOf(cores int, others bool) int {
+	if others {
+		cores = max(cores-2, 0)
+	}
+	return min(aheadWorkers, cores)
+}
+
 // readAhead begins to open those of rows that must be; nil where that is not worth it.
 // stop must be called.
 func (f *fetcher) readAhead(ctx context.Context, rows []store.Row, notes []rowNotes) *ahead {
@@ -55,14 +67,16 @@ func (f *fetcher) readAhead(ctx context.Context, rows []store.Row, notes []rowNo
 			need = append(need, i)
 		}
 	}
-	if len(need) < 4 {
+	workers := workersOf(runtime.GOMAXPROCS(0), f.crowd.others())
+	if len(need) < 4 || workers == 0 {
 		return nil
 	}
 	a := &ahead{need: need, jobs: make(chan int, aheadMost)}
+	a.size = func(k int) int64 { return max(rows[need[k]].Size, 0) }
 	for i := range a.ready {
 		a.ready[i] = make(chan loaded, 1)
 	}
-	for range min(aheadWorkers, runtime.GOMAXPROCS(0)) {
+	for range workers {
 		// Ends when stop closes jobs.
 		a.wg.Go(func() {
 			for k := range a.jobs {
@@ -72,15 +86,18 @@ func (f *fetcher) readAhead(ctx context.Context, rows []store.Row, notes []rowNo
 			}
 		})
 	}
-	for range min(aheadMost, len(need)) {
-		a.start()
-	}
+	a.start()
 	return a
 }
 
-// start has one more message opened.
+// start has more messages opened, as many as may be.
 func (a *ahead) start() {
-	if a.started < len(a.need) {
+	for a.started < len(a.need) && a.started < a.next+aheadMost {
+		size := a.size(a.started)
+		if a.started > a.next && a.bytes+size > aheadBytes {
+			return
+		}
+		a.bytes += size
 		a.jobs <- a.started // never more than fit
 		a.started++
 	}
@@ -92,6 +109,7 @@ func (a *ahead) take(i int) (l loaded, ok bool) {
 		return l, false
 	}
 	l = <-a.ready[a.next%aheadMost]
+	a.bytes -= a.size(a.next)
 	a.next++
 	a.start()
 	return l, true

@@ -321,6 +321,7 @@ func (s *session) command(ctx context.Context) error {
 	if err == nil {
 		asked.Add(1)
 		s.tag = c.tag
+		begun.Add(1)
 		ok, err = c.cmd.run(s, ctx, c)
 	}
 	if s.idled.cmd != nil {
