@@ -228,6 +228,7 @@ func (h *hold) rows(ctx context.Context, buf []store.Row, uids []imap.UID, newer
 func (h *hold) Having(ctx context.Context, uids []imap.UID, mask, want store.Flags) ([]imap.UID, error) {
 	const atOnce = 4096 // a lock is held for some 10 us
 	m := h.m
+	m.whole()
 	out := uids[:0]
 	for part := range slices.Chunk(uids, atOnce) {
 		if err := ctx.Err(); err != nil {

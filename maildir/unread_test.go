@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -119,48 +120,61 @@ func TestRestartAnswersBeforeRowsAreRead(t *testing.T) {
 	d.stop()
 }
 
-// Every way to ask for a row waits for them.
+// Every way to ask for a row waits for them: each method of store.Mailbox is here, or among
+// those that need none.
 func TestAllThatNeedsRowsReadsThem(t *testing.T) {
-	for name, do := range map[string]func(h *hold) (ok bool, err error){
-		"rows": func(h *hold) (bool, error) {
+	needing := map[string]func(h *hold) (ok bool, err error){
+		"Having": func(h *hold) (bool, error) {
+			uids, err := h.Having(t.Context(), h.View().UIDs.Slice(0, 99), store.FlagDeleted, store.FlagDeleted)
+			return slices.Equal(uids, []imap.UID{6}), err
+		},
+		"Candidates": func(h *hold) (bool, error) {
+			_, _, err := h.Candidates(t.Context(), h.View(), []byte("subject"))
+			return true, err
+		},
+		"Advance": func(h *hold) (bool, error) {
+			_, _, err := h.Advance(h.View(), true)
+			return true, err
+		},
+		"Rows": func(h *hold) (bool, error) {
 			for rows, err := range h.Rows(t.Context(), []imap.UID{1}, 0) {
 				return len(rows) == 1, err
 			}
 			return false, nil
 		},
-		"message": func(h *hold) (bool, error) {
+		"Message": func(h *hold) (bool, error) {
 			msg, err := h.Message(t.Context(), 1)
 			if err == nil {
 				msg.Close()
 			}
 			return true, err
 		},
-		"flags": func(h *hold) (bool, error) {
+		"SetFlags": func(h *hold) (bool, error) {
 			rows, _, err := h.SetFlags(t.Context(), []imap.UID{1}, store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagFlagged}})
 			return len(rows) == 1, err
 		},
-		"expunge": func(h *hold) (bool, error) {
+		"Expunge": func(h *hold) (bool, error) {
 			gone, _, err := h.Expunge(t.Context(), nil)
 			return slices.Equal(gone, []imap.UID{6}), err
 		},
-		"copy": func(h *hold) (bool, error) {
+		"Copy": func(h *hold) (bool, error) {
 			c, err := h.Copy(t.Context(), []imap.UID{1, 2}, "Archive")
 			return len(c.To) == 2, err
 		},
-		"move": func(h *hold) (bool, error) {
+		"Move": func(h *hold) (bool, error) {
 			c, err := h.Move(t.Context(), []imap.UID{1, 2}, "Archive")
 			return len(c.To) == 2, err
 		},
-		"vanished": func(h *hold) (bool, error) {
+		"Vanished": func(h *hold) (bool, error) {
 			gone, exact, err := h.Vanished(h.m.vanished.since, h.View())
 			return exact && slices.Equal(gone, []imap.UID{4, 9}), err
 		},
-		"measure": func(h *hold) (bool, error) {
+		"Measure": func(h *hold) (bool, error) {
 			rows := []store.Row{{UID: 1, Internal: store.Unmeasured}}
 			err := h.Measure(t.Context(), rows)
 			return rows[0].Internal != store.Unmeasured, err
 		},
-		"note": func(h *hold) (bool, error) {
+		"Note": func(h *hold) (bool, error) {
 			h.Note(1, 1, []byte("kept"))
 			for _, b := range h.Notes(t.Context(), []imap.UID{1}, 1) {
 				return string(b) == "kept", nil
@@ -171,7 +185,7 @@ func TestAllThatNeedsRowsReadsThem(t *testing.T) {
 			n, err := h.m.totalSize(t.Context())
 			return n > 100, err
 		},
-		"look": func(h *hold) (bool, error) {
+		"Look": func(h *hold) (bool, error) {
 			h.m.watch.young.Store(false)
 			return true, h.Look(t.Context())
 		},
@@ -187,7 +201,16 @@ func TestAllThatNeedsRowsReadsThem(t *testing.T) {
 			c, err := b.Commit(t.Context())
 			return slices.Equal(c.To, []imap.UID{14}), err
 		},
-	} {
+	}
+	needless := []string{"Info", "View", "FirstUnseen", "Notes", "Close"}
+	all := reflect.TypeFor[store.Mailbox]()
+	for i := range all.NumMethod() {
+		name := all.Method(i).Name
+		if needing[name] == nil && !slices.Contains(needless, name) {
+			t.Errorf("whether %s needs rows is not tested", name)
+		}
+	}
+	for name, do := range needing {
 		t.Run(name, func(t *testing.T) {
 			d, _, _, _ := closedMailbox(t)
 			h := d.opened("boot")
