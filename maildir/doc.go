@@ -1,17 +1,17 @@
 // Package maildir serves Maildir trees as a store.Store.
 //
 // The way of a message. An MTA renames it into new/; the watch tells the mailbox's
-// worker (events.go), which looks at the file, gives it a UID in dovecot-uidlist
-// (batch.go), adds a row to the table (table.go), lets the newest View grow
-// (generation.go) and wakes the holds (mailbox.go). A session's hold (hold.go) then
-// learns of it by Advance. What a session adds itself goes through tmp/ (deliver.go),
-// what it copies and moves through move.go; flags are renames (flags.go), an expunge
-// is an unlink (expunge.go). Where no events tell, and after a doubt, scan.go compares
-// the directories with the table. load.go opens a mailbox, from roost.index as far as
-// that is believed (tableload.go), and closes it; where nothing changed since, SELECT is answered
-// by the index's last block and the rest is read behind (unread.go); dates and sizes are asked for when somebody
-// wants them (measure.go). account.go and layout.go turn names into places;
-// store.go keeps the open mailboxes.
+// worker (events.go), which looks at the file, says that it is coming (coming.go), which
+// is enough for an EXISTS, gives it a UID in dovecot-uidlist (batch.go), adds a row to the
+// table (table.go), lets the newest View grow (generation.go) and wakes the holds
+// (mailbox.go). A session's hold (hold.go) then learns of it by Advance. What a session
+// adds itself goes through tmp/ (deliver.go), what it copies and moves through move.go;
+// flags are renames (flags.go), an expunge is an unlink (expunge.go). Where no events tell,
+// and after a doubt, scan.go compares the directories with the table. load.go opens a
+// mailbox, from roost.index as far as that is believed (tableload.go), and closes it; where
+// nothing changed since, SELECT is answered by the index's last block and the rest is read
+// behind (unread.go); dates and sizes are asked for when somebody wants them (measure.go).
+// account.go and layout.go turn names into places; store.go keeps the open mailboxes.
 //
 // Locks, in the order in which they are taken: tree.mu of the account side;
 // mailbox.files (of two mailboxes: by key), which covers whatever changes files and may

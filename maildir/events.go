@@ -2,7 +2,6 @@ package maildir
 
 import (
 	"errors"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,6 +30,11 @@ const (
 
 	// doubtFor is how soon a look that could not be finished is tried again.
 	doubtFor = time.Second
+
+	// portion is how many events' names of a directory are looked at under one hold of
+	// mailbox.files, and asked those that a client waits for, who asked for news.
+	portion     = 512
+	askedAtOnce = 128
 )
 
 // watchState is the mailbox's subscriptions, and the goroutine that serves them. An
@@ -42,6 +46,8 @@ type watchState struct {
 	late     *index.Stamps // not nil: no watches are set yet, and this is what was there
 	young    atomic.Bool   // late, and nobody asked since
 	suspects map[imap.UID]struct{}
+	names    [3][]string // told of and not looked at yet, of each of subs
+	written  []string
 	astray   time.Time // since when the path leads elsewhere; zero: it does not
 
 	kick chan struct{}
@@ -178,7 +184,9 @@ func (m *mailbox) work() {
 		case <-c(suspect):
 			suspect = nil
 			m.files.Lock()
-			m.convict()
+			if !m.watch.behind() { // else the other name may be among those
+				m.convict()
+			}
 			m.files.Unlock()
 		case <-c(doubt):
 			doubt = nil
@@ -194,7 +202,7 @@ func (m *mailbox) work() {
 			m.files.Unlock()
 		}
 		m.files.Lock()
-		m.pull()
+		m.take(portion)
 		m.tend()
 		if suspect == nil && len(m.watch.suspects) > 0 {
 			suspect = time.NewTimer(suspectFor)
@@ -230,26 +238,47 @@ func (m *mailbox) syncLines() {
 // later has the worker see to what can wait: lines to sync, a lock that stayed.
 func (m *mailbox) later() { m.wake() }
 
-// pull takes in what the watches told. Called with files held.
+// behind reports whether there are names that were not looked at yet.
+func (w *watchState) behind() bool { return len(w.names[subNew])+len(w.names[subCur]) > 0 }
+
+// first gives the first names of a directory, limit at most.
+func (w *watchState) first(of, limit int) []string { return w.names[of][:min(len(w.names[of]), limit)] }
+
+// done says that the first n names of a directory were looked at.
+func (w *watchState) done(of, n int) {
+	if w.names[of] = w.names[of][n:]; len(w.names[of]) == 0 {
+		w.names[of] = nil
+	}
+}
+
+// pull takes in all that the watches told. Called with files held.
 func (m *mailbox) pull() {
+	for m.take(portion); m.watch.behind() && m.alive() == nil; {
+		m.take(portion)
+	}
+}
+
+// take takes in what the watches told, of the messages the first limit in either
+// directory, and fewer where somebody waits for files; the worker takes the rest. Called
+// with files held.
+func (m *mailbox) take(limit int) {
 	if m.alive() != nil || !m.loaded {
 		return
 	}
+	w := &m.watch
 	m.watchLate()
 	// Who held it when new mail was shown may have left since, and took \Recent along.
 	writer := m.hasWriter()
-	var names [3][]string
-	var written []string
 	look := m.doubt
 	lost := false
-	for i, sub := range m.watch.subs {
+	for i, sub := range w.subs {
 		if sub == nil {
 			lost = true
 			continue
 		}
 		r := sub.Pull()
-		names[i] = r.Names
-		written = append(written, r.Written...)
+		w.names[i] = append(w.names[i], r.Names...)
+		w.written = append(w.written, r.Written...)
 		look = look || r.Look
 		lost = lost || r.Lost
 	}
@@ -267,7 +296,9 @@ func (m *mailbox) pull() {
 			m.warn("the uidlist's lock could not be released", err)
 		}
 	}
-	for _, name := range names[subBox] {
+	inBox := w.names[subBox]
+	w.names[subBox] = nil
+	for _, name := range inBox {
 		switch name {
 		case uidlist.Name:
 			m.checkList()
@@ -284,17 +315,24 @@ func (m *mailbox) pull() {
 	}
 	var err error
 	if look {
+		w.names = [3][]string{} // all of them are found
 		err = m.lookAll()
-	} else if len(names[subNew])+len(names[subCur]) > 0 {
-		err = m.events(names[subNew], names[subCur])
+	} else if w.behind() {
+		err = m.events(limit)
 	}
 	if err != nil {
 		m.doubt = true
 		m.warn("new mail cannot be shown; it is tried again", err)
 	}
-	m.rewritten(written)
-	if writer {
-		m.tidyNew()
+	if !w.behind() {
+		m.rewritten(w.written)
+		w.written = nil
+	}
+	switch {
+	case w.behind():
+		m.wake()
+	case writer:
+		m.tidyNew(limit / 4) // a rename costs as much as to look at four
 	}
 	if !m.watch.astray.IsZero() {
 		m.doubt = true // until it is clear where the mailbox is
@@ -345,33 +383,39 @@ func (m *mailbox) checkList() {
 	}
 }
 
-// events looks at the files that events named. Called with files held.
-func (m *mailbox) events(inNew, inCur []string) error {
+// events looks at the files that events named, as take says. Called with files held.
+func (m *mailbox) events(limit int) error {
 	var (
 		s        step
 		arrivals []newcomer
 		fresh    = map[string]bool{}
 		letters  letterSet
+		looked   int
 	)
-	for _, name := range slices.Concat(inNew, inCur) {
-		_, more := flagsOf(name)
-		letters |= more
+	w := &m.watch
+	for _, sub := range []int{subNew, subCur} {
+		for _, name := range w.first(sub, limit) {
+			_, more := flagsOf(name)
+			letters |= more
+		}
 	}
 	if m.learnLetters(letters); m.alive() != nil {
 		return m.alive()
 	}
-	for _, d := range []struct {
-		names []string
-		inNew bool
-	}{{inNew, true}, {inCur, false}} {
-		for _, name := range d.names {
+	for _, sub := range []int{subNew, subCur} {
+		n := 0
+		for _, name := range w.first(sub, limit) {
+			if looked >= flagLeast && m.files.Wanted() {
+				break
+			}
+			n, looked = n+1, looked+1
 			if !isMessageName(name) {
 				if name != "" && name[0] != '.' {
 					m.logStrange(name, "has a line end in its name")
 				}
 				continue
 			}
-			at := sighting{name, d.inNew}
+			at := sighting{name, sub == subNew}
 			base := baseOf(name)
 			i, ok := m.table.byBase(base)
 			if !ok {
@@ -410,7 +454,9 @@ func (m *mailbox) events(inNew, inCur []string) error {
 				s.renamed = append(s.renamed, m.renamedTo(i, name[len(base):], at.inNew))
 			}
 		}
+		w.done(sub, n)
 	}
+	defer m.foretell(len(arrivals))()
 	for _, r := range s.renamed {
 		delete(m.watch.suspects, r.uid)
 	}
@@ -505,8 +551,9 @@ func (m *mailbox) replacedWithin() bool {
 }
 
 // tidyNew moves messages from new/ to cur/, for somebody who holds the mailbox for
-// writing. A failure leaves them in new/, where they are served as well.
-func (m *mailbox) tidyNew() {
+// writing: limit at most, and fewer where somebody waits for files. A failure leaves them
+// in new/, where they are served as well.
+func (m *mailbox) tidyNew(limit int) {
 	if !m.writable() || len(m.inNew) == 0 {
 		return
 	}
@@ -514,6 +561,11 @@ func (m *mailbox) tidyNew() {
 	var s step
 	var left []imap.UID
 	for n, uid := range m.inNew {
+		if n >= limit || n >= flagLeast && m.files.Wanted() {
+			left = append(left, m.inNew[n:]...)
+			m.later()
+			break
+		}
 		i, ok := m.table.find(uid)
 		if !ok || !m.table.rows.at(i).inNew() {
 			continue

@@ -47,7 +47,7 @@ func (m *mailbox) hold(name store.Name, write bool, wake func(), a *account) (*h
 	if h.write && !m.unread.pending.Load() { // else when the rest is read
 		m.files.Lock()
 		m.cleanTmp()
-		m.tidyNew()
+		m.tidyNew(len(m.inNew))
 		m.files.Unlock()
 	}
 	return h, nil
@@ -378,7 +378,7 @@ func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
 		}
 		m.files.Lock()
 		if try == 0 {
-			m.pull() // events may know
+			m.take(askedAtOnce) // events may know
 		}
 		_, ok = m.locate(uid)
 		m.files.Unlock()
@@ -553,7 +553,7 @@ func (m *mailbox) refresh() error {
 	if sub := m.watch.subs[subNew]; sub != nil {
 		sub.Settle() // all three hear from one queue
 	}
-	m.pull()
+	m.take(askedAtOnce)
 	if m.watch.polled.Load() && m.alive() == nil && !m.replacedWithin() {
 		m.checkAnnotations()
 		s, err := m.stamps()
@@ -565,7 +565,7 @@ func (m *mailbox) refresh() error {
 				m.warn("new mail cannot be shown; it is tried again", err)
 			}
 			if m.hasWriter() {
-				m.tidyNew()
+				m.tidyNew(askedAtOnce)
 			}
 		} else if err := m.refreshKeywords(); err != nil {
 			m.warn("keywords could not be read", err)

@@ -131,6 +131,7 @@ type mailbox struct {
 	vanished changeLog // expunged
 	recent   []imap.UID
 	queue    []*arrival // added messages that are not shown yet, by UID
+	coming   coming     // messages that were found and have no UID yet
 	counts   counts
 	unseen   imap.UID // no UID below it is without \Seen
 	holds    map[*hold]struct{}
@@ -381,6 +382,7 @@ func (m *mailbox) showLocked() (shown bool) {
 	for len(m.queue) > 0 && m.queue[0].ready {
 		a := m.queue[0]
 		m.queue = slices.Delete(m.queue, 0, 1)
+		m.coming.less(len(a.uids))
 		for _, uid := range a.uids {
 			i, ok := m.table.find(uid)
 			if !ok {
@@ -448,14 +450,19 @@ func (m *mailbox) wakesLocked(shown bool) []func() {
 	if !shown || m.unread.pending.Load() {
 		return nil
 	}
-	wakes := make([]func(), 0, len(m.holds))
+	wakes := m.wakesOfHoldsLocked()
+	if y := m.sentry.Load(); y != nil {
+		wakes = append(wakes, y.hear)
+	}
+	return wakes
+}
+
+func (m *mailbox) wakesOfHoldsLocked() []func() {
+	wakes := make([]func(), 0, len(m.holds)+1)
 	for h := range m.holds {
 		if h.wake != nil {
 			wakes = append(wakes, h.wake)
 		}
-	}
-	if y := m.sentry.Load(); y != nil {
-		wakes = append(wakes, y.hear)
 	}
 	return wakes
 }

@@ -217,7 +217,7 @@ func (m *mailbox) readRest() {
 	}
 	if m.alive() == nil && m.hasWriter() {
 		m.cleanTmp() // hold has left it to us
-		m.tidyNew()
+		m.tidyNew(len(m.inNew))
 	}
 }
 

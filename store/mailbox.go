@@ -70,6 +70,13 @@ type Mailbox interface {
 	// count and what is \Recent, and has no Changed.
 	Advance(v View, expunges bool) (View, Delta, error)
 
+	// Coming is how many messages are about to be added to the newest version: they are
+	// there, and get their UIDs at this moment. wake is called when there are some, and when
+	// they were added, or after all were not. recent: they will be \Recent for this hold.
+	Coming() (n int, recent bool)
+	// Settled returns when what was Coming at the call is no more, one way or the other.
+	Settled(ctx context.Context) error
+
 	// Rows yields copies in chunks of at most 512, in the order of uids, which is
 	// ascending; the gone are left out, and so are those whose ModSeq is not above newer.
 	// A chunk is good until the next step, and the last one for as long as it is wanted.

@@ -26,9 +26,9 @@ type Watcher interface {
 	Close() error
 }
 
-// maxNames is how many names a subscription holds before it says Look: what a look
-// costs is then little more than looking at each.
-const maxNames = 4096
+// maxNames is how many names a subscription holds before it says Look: as many as the
+// kernel's queue. A look is not cut into slices, and goes through the whole mailbox.
+const maxNames = 16384
 
 // Report is what a Sub has to tell.
 type Report struct {

@@ -25,7 +25,7 @@ func (s *session) wakeNews() {
 // tellNews tells what happened in other mailboxes.
 func (s *session) tellNews(ctx context.Context) {
 	n := s.notify
-	if n == nil || n.watch == nil || !s.push.takeNews() {
+	if !s.push.takeNews() || n == nil || n.watch == nil {
 		return
 	}
 	var except store.Name

@@ -71,6 +71,9 @@ func (s *session) pushAll(ctx context.Context) {
 				s.log.Warn("selected mailbox fails", "event", "mailbox_failed", "mailbox", s.sel.name, "err", err)
 				err = nil
 			}
+			if err == nil {
+				s.foretell()
+			}
 			s.tellAnnotated(ctx)
 		}
 		if news && err == nil {

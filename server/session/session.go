@@ -312,6 +312,7 @@ func (s *session) shut() error {
 func (s *session) command(ctx context.Context) error {
 	if c := s.idled; c.cmd != nil {
 		s.idled = call{}
+		s.catchUp(ctx)
 		ok, err := s.endIdle()
 		return s.answer(ctx, c, ok, err)
 	}

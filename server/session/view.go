@@ -23,6 +23,7 @@ type selected struct {
 
 	view     store.View // the client's sequence numbers are its indexes
 	recent   []imap.UID // \Recent for this session, ascending (RFC 3501 section 2.3.2)
+	foretold foretold   // what an idling client was told of before it had UIDs
 	keywords int        // how many of the mailbox's keywords FLAGS has named
 
 	// told holds, by UID, the newest state that an answer of a command already gave;
@@ -193,6 +194,10 @@ func (s *session) tellChanges(ctx context.Context, how tell) error {
 	}
 	s.push.clear()
 	old := sel.view
+	coming := 0
+	if sel.foretold.messages > 0 {
+		coming, _ = sel.box.Coming() // before Advance, which then has what came of it
+	}
 	view, d, err := sel.box.Advance(old, how == tellAll)
 	if err != nil {
 		return err
@@ -214,6 +219,9 @@ func (s *session) tellChanges(ctx context.Context, how tell) error {
 		d.Changed = nil
 	}
 	s.writeDelta(old, d)
+	if coming == 0 {
+		s.takeBack()
+	}
 	if n != nil && d.Grown || len(sel.contexts) > 0 {
 		if err := s.tellFresh(ctx, old, changed); err != nil {
 			return err
@@ -251,8 +259,7 @@ func (s *session) writeDelta(old store.View, d store.Delta) {
 	}
 	if d.Grown {
 		sel.recent = append(sel.recent, d.Recent...)
-		s.enc.Untagged(d.Exists).Raw("EXISTS\r\n")
-		s.writeRecent()
+		s.writeGrown(int(d.Exists)-old.UIDs.Len()+len(d.Vanished), len(d.Recent))
 	}
 	fresh := slices.DeleteFunc(d.Changed, sel.wasTold)
 	if len(d.Changed) > 0 || d.Grown {

@@ -71,6 +71,12 @@ func (h *hold) FirstUnseen() imap.UID {
 	return 0
 }
 
+// Coming implements store.Mailbox: a message has its UID as soon as it is there.
+func (h *hold) Coming() (n int, recent bool) { return 0, false }
+
+// Settled implements store.Mailbox.
+func (h *hold) Settled(context.Context) error { return nil }
+
 // Advance implements store.Mailbox.
 func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, error) {
 	if err := h.lock(); err != nil {

@@ -25,6 +25,14 @@ var views = []promise{
 		}
 		w.same("View", s.View().UIDs.Len(), 2)
 	}},
+	{"a message that was added is not coming any more", func(w *world) {
+		s := w.hold(store.Inbox, true)
+		w.add(store.Inbox, plain(2)...)
+		w.ok(s.Settled(w.Context()))
+		n, _ := s.Coming()
+		w.same("coming", n, 0)
+		w.same("View", s.View().UIDs.Len(), 2)
+	}},
 	{"the first unseen message is known", func(w *world) {
 		w.add(store.Inbox, with(imap.FlagSeen), with(), with(imap.FlagSeen), with())
 		s := w.hold(store.Inbox, true)
