@@ -57,6 +57,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.control()
 	k.state()
 	k.throttle()
+	k.isolation()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
 	}

@@ -8,18 +8,19 @@ const Off = -1
 // Config is the whole configuration, every default filled in. What each key means
 // stands in the table of default.go.
 type Config struct {
-	Hostname string `toml:"hostname"`  // as greeted with; never empty after Load
-	StateDir string `toml:"state_dir"` // what outlives a restart
-	TLS      TLS    `toml:"tls"`
-	Listen   []Listen
-	Auth     Auth
-	Mail     Mail
-	Limits   Limits
-	IMAP     IMAP
-	Search   Search
-	Client   []Client
-	Log      Log
-	Control  Control
+	Hostname  string `toml:"hostname"`  // as greeted with; never empty after Load
+	StateDir  string `toml:"state_dir"` // what outlives a restart
+	TLS       TLS    `toml:"tls"`
+	Listen    []Listen
+	Auth      Auth
+	Mail      Mail
+	Limits    Limits
+	IMAP      IMAP
+	Search    Search
+	Client    []Client
+	Log       Log
+	Control   Control
+	Isolation Isolation
 
 	src *source // where it was read from; nil for Default
 }

@@ -51,6 +51,7 @@ var sections = []struct {
 	{"search", false, "How text is searched."},
 	{"client", true, "Clients of which a mistake is known, and the capabilities that are hidden from them. All conditions of an entry have to hold, one value of each; an entry without any means everybody. `roost who` shows who is meant by which."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
+	{"isolation", false, "What Roost takes away from itself before it reads the first byte of a client: docs/isolation.md."},
 	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
 }
 
@@ -164,6 +165,11 @@ var keys = []key{
 
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
+
+	{name: "isolation.landlock", value: "auto", oneOf: []string{"auto", "required", "off"}, about: "Landlock: Roost cannot open any file but the mail, its own files and what every program reads of the system. With auto a kernel that cannot is told of in the log; with required Roost does not start there."},
+	{name: "isolation.seccomp", value: "auto", oneOf: []string{"auto", "required", "off"}, about: "A filter of system calls: those that neither Roost nor a program that it starts needs (ptrace, mount, bpf, ...) fail."},
+	{name: "isolation.read", value: []string{}, sample: "/opt/auth", about: "Further files and directories that may be read, and programs in them be run: those that an external command needs."},
+	{name: "isolation.write", value: []string{}, sample: "/srv/mail", about: "Further directories that may be written: places of mail that neither mail.* nor a password file names, and what an external command writes."},
 
 	{name: "control.socket", value: "/run/roost/control", off: true, about: "Unix socket for root and the user whom Roost runs as, nobody else. Its directory is made where only that is missing."},
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -102,6 +103,28 @@ func (l *Locator) Place(name, home, mail string) (Place, error) {
 		}
 	}
 	return p, nil
+}
+
+// Prefixes are the directories in which the configuration alone places mail, whoever the
+// user is, and beside those in which it places what Roost keeps about it (control and
+// index), which need not be there before. Of what is in homes of which the configuration
+// does not say where they are it knows nothing.
+func (l *Locator) Prefixes() (mail, beside []string) {
+	for i, t := range []*Template{l.base.mail, l.base.inbox, l.base.control, l.base.index} {
+		if t == nil {
+			continue
+		}
+		prefix, list := t.Prefix(), &mail
+		if prefix == "" && l.home != nil {
+			prefix = l.home.Prefix()
+		} else if i >= 2 {
+			list = &beside
+		}
+		if prefix != "" && !slices.Contains(*list, prefix) {
+			*list = append(*list, prefix)
+		}
+	}
+	return mail, beside
 }
 
 // ignored are Dovecot's options that change nothing of what Roost keeps.

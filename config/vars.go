@@ -482,6 +482,20 @@ func (t *Template) Expand(who Person) (string, error) {
 	return path.Clean(out), nil
 }
 
+// Prefix is the directory that every path of the template is in, whoever it is made for:
+// what stands before its first variable, up to the last slash. "" where it starts at the
+// home directory.
+func (t *Template) Prefix() string {
+	if len(t.parts) > 0 && t.parts[0].variable != "" {
+		return ""
+	}
+	if len(t.parts) == 1 {
+		return path.Clean(t.parts[0].literal)
+	}
+	dir, _ := path.Split(t.parts[0].literal)
+	return path.Clean(dir)
+}
+
 // expand gives the value of a variable.
 func (p part) expand(who Person) (string, error) {
 	var v text

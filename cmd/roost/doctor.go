@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"roost/config"
+	"roost/confine"
 	"roost/maildir"
 	"roost/maildir/fsys"
 	"roost/server/control"
@@ -86,6 +87,8 @@ var kinds = []struct{ name, weight, about string }{
 	{"inotify-instances", ailing, "too few inotify instances are left"},
 	{"inotify-queue", ailing, "the kernel's queue of changes is short"},
 	{"descriptors", ailing, "the server may have fewer descriptors than its users need"},
+	{"isolation-none", remark, "the kernel cannot confine Roost to its files; an error where isolation.landlock is required"},
+	{"isolation-roots", ailing, "Roost does not confine itself, for nothing says where all mail is"},
 	{"clock-wrong", ill, "the clock of this machine is years behind"},
 	{"clock-unsynced", remark, "nothing keeps the clock of this machine right"},
 }
@@ -178,11 +181,12 @@ type doctor struct {
 	fs       fsys.FS
 	room     func(path string) (bytes, files uint64, err error)
 	synced   func() bool
+	landlock func() int
 	measure  func(cost) time.Duration
 }
 
 func newDoctor() *doctor {
-	return &doctor{files: budget{all: true}, now: time.Now, patience: askTime, proc: "/proc", fs: fsys.OS, room: freeRoom, synced: clockSynced, measure: cost.Measure}
+	return &doctor{files: budget{all: true}, now: time.Now, patience: askTime, proc: "/proc", fs: fsys.OS, room: freeRoom, synced: clockSynced, landlock: confine.LandlockABI, measure: cost.Measure}
 }
 
 // add notes a finding of a kind, with the weight of the kind unless it has one.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"roost/auth"
 	"roost/maildir/fsys"
 )
 
@@ -31,10 +33,38 @@ func (d *doctor) machine(context.Context) {
 	connections := min(d.config.Limits.Connections, perUser*max(d.users, 1))
 	d.inotify(connections)
 	d.descriptors(connections)
+	d.isolation()
 	if now := d.now(); now.Year() < 2026 {
 		d.add("clock-wrong", finding{Where: "clock", What: "it says " + now.Format(time.DateTime), Do: "set it: certificates seem not to have begun, and mail seems to come from the future", Run: "timedatectl set-ntp true"})
 	} else if !d.synced() {
 		d.add("clock-unsynced", finding{Where: "clock", What: "the kernel says that nothing keeps it right", Do: "timedatectl set-ntp true, or chrony"})
+	}
+}
+
+// isolation looks at whether the server can confine itself.
+func (d *doctor) isolation() {
+	want := d.config.Isolation.Landlock
+	if want == "off" {
+		return
+	}
+	weight := remark
+	if want == "required" {
+		weight = ill
+	}
+	if abi := d.landlock(); abi < 2 {
+		d.add("isolation-none", finding{Weight: weight, Where: "kernel", What: fmt.Sprintf("its Landlock has version %d, and Roost needs 2: files that are not Roost's are guarded by their modes alone", abi),
+			Do: "Linux 5.19 or later, with landlock among lsm= on its command line; docs/isolation.md"})
+		return
+	}
+	users, _, err := d.everybody()
+	if err != nil {
+		return // told already
+	}
+	if _, err := mailRoots(d.config, func() []auth.User { return users }); errors.Is(err, errNoRoots) {
+		if want == "auto" {
+			weight = ailing
+		}
+		d.add("isolation-roots", finding{Weight: weight, Where: d.path, What: err.Error(), Do: "then restart Roost: docs/isolation.md"})
 	}
 }
 

@@ -185,6 +185,7 @@ func newPatient(t *testing.T) *patient {
 	p.doctor.roots = x509.NewCertPool()
 	p.doctor.roots.AddCert(p.authority.cert)
 	p.doctor.synced = func() bool { return true }
+	p.doctor.landlock = func() int { return 2 }
 	p.doctor.measure = func(cost) time.Duration { return time.Millisecond }
 	p.bin = filepath.Join(dir, "bin")
 	self, err := os.Executable()
@@ -652,6 +653,15 @@ var ailments = []struct {
 			}
 			return time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 		}
+	}},
+	{kind: "isolation-none", weight: remark, find: "version 1, and Roost needs 2", first: func(p *patient) { p.doctor.landlock = func() int { return 1 } }},
+	{kind: "isolation-none", weight: ill, about: "but has to", find: "version 0", first: func(p *patient) {
+		p.doctor.landlock = func() int { return 0 }
+		p.put("roost.toml", p.text("\n[isolation]\nlandlock = \"required\"\n"), 0o640)
+	}},
+	{kind: "isolation-roots", weight: ailing, find: "set mail.home, or name them in isolation.write", first: func(p *patient) {
+		p.put("passwd", "# nobody\n", 0o640)
+		p.put("roost.toml", strings.Replace(p.text(""), p.dir+"/mail/%n", "~/Maildir", 1), 0o640)
 	}},
 	{kind: "clock-unsynced", weight: remark, find: "nothing keeps it right", first: func(p *patient) { p.doctor.synced = func() bool { return false } }},
 }

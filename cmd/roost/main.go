@@ -67,13 +67,14 @@ type environment struct {
 	stdout io.Writer // results
 	stderr io.Writer // everything else
 	getenv func(string) string
+	own    bool // the process is this verb's alone: what it takes away from itself nobody else misses
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal kills: nobody should have to wait for a verb that hangs.
 	context.AfterFunc(ctx, stop)
-	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, own: true}
 	os.Exit(run(ctx, env, os.Args[1:]))
 }
 

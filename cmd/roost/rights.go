@@ -25,6 +25,11 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 	for _, p := range keyPairs(c) {
 		files = append(files, p.Cert, p.Key)
 	}
+	for _, p := range []string{c.Auth.Certificate.CA, c.Auth.Certificate.CRL, c.Auth.Certificate.Map} {
+		if p != "" {
+			files = append(files, p)
+		}
+	}
 	return append(files, c.Auth.PasswdFiles()...)
 }
 

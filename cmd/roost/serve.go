@@ -21,6 +21,7 @@ import (
 
 	"roost/auth"
 	"roost/config"
+	"roost/confine"
 	"roost/message"
 	"roost/server"
 	"roost/server/control"
@@ -85,6 +86,11 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 		return err
 	}
 	sv.openState()
+	if env.own {
+		if err := sv.confine(); err != nil {
+			return err
+		}
+	}
 	if sv.store, err = openStore(c, sv.log); err != nil {
 		return err
 	}
@@ -140,7 +146,8 @@ type service struct {
 	about        atomic.Pointer[control.Status]
 	closeControl func() // nil: there is none
 
-	state *os.File // the state directory, locked; nil: there is none
+	state  *os.File       // the state directory, locked; nil: there is none
+	within *confine.Paths // what files there are for this process; nil: all
 }
 
 // logger writes what the configuration says. The journal has times of its own.
@@ -188,7 +195,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Product:  product,
 		Auth:     sv.auth,
 		Guard:    sv.auth,
-		Identity: identity,
+		Identity: sv.reachable(identity),
 		Clients:  clients,
 		Runner: &server.Local{Store: sv.store, Options: session.Options{
 			Log: sv.log,
@@ -333,6 +340,11 @@ func (sv *service) reload() {
 	read := time.Now()
 	fresh, err := config.Load(sv.path)
 	if err == nil {
+		if list := sv.outside(fresh); len(list) > 0 {
+			sv.log.Error("the configuration stays as it was: it names what is outside of what Roost may open since it confined itself; restart it",
+				"event", "reload_failed", "paths", list)
+			return
+		}
 		err = fresh.Check(time.Now(), protocol())
 	}
 	if err != nil {

@@ -138,6 +138,7 @@ func (s *serving) config(cert, extra string) string {
 	if !strings.Contains(extra, "[control]") {
 		extra += fmt.Sprintf("[control]\nsocket = %q\n", filepath.Join(s.dir, "run", "control"))
 	}
+	extra = strings.ReplaceAll(extra, "{}", s.dir)
 	return fmt.Sprintf(`hostname = "mail.example.org"
 state_dir = "%[1]s/state"
 [tls]
