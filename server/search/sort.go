@@ -88,39 +88,81 @@ func Sort(ctx context.Context, src Source, found *Found, by []Criterion) ([]int,
 	return inOrder(n, columns), nil
 }
 
-// inOrder gives the indexes of n messages in the order of the columns. Most comparisons
-// are decided by the bytes that lie beside the index.
+// place is one message that is put in order.
+type place struct {
+	lead [2]uint64 // of the first column: what is lower stands first
+	i    int
+}
+
+// inOrder gives the indexes of n messages in the order of the columns. Most are told apart
+// by the bytes that lie beside the index, and by those without comparing any two.
 func inOrder(n int, columns []column) []int {
-	type item struct {
-		lead [2]uint64 // of the first column: what is lower stands first
-		i    int
+	places := make([]place, n)
+	for i := range places {
+		places[i] = place{columns[0].lead(i), i}
 	}
-	items := make([]item, n)
-	for i := range items {
-		items[i] = item{columns[0].lead(i), i}
-	}
-	slices.SortFunc(items, func(a, b item) int {
-		for k := range a.lead {
-			if a.lead[k] != b.lead[k] {
-				if a.lead[k] < b.lead[k] {
-					return -1
+	places = byLead(places)
+	for from := 0; from < n; {
+		to := from + 1
+		for to < n && places[to].lead == places[from].lead {
+			to++
+		}
+		if to-from > 1 {
+			slices.SortFunc(places[from:to], func(a, b place) int {
+				for i := range columns {
+					if r := columns[i].compare(a.i, b.i); r != 0 {
+						return r
+					}
 				}
-				return 1
-			}
+				return cmp.Compare(a.i, b.i)
+			})
 		}
-		for i := range columns {
-			if r := columns[i].compare(a.i, b.i); r != 0 {
-				return r
-			}
-		}
-		return cmp.Compare(a.i, b.i)
-	})
+		from = to
+	}
 	order := make([]int, n)
-	for place, item := range items {
-		order[place] = item.i
+	for k, p := range places {
+		order[k] = p.i
 	}
 	return order
 }
+
+// byLead puts places in the order of their leads, a byte at a time from the last. Bytes that
+// are the same in all cost nothing.
+func byLead(places []place) []place {
+	if len(places) < 64 {
+		slices.SortFunc(places, func(a, b place) int {
+			return cmp.Or(cmp.Compare(a.lead[0], b.lead[0]), cmp.Compare(a.lead[1], b.lead[1]))
+		})
+		return places
+	}
+	var counts [16][256]uint32
+	for i := range places {
+		for k := range counts {
+			counts[k][places[i].byteOf(k)]++
+		}
+	}
+	other := make([]place, len(places))
+	for k := len(counts) - 1; k >= 0; k-- {
+		at := &counts[k]
+		if at[places[0].byteOf(k)] == uint32(len(places)) {
+			continue
+		}
+		sum := uint32(0)
+		for v, n := range at {
+			at[v], sum = sum, sum+n
+		}
+		for i := range places {
+			v := places[i].byteOf(k)
+			other[at[v]] = places[i]
+			at[v]++
+		}
+		places, other = other, places
+	}
+	return places
+}
+
+// byteOf is byte k of the lead, the first being the one that counts most.
+func (p *place) byteOf(k int) byte { return byte(p.lead[k>>3] >> (56 - k&7*8)) }
 
 // column is what one criterion compares, of each message.
 type column struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,43 @@ func TestSearchPartial(t *testing.T) {
 		}
 		if most := 3 * int(min(r.Last, 500)); opened > most {
 			t.Errorf("%v: %d messages were opened", r, opened)
+		}
+	}
+}
+
+// The order is that of comparing any two by one column after the other, however many there
+// are and however much they have in common.
+func TestOrderIsThatOfComparing(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 5))
+	for _, n := range []int{0, 1, 2, 63, 64, 65, 1000} {
+		for _, reverse := range []bool{false, true} {
+			text := column{Criterion: Criterion{By: SortSubject, Reverse: reverse}}
+			number := column{Criterion: Criterion{By: SortDate, Reverse: r.IntN(2) == 0}}
+			for range n {
+				s := strings.Repeat("a", r.IntN(20)) + string(rune('a'+r.IntN(3))) + strings.Repeat("\x00", r.IntN(2))
+				if r.IntN(10) == 0 {
+					s = ""
+				}
+				text.texts = append(text.texts, []byte(s))
+				number.numbers = append(number.numbers, int64(r.IntN(5)-2)<<(8*r.IntN(8)))
+			}
+			for _, columns := range [][]column{{text}, {number}, {text, number}, {number, text}} {
+				want := make([]int, n)
+				for i := range want {
+					want[i] = i
+				}
+				slices.SortStableFunc(want, func(a, b int) int {
+					for i := range columns {
+						if c := columns[i].compare(a, b); c != 0 {
+							return c
+						}
+					}
+					return 0
+				})
+				if got := inOrder(n, columns); !slices.Equal(got, want) {
+					t.Fatalf("%d by %d, reverse %v: %v, want %v", n, columns[0].By, reverse, got, want)
+				}
+			}
 		}
 	}
 }
