@@ -72,7 +72,12 @@ func (f *fetcher) readAhead(ctx context.Context, rows []store.Row, notes []rowNo
 		return nil
 	}
 	a := &ahead{need: need, jobs: make(chan int, aheadMost)}
-	a.size = func(k int) int64 { return max(rows[need[k]].Size, 0) }
+	a.size = func(k int) int64 {
+		if !f.plan.sized && !f.plan.preview {
+			return 0 // what is only scanned is not held
+		}
+		return max(rows[need[k]].Size, 0)
+	}
 	for i := range a.ready {
 		a.ready[i] = make(chan loaded, 1)
 	}
