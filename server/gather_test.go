@@ -46,13 +46,18 @@ func (c *countedConn) count() int {
 // client's.
 func gatheringPair(t *testing.T) (*heardConn, *countedConn, *tls.Conn) {
 	t.Helper()
+	ours, theirs := net.Pipe()
+	return gatheringOver(t, ours, theirs)
+}
+
+func gatheringOver(t testing.TB, ours, theirs net.Conn) (*heardConn, *countedConn, *tls.Conn) {
+	t.Helper()
 	dir := t.TempDir()
 	writePair(t, dir+"/cert.pem", dir+"/key.pem", "localhost")
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := net.Pipe()
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
 	counted := &countedConn{Conn: ours}
 	server := tls.Server(&restingConn{Conn: counted}, &tls.Config{Certificates: []tls.Certificate{cert}, DynamicRecordSizingDisabled: true})
@@ -140,5 +145,39 @@ func TestCloseEndsAGatheredWrite(t *testing.T) {
 	c.Close()
 	if err := <-done; err == nil {
 		t.Error("the write says it succeeded")
+	}
+}
+
+// 64 KiB over TLS and loopback, a call for each record and one for all.
+func BenchmarkTLSWrite(b *testing.B) {
+	for _, gathered := range []bool{false, true} {
+		b.Run(map[bool]string{false: "Records", true: "Gathered"}[gathered], func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			theirs, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			ours, err := l.Accept()
+			if err != nil {
+				b.Fatal(err)
+			}
+			c, _, client := gatheringOver(b, ours, theirs)
+			go io.Copy(io.Discard, client) // ends with the connection
+			var w io.Writer = c
+			if !gathered {
+				w = c.Conn
+			}
+			text := make([]byte, 64<<10)
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := w.Write(text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
