@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -31,6 +33,16 @@ type Options struct {
 
 	Throttle ThrottleOptions
 
+	// Apps is the file of app passwords; it need not be there. Empty: they are not used.
+	Apps string
+
+	// AppsOnly are the protocols for which a user who has an app password that can be used
+	// cannot log in by the main password.
+	AppsOnly []string
+
+	// AppUses is where it is kept when app passwords were used last; empty for nowhere.
+	AppUses string
+
 	// Mechanisms are the SASL mechanisms that may be offered; nil for all. Whether one
 	// is depends on the users and the connection too.
 	Mechanisms []string
@@ -53,8 +65,16 @@ type Options struct {
 
 // Auth checks logins. Safe for concurrent use.
 type Auth struct {
-	opt      Options
-	sources  []Source
+	opt     Options
+	sources []Source
+	apps    *versions[*appTable] // nil: none
+	uses    *appUses             // nil: not kept
+	changed atomic.Pointer[func()]
+
+	expiryMu sync.Mutex  // guards expiry and closed; a leaf
+	expiry   *time.Timer // nil: no app password ends
+	closed   bool
+
 	pool     *pool
 	cache    *cache
 	throttle *throttle
@@ -81,20 +101,67 @@ func New(opt Options) (*Auth, error) {
 		}
 		sources = append([]Source{f}, sources...)
 	}
-	return &Auth{
+	a := &Auth{
 		opt:      opt,
 		sources:  sources,
 		pool:     newPool(opt.Verifiers),
 		cache:    newCache(opt.Remember),
 		throttle: newThrottle(opt.Throttle, opt.Trusted),
-	}, nil
+	}
+	if err := a.openApps(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	for _, src := range sources {
+		if c, ok := src.(changing); ok {
+			c.OnChange(a.tell)
+		}
+	}
+	return a, nil
+}
+
+// openApps reads the app passwords, and when they were used.
+func (a *Auth) openApps() error {
+	if a.opt.Apps == "" {
+		return nil
+	}
+	a.apps = &versions[*appTable]{
+		path: a.opt.Apps, what: "file of app passwords", event: "apps", log: a.opt.Log, absent: true,
+		parse: func(b []byte, _ *appTable) (*appTable, error) { return parseApps(a.opt.Apps, b) },
+	}
+	if err := a.apps.open(); err != nil {
+		return err
+	}
+	tell := a.tell
+	a.apps.onChange.Store(&tell)
+	if !a.opt.NoWatch {
+		if err := a.apps.watch(); err != nil {
+			a.opt.Log.Warn("file of app passwords is not watched", "event", "apps_watch", "path", a.opt.Apps, "err", err)
+		}
+	}
+	a.awaitExpiry()
+	if a.opt.AppUses != "" {
+		a.uses = openAppUses(a.opt.AppUses, a.opt.Log)
+	}
+	return nil
 }
 
 // Close closes the sources, and writes the state. Nobody may log in any more.
 func (a *Auth) Close() error {
+	a.expiryMu.Lock()
+	a.closed = true
+	if a.expiry != nil {
+		a.expiry.Stop()
+	}
+	a.expiryMu.Unlock()
 	var errs []error
 	if a.closeState != nil {
 		errs = append(errs, a.closeState())
+	}
+	if a.apps != nil {
+		errs = append(errs, a.apps.close())
+	}
+	if a.uses != nil {
+		errs = append(errs, a.uses.close())
 	}
 	for _, src := range a.sources {
 		errs = append(errs, src.Close())
@@ -106,6 +173,9 @@ func (a *Auth) Close() error {
 // what that source had stays in force.
 func (a *Auth) Reload() error {
 	var errs []error
+	if a.apps != nil {
+		errs = append(errs, a.apps.reload(true))
+	}
 	for _, src := range a.sources {
 		errs = append(errs, src.Reload())
 	}
@@ -144,6 +214,9 @@ func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret stri
 	}
 	if d.refusal == nil {
 		a.throttle.familiar.note(time.Now(), tk.user, at.Addr)
+		if a.uses != nil && d.user.Proof.App != "" {
+			a.uses.note(d.user, at)
+		}
 		return d.user, nil
 	}
 	d.refusal.User = user

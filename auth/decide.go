@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -37,7 +38,7 @@ func (a *Auth) decide(ctx context.Context, name, password string, at Attempt) (d
 	}
 	// The dummy goes through the cache too, so that a crowd with one wrong password
 	// costs as much or as little as for a user who exists.
-	_, err := a.verify(ctx, &Account{Hash: a.dummy()}, d.login, password, at)
+	_, err := a.verify(ctx, &Account{Hash: a.dummy()}, a.appTable().nobody(), d.login, password, at)
 	return d, err
 }
 
@@ -47,30 +48,60 @@ func (a *Auth) ask(ctx context.Context, src Source, d *decision, password string
 	if err != nil || acc == nil {
 		return err != nil, d.unavailable(ctx, src, err)
 	}
-	if acc.locked() {
+	// Whoever is not known without a password has no app passwords.
+	var apps *userApps
+	table := a.appTable()
+	if acc.User.Name != "" && (!acc.locked() || acc.NoPassword) {
+		apps = table.of(d.login)
+	}
+	locked := acc.locked()
+	if locked {
 		acc.Check, acc.Hash, acc.Version = nil, a.dummy(), "" // costs what the others cost
 	}
-	out, err := a.verify(ctx, acc, d.login, password, at)
+	if apps == nil {
+		apps = table.nobody()
+	}
+	out, err := a.verify(ctx, acc, apps, d.login, password, at)
 	if err != nil {
 		return true, d.unavailable(ctx, src, err)
 	}
 	if out.account != nil {
 		acc = out.account
 	}
+	now := time.Now()
 	switch {
 	case out.verdict == Unknown:
 		return false, nil
-	case acc.Refused != "":
+	case acc.app != nil:
+		if d.refusal = acc.app.refuses(now, at); d.refusal != nil {
+			return true, nil
+		}
+	case locked || acc.Refused != "":
 		d.deny("%s%s", acc.at(), acc.Refused)
+		return true, nil
 	case out.verdict != Right:
 		d.deny("wrong password")
-	default:
-		if err := acc.Rules.apply(ctx, d, at); err != nil || d.refusal != nil {
-			return true, err
-		}
-		d.user = acc.User
+		return true, nil
+	case slices.Contains(a.opt.AppsOnly, at.Protocol) && table.of(d.login).usable(now):
+		d.deny("the main password is barred from %s, for the user has app passwords", at.Protocol)
+		return true, nil
 	}
+	if err := acc.Rules.apply(ctx, d, at); err != nil || d.refusal != nil {
+		return true, err
+	}
+	d.user = acc.proved()
 	return true, nil
+}
+
+// proved is the user with what let them in.
+func (acc *Account) proved() User {
+	u := acc.User
+	if acc.app != nil {
+		u.Proof = Proof{App: acc.app.Name, secret: acc.app.hash.seed}
+	} else {
+		u.Proof = Proof{secret: acc.secret()}
+	}
+	return u
 }
 
 // find gives the account of a login and its source; nil for one whom no source has that
@@ -152,22 +183,34 @@ func (a *Auth) dummy() Hash {
 }
 
 // verify computes a password, or asks who knows it. An empty one is never right, whatever
-// a source says.
-func (a *Auth) verify(ctx context.Context, acc *Account, login, password string, at Attempt) (outcome, error) {
+// a source says. apps may be nil.
+func (a *Auth) verify(ctx context.Context, acc *Account, apps *userApps, login, password string, at Attempt) (outcome, error) {
 	if password == "" || len(password) > maxPassword {
 		return outcome{}, nil
 	}
-	return a.cache.verify(ctx, a.cache.mac(login, password, acc.Version), func() (out outcome, err error) {
-		if acc.Check != nil {
-			out.verdict, out.account, err = acc.Check(ctx, password)
-			return out, err
-		}
+	version := acc.Version
+	if apps != nil {
+		version += "\n" + apps.version
+	}
+	return a.cache.verify(ctx, a.cache.mac(login, password, version), func() (out outcome, err error) {
 		err = a.pool.do(ctx, at.Addr, func() {
+			if apps != nil {
+				// One that names nobody is there for the time that it takes.
+				if p := apps.match(login, password, time.Now()); p != nil && p.Name != "" {
+					with := *acc
+					with.app = p
+					out = outcome{Right, &with}
+					return
+				}
+			}
 			// A Version there is of every account that is not a dummy.
-			if acc.Hash.Matches(login, password) && acc.Version != "" {
+			if acc.Check == nil && acc.Hash.Matches(login, password) && acc.Version != "" {
 				out.verdict = Right
 			}
 		})
+		if err == nil && acc.Check != nil && out.account == nil {
+			out.verdict, out.account, err = acc.Check(ctx, password)
+		}
 		return out, err
 	})
 }

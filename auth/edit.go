@@ -44,6 +44,15 @@ type PasswordFile struct {
 // nothing. With create a file that is not there is made, readable by its owner and
 // group. keepCase as in Options.
 func Edit(path string, create, keepCase bool, fn func(*PasswordFile) error) error {
+	return editLines(path, create, func(_ *os.File, lines []string) ([]string, error) {
+		f := &PasswordFile{path: path, lower: !keepCase, lines: lines}
+		err := fn(f)
+		return f.lines, err
+	})
+}
+
+// editLines is Edit of any file of lines. fn is given the old file, and its lines with their ends.
+func editLines(path string, create bool, fn func(f *os.File, lines []string) ([]string, error)) error {
 	// The file behind a symlink is replaced, not the symlink.
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -53,37 +62,41 @@ func Edit(path string, create, keepCase bool, fn func(*PasswordFile) error) erro
 		return err
 	}
 	defer lock.Close() // and with it the lock
-	f, err := openPasswordFile(path, keepCase)
+	before, err := readLines(path)
 	if err != nil {
 		return err
 	}
-	before := strings.Join(f.lines, "")
-	if err := fn(f); err != nil {
+	after, err := fn(lock, slices.Clone(before))
+	if err != nil {
 		if created {
 			err = errors.Join(err, os.Remove(path))
 		}
 		return err
 	}
-	after := strings.Join(f.lines, "")
-	if after == before {
+	if slices.Equal(after, before) {
 		return nil
 	}
-	if after == "" {
-		after = "# no users\n" // an empty file looks damaged to a server that reads it
+	text := strings.Join(after, "")
+	if text == "" {
+		text = "# no users\n" // an empty file looks damaged to a server that reads it
 	}
-	return replace(path, lock, after)
+	return replace(path, lock, text)
 }
 
-func openPasswordFile(path string, keepCase bool) (*PasswordFile, error) {
+func readLines(path string) ([]string, error) {
 	b, _, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	f := &PasswordFile{path: path, lower: !keepCase}
-	for line := range strings.Lines(string(b)) {
-		f.lines = append(f.lines, line)
+	return slices.Collect(strings.Lines(string(b))), nil
+}
+
+func openPasswordFile(path string, keepCase bool) (*PasswordFile, error) {
+	lines, err := readLines(path)
+	if err != nil {
+		return nil, err
 	}
-	return f, nil
+	return &PasswordFile{path: path, lower: !keepCase, lines: lines}, nil
 }
 
 // lockFile opens path and locks it. Whoever held the lock before may have put another

@@ -12,6 +12,7 @@ import (
 type file struct {
 	versions[*table]
 	lower bool
+	scram scramAnswers
 }
 
 // FileOptions say how a password file is read.
@@ -136,9 +137,6 @@ func (f *file) Users(context.Context) ([]string, error) {
 	}
 	return names, nil
 }
-
-// Scram reports whether all users of the file can use a mechanism.
-func (f *file) Scram(mech string) bool { return f.current().scram[mech] }
 
 // Dummy is a hash of the class that most users of the file have.
 func (f *file) Dummy() (Hash, bool) { return f.current().dummy, true }

@@ -52,8 +52,7 @@ type entry struct {
 // table is one version of a file; immutable.
 type table struct {
 	entries  map[string]*entry
-	dummy    Hash            // of the most common class: what an unknown user costs
-	scram    map[string]bool // mechanisms that all users with a password can use
+	dummy    Hash // of the most common class: what an unknown user costs
 	problems []Problem
 }
 
@@ -153,22 +152,7 @@ func parseTable(path string, b []byte, lower bool, ids func(kind byte, name stri
 		t.entries[e.name] = e
 	}
 	t.dummy = commonest(t.entries)
-	t.scram = map[string]bool{"SCRAM-SHA-1": t.scramAble("SCRAM-SHA-1"), "SCRAM-SHA-256": t.scramAble("SCRAM-SHA-256")}
 	return t
-}
-
-// scramAble reports whether all who can log in by password can do so by a mechanism.
-func (t *table) scramAble(mech string) bool {
-	able := false
-	for _, e := range t.entries {
-		if e.refused == "" && !e.hash.Locked {
-			if !e.hash.scramAble(mech) {
-				return false
-			}
-			able = true
-		}
-	}
-	return able
 }
 
 // damage says why a line cannot be one of a password file.

@@ -96,26 +96,6 @@ func (a *Auth) mechanism(name string, at Attempt) *mechanism {
 // passwords: every source takes them.
 func (a *Auth) passwords(Attempt) bool { return len(a.sources) > 0 }
 
-// scramSource is a Source that has what SCRAM needs.
-type scramSource interface {
-	// Scram reports whether all of its users can use a mechanism.
-	Scram(mech string) bool
-}
-
-func scramUsable(mech string, plus bool) func(*Auth, Attempt) bool {
-	return func(a *Auth, at Attempt) bool {
-		if plus && at.bindings("tls-exporter") == nil && at.bindings("tls-server-end-point") == nil {
-			return false
-		}
-		for _, src := range a.sources {
-			if s, ok := src.(scramSource); !ok || !s.Scram(mech) {
-				return false
-			}
-		}
-		return len(a.sources) > 0
-	}
-}
-
 func startScram(mech string, plus bool) func(*Auth, Attempt) Exchange {
 	return func(a *Auth, at Attempt) Exchange {
 		return &scramExchange{auth: a, at: at, mech: mech, newHash: scramHash(mech), plus: plus}

@@ -11,7 +11,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/xdg-go/stringprep"
@@ -93,8 +95,9 @@ type scramExchange struct {
 	bare    string // client-first-message-bare
 	first   string // server-first-message
 	nonce   string
-	account *Account // nil: nobody
-	source  Source
+	account *Account       // nil: nobody
+	apps    []*AppPassword // of the account, that have its salt
+	barred  bool           // the main password is
 	login   string
 	salt    []byte
 	rounds  int
@@ -205,37 +208,65 @@ func (s *scramExchange) find(ctx context.Context) error {
 	var err error
 	if s.login, err = s.auth.foldName(s.authcid); err != nil {
 		s.login, s.why = s.authcid, err.Error()
-	} else if s.source, s.account, err = s.auth.find(ctx, s.login, s.at); err != nil {
-		if err := d.unavailable(ctx, s.source, err); err != nil {
-			return err
+	} else {
+		var src Source
+		if src, s.account, err = s.auth.find(ctx, s.login, s.at); err != nil {
+			if err := d.unavailable(ctx, src, err); err != nil {
+				return err
+			}
+			d.refusal.User = s.authcid
+			return d.refusal
 		}
-		d.refusal.User = s.authcid
-		return d.refusal
 	}
 	dummy := s.auth.dummy()
-	h := dummy
+	var keys *scramKeys
 	switch {
 	case s.why != "":
 	case s.account == nil:
 		s.why = "unknown user"
-	case s.account.locked():
+	case s.account.locked() && !s.account.NoPassword:
 		s.why = s.account.at() + s.account.Refused
-	case !s.account.Hash.scramAble(s.mech):
-		// There is no such user while the mechanism is offered, but files change.
-		s.why = "the stored password does not do for " + s.mech
 	default:
-		h = s.account.Hash
+		keys = s.collect()
 	}
-	if h.scram != nil {
-		s.salt, s.rounds = h.scram.salt, h.scram.iterations
-	} else {
-		s.rounds = scramIterations
+	if s.why != "" || s.account.locked() {
+		s.barred = true
+	}
+	if keys == nil {
+		keys = dummy.scram
+	}
+	s.salt, s.rounds = nil, scramIterations
+	if keys != nil {
+		s.salt, s.rounds = keys.salt, keys.iterations
 	}
 	if s.salt == nil || s.why != "" {
 		size := max(len(s.salt), saltSize)
 		s.salt = mac256(sha256.New, dummy.seed[:], s.mech+" salt of "+s.login)[:min(size, sha256.Size)]
 	}
 	return nil
+}
+
+// collect gathers the passwords of the account that one salt does for, and gives keys with
+// it; nil where the salt is free. Files change, so there may be less than was offered.
+func (s *scramExchange) collect() (keys *scramKeys) {
+	h := s.account.Hash
+	apps := s.auth.appTable().of(s.login)
+	s.barred = !h.scramAble(s.mech) || slices.Contains(s.auth.opt.AppsOnly, s.at.Protocol) && apps.usable(time.Now())
+	if !s.barred {
+		keys = h.scram
+	}
+	if apps != nil {
+		for _, p := range apps.list {
+			if p.hash.Scheme == s.mech && (keys == nil || keys.sameSalt(p.hash.scram)) {
+				keys = p.hash.scram
+				s.apps = append(s.apps, p)
+			}
+		}
+	}
+	if s.barred && len(s.apps) == 0 {
+		s.why = "no stored password does for " + s.mech
+	}
+	return keys
 }
 
 // prove checks client-final-message and answers with the server's own proof.
@@ -265,12 +296,14 @@ func (s *scramExchange) prove(ctx context.Context, msg string) ([]byte, bool, er
 			return d, err
 		}
 		text := s.bare + "," + s.first + "," + without
-		client := mac256(s.newHash, keys.stored, text)
-		right := len(proof) == len(client)
-		for i := range min(len(proof), len(client)) {
-			client[i] ^= proof[i] // ClientKey
+		right := s.proves(keys.stored, proof, text) && !s.barred
+		server := keys.server
+		var app *AppPassword
+		for _, p := range s.apps { // all of them, so that it takes one time
+			if s.proves(p.hash.scram.stored, proof, text) && (app == nil || p.State(time.Now()) == "active") {
+				app, server = p, p.hash.scram.server
+			}
 		}
-		right = same(sum(s.newHash, client), keys.stored) && right
 		bound := s.bound == nil && same(cbind, []byte(s.gs2))
 		for _, b := range s.bound {
 			bound = same(cbind, append([]byte(s.gs2), b...)) || bound
@@ -278,16 +311,22 @@ func (s *scramExchange) prove(ctx context.Context, msg string) ([]byte, bool, er
 		switch {
 		case s.why != "":
 			d.deny("%s", s.why)
-		case !right:
+		case !right && app == nil:
 			d.deny("wrong password")
 		case !bound:
 			d.deny("the channel binding is of another connection: is somebody in between?")
 		default:
+			if app != nil {
+				if d.refusal = app.refuses(time.Now(), s.at); d.refusal != nil {
+					return d, nil
+				}
+				s.account.app = app
+			}
 			if err := s.account.Rules.apply(ctx, &d, s.at); err != nil || d.refusal != nil {
 				return d, err
 			}
-			d.user = s.account.User
-			final = []byte("v=" + base64.StdEncoding.EncodeToString(mac256(s.newHash, keys.server, text)))
+			d.user = s.account.proved()
+			final = []byte("v=" + base64.StdEncoding.EncodeToString(mac256(s.newHash, server, text)))
 		}
 		return d, nil
 	})
@@ -297,10 +336,20 @@ func (s *scramExchange) prove(ctx context.Context, msg string) ([]byte, bool, er
 	return final, false, err
 }
 
-// keys gives the keys of the user, or those of nobody at the same cost.
+// proves reports whether a proof is that of the password behind a StoredKey.
+func (s *scramExchange) proves(stored, proof []byte, text string) bool {
+	client := mac256(s.newHash, stored, text)
+	whole := len(proof) == len(client)
+	for i := range min(len(proof), len(client)) {
+		client[i] ^= proof[i] // ClientKey
+	}
+	return same(sum(s.newHash, client), stored) && whole
+}
+
+// keys gives the keys of the main password, or those of nobody at the same cost.
 func (s *scramExchange) keys() scramKeys {
 	h := s.auth.dummy()
-	if s.why == "" {
+	if !s.barred {
 		h = s.account.Hash
 	}
 	if h.scram != nil {
@@ -308,7 +357,7 @@ func (s *scramExchange) keys() scramKeys {
 	}
 	keys, err := makeScramKeys(s.newHash, prepared(h.clear), s.salt, s.rounds)
 	if err != nil { // only for lengths that are none of these
-		s.why = err.Error()
+		s.barred = true
 		size := s.newHash().Size()
 		return scramKeys{stored: make([]byte, size), server: make([]byte, size)}
 	}

@@ -98,6 +98,8 @@ type Account struct {
 
 	User  User
 	Rules Rules
+
+	app *AppPassword // that let the user in; nil: the main password
 }
 
 // Describe fills User and Rules from fields in the words of a password file (userdb_home,

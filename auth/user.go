@@ -21,6 +21,9 @@ type User struct {
 	UID, GID       uint32
 	HasUID, HasGID bool // the file names them
 
+	// Proof is what let them in; of use to Auth.Stands.
+	Proof Proof
+
 	Groups        []string // for access rights
 	QuotaBytes    int64    // 0: none named
 	QuotaMessages int64    // 0: none named
@@ -36,7 +39,8 @@ type Attempt struct {
 	// Secure: the transport is TLS, or one that the configuration trusts as much.
 	Secure bool
 
-	Protocol string // "imap", "lmtp"; what %s stands for in a field
+	Protocol string // "imap", "smtp"; what %s stands for in a field
+	Client   string // what the client calls itself; "" when it has not told
 
 	// TLS is that of the connection, for what binds to it and for the client's
 	// certificate; nil without.
@@ -77,6 +81,7 @@ type Refusal struct {
 	Text   string // may be shown to the client; "" for the sentinel's own words
 	User   string // as the client sent it
 	Reason string // for the log alone: it tells what a stranger must not learn
+	Event  string // a stable name, for the log, where an admin should see it; "" for none
 }
 
 // Error gives what may be shown.
