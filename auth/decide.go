@@ -97,9 +97,9 @@ func (a *Auth) ask(ctx context.Context, src Source, d *decision, password string
 func (acc *Account) proved() User {
 	u := acc.User
 	if acc.app != nil {
-		u.Proof = Proof{App: acc.app.Name, secret: acc.app.hash.seed}
+		u.Proof = Proof{App: acc.app.Name, Secret: acc.app.hash.seed}
 	} else {
-		u.Proof = Proof{secret: acc.secret()}
+		u.Proof = Proof{Secret: acc.secret()}
 	}
 	return u
 }

@@ -8,11 +8,13 @@ import (
 )
 
 // Proof is by what a user logged in, so that it can be asked later whether it still holds.
+// Plain data.
 // The zero value holds as long as the user does.
 type Proof struct {
 	App string // the name of the app password; "" for none
 
-	secret [sha256.Size]byte // stands for the stored password; zero where there is none
+	// Secret stands for the stored password; zero where there is none.
+	Secret [sha256.Size]byte
 }
 
 // What ends a session whose login no longer stands; Stands gives one of them.
@@ -92,15 +94,15 @@ func (a *Auth) Stands(ctx context.Context, u User) error {
 
 func (a *Auth) holds(acc *Account, u User) error {
 	none := [sha256.Size]byte{}
-	byPassword := u.Proof.App == "" && u.Proof.secret != none
+	byPassword := u.Proof.App == "" && u.Proof.Secret != none
 	switch {
 	case acc.locked() && (byPassword || !acc.NoPassword), acc.Rules.nologin, acc.Rules.proxy, acc.User.Name != u.Name:
 		return ErrUserGone
-	case byPassword && acc.secret() != u.Proof.secret:
+	case byPassword && acc.secret() != u.Proof.Secret:
 		return ErrPasswordChanged
 	case u.Proof.App != "":
 		p := a.appTable().of(u.Login).named(u.Proof.App)
-		if p == nil || p.hash.seed != u.Proof.secret || p.State(time.Now()) != "active" {
+		if p == nil || p.hash.seed != u.Proof.Secret || p.State(time.Now()) != "active" {
 			return ErrAppRevoked
 		}
 	}

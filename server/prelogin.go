@@ -493,12 +493,17 @@ type visit struct {
 func (d *door) admit(e *entry) *visit {
 	g := d.gate
 	v := &visit{conn: &heardConn{d.conn, d.on}, begun: time.Now()}
-	d.on.entered(e.user.Name, e.user.Login, d.client, d.conn)
+	d.on.entered(e.user, d.client, d.conn)
 	g.traces.claims(d.on, e.user.Name, e.user.Login)
 	refuse := func(code, text string) *visit {
 		d.on.left()
 		d.enc.Raw(e.tag).Raw(" NO [").Raw(code).Raw("] ").Raw(ascii(text)).CRLF()
 		return nil
+	}
+	// What was changed since the password was looked at, nobody will ask about again.
+	if err := g.auth.Stands(context.Background(), e.user); err != nil {
+		d.log.Warn("login refused", "event", "login_refused", "user", e.user.Login, "method", e.mech, "reason", err.Error(), "client", d.client)
+		return refuse("AUTHENTICATIONFAILED", "Authentication failed")
 	}
 	who, err := g.identity(e.user)
 	if err != nil {
@@ -523,7 +528,7 @@ func (d *door) admit(e *entry) *visit {
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
 		Client: d.client, ServerName: d.serverName(),
 	}
-	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
+	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech, "app", e.user.Proof.App,
 		"tls", d.secure, "client", d.client)
 	return v
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"roost/auth"
 	"roost/server/control"
 	"roost/server/session"
 	"roost/server/trace"
@@ -38,6 +39,7 @@ type presence struct {
 	mu     sync.Mutex // guards all below; a leaf
 	user   string     // "" before login
 	login  string
+	by     auth.Proof
 	since  time.Time
 	tls    string
 	client string
@@ -97,17 +99,24 @@ func (r *registry) closeAll() int {
 }
 
 // entered notes who logged in, over conn.
-func (p *presence) entered(user, login, client string, conn net.Conn) {
+func (p *presence) entered(u auth.User, client string, conn net.Conn) {
 	now := time.Now()
 	p.heard.Store(now.UnixNano())
 	p.in.Store(0)
 	p.out.Store(0)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.user, p.login, p.client, p.since, p.tls, p.doing = user, login, client, now, "", session.Activity{}
+	p.user, p.login, p.by, p.client, p.since, p.tls, p.doing = u.Name, u.Login, u.Proof, client, now, "", session.Activity{}
 	if c, ok := conn.(*tls.Conn); ok {
 		p.tls = tls.VersionName(c.ConnectionState().Version)
 	}
+}
+
+// proof is who is logged in and by what; false for nobody.
+func (p *presence) proof() (auth.User, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return auth.User{Name: p.user, Login: p.login, Proof: p.by}, p.user != ""
 }
 
 // left notes that nobody is logged in any more.

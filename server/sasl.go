@@ -47,7 +47,7 @@ func (d *door) login(ctx context.Context, tag string) (answer, error) {
 var privacyRequired = answer{kind: "NO", code: "PRIVACYREQUIRED", text: "Passwords are not taken in the clear; use STARTTLS or the TLS port"}
 
 func (d *door) attempt() auth.Attempt {
-	at := auth.Attempt{Addr: d.addr, Secure: d.passwords(), Protocol: "imap"}
+	at := auth.Attempt{Addr: d.addr, Secure: d.passwords(), Protocol: "imap", Client: d.client}
 	if c, ok := d.conn.(*tls.Conn); ok {
 		state := c.ConnectionState()
 		at.TLS = &state
@@ -201,6 +201,9 @@ func (d *door) refused(method string, err error) (answer, error) {
 		reason = r.Error()
 	}
 	d.log.Warn("login refused", "event", "login_refused", "user", r.User, "method", method, "reason", reason, "client", d.client)
+	if r.Event != "" {
+		d.log.Warn("login to look at", "event", r.Event, "user", r.User, "method", method, "reason", reason, "client", d.client)
+	}
 	ans := answer{kind: "NO", code: "UNAVAILABLE", text: r.Error()}
 	switch {
 	case errors.Is(r, auth.ErrDenied):

@@ -43,6 +43,11 @@ type Authenticator interface {
 	Passwords(at auth.Attempt) bool
 	Start(mech string, at auth.Attempt) (auth.Exchange, error)
 	Login(ctx context.Context, user, password string, at auth.Attempt) (auth.User, error)
+
+	// OnChange has fn called when Stands may answer otherwise than before: whether a user
+	// who is logged in would be let in again.
+	OnChange(fn func())
+	Stands(ctx context.Context, u auth.User) error
 }
 
 // Guard is what keeps count of failed logins; *auth.Auth is one. Safe for concurrent use.
@@ -146,6 +151,15 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 			}
 		})
 	}
+	changed := make(chan struct{}, 1)
+	s.now.Load().opt.Auth.OnChange(func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	// Ends with ctx.
+	accepting.Go(func() { s.revoke(ctx, changed) })
 	<-ctx.Done() // every connection's context ends with it: each says BYE
 
 	for _, l := range listeners {

@@ -54,7 +54,7 @@ type certSet struct {
 	ends  [][]byte // EndPoints
 	min   uint16
 	cas   *x509.CertPool // whose certificates clients are asked for; nil: they are not
-	imap  *tls.Config // for clients that ask for the protocol "imap"
+	imap  *tls.Config    // for clients that ask for the protocol "imap"
 	plain *tls.Config
 }
 

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"context"
+
+	"roost/auth"
+	"roost/server/session"
+)
+
+// revoke ends sessions whose login no longer stands, whenever changed says that some may
+// not, until ctx ends.
+func (s *Server) revoke(ctx context.Context, changed <-chan struct{}) {
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		opt := &s.now.Load().opt
+		// Many sessions of a user have one proof.
+		known := map[proven]error{}
+		for _, p := range s.on.list() {
+			u, ok := p.proof()
+			if !ok {
+				continue
+			}
+			key := proven{u.Name, u.Login, u.Proof}
+			why, ok := known[key]
+			if !ok {
+				why = opt.Auth.Stands(ctx, u)
+				known[key] = why
+			}
+			if why == nil {
+				continue
+			}
+			opt.Log.Warn("session ended", "event", "login_revoked", "sess", p.id, "addr", p.addr, "user", u.Name, "login", u.Login,
+				"app", u.Proof.App, "reason", why)
+			p.leave(session.Goodbye(sentence(why.Error())))
+		}
+	}
+}
+
+type proven struct {
+	name, login string
+	proof       auth.Proof
+}
