@@ -285,7 +285,16 @@ func (a *Auth) Explain(ctx context.Context, name string, password *string, at At
 		say("%s has the user%s", src.Name(), acc.about())
 		steps = append(steps, acc.Notes...)
 		verdict := Right
+		var app *AppPassword
+		if apps := a.appTable().of(folded); apps != nil && password != nil && acc.User.Name != "" {
+			app = apps.match(folded, *password, time.Now())
+		}
 		switch {
+		case app != nil && (!acc.locked() || acc.NoPassword):
+			say("the app password %q is right", app.Name)
+			if d.refusal = app.refuses(time.Now(), at); d.refusal != nil {
+				return refused()
+			}
 		case acc.locked():
 			if acc.Refused == "" {
 				acc.Refused = "the user is disabled"
@@ -320,10 +329,14 @@ func (a *Auth) Explain(ctx context.Context, name string, password *string, at At
 			d.deny("the password is wrong")
 			return refused()
 		}
-		if password != nil {
+		if password != nil && app == nil {
 			say("the password is right")
 		}
-		if acc.Refused != "" {
+		if app == nil && slices.Contains(a.opt.AppsOnly, at.Protocol) && a.appTable().of(folded).usable(time.Now()) {
+			d.deny("the main password is barred from %s, for the user has app passwords", at.Protocol)
+			return refused()
+		}
+		if app == nil && acc.Refused != "" {
 			d.deny("%s%s", acc.at(), acc.Refused)
 			return refused()
 		}

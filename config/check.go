@@ -292,6 +292,11 @@ func (k *checker) mechanisms(known []string) {
 			k.wrong("auth.mechanisms", "there is no mechanism %s: there are %s", quote(name), strings.Join(known, ", "))
 		}
 	}
+	for _, name := range k.c.Auth.AppsOnly {
+		if name != "imap" && name != "smtp" {
+			k.wrong("auth.apps_only", "there is no protocol %s: there are imap, smtp", quote(name))
+		}
+	}
 	c := k.c.Auth.Certificate
 	for _, f := range []struct{ path, name string }{
 		{"auth.certificate.ca", c.CA}, {"auth.certificate.crl", c.CRL}, {"auth.certificate.map", c.Map},

@@ -78,6 +78,7 @@ func TestCheck(t *testing.T) {
 				"f:12:6: \"DIR/passwd\" is a source already"},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[]\nauth.passwd_file=''", 1), "f:4:18: nobody could log in: auth.passwd_file is empty"},
+		{right + "auth.apps_only=['pop3']", "f:4:16: there is no protocol \"pop3\": there are imap, smtp"},
 		{right + "auth.certificate.crl='DIR/passwd'", "f:4:22: a revocation list means nothing without auth.certificate.ca"},
 		{right + "auth.certificate.ca='DIR/none.pem'", "f:4:21: there is no file DIR/none.pem: is the path right?"},
 		{right + "auth.certificate.ca='DIR/good.pem'\nauth.certificate.user='map'", "f:4:1: auth.certificate.user is map, so name the file"},

@@ -56,7 +56,9 @@ type Auth struct {
 	Remember   time.Duration // how long a verified password is known; Off never
 	Hashers    int           // passwords verified at once; 0 as many as processors
 
-	Throttle Throttle
+	Throttle     Throttle
+	AppPasswords string   `toml:"app_passwords"` // file; "" beside the first password file, "off" none
+	AppsOnly     []string `toml:"apps_only"`     // protocols barred from main passwords of those who have app passwords
 
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate

@@ -88,12 +88,14 @@ var keys = []key{
 	{name: "auth.remember", value: time.Minute, off: true, about: "How long a verified password is known, in memory and hashed under a random key, so that a phone's 12 connections cost one slow hash."},
 	{name: "auth.hashers", value: 0, about: "Passwords that are verified at once; 0 is one for each processor."},
 
+	{name: "auth.app_passwords", value: "", sample: "/etc/roost/app-passwords", about: "File of app passwords, further passwords of users for one device each: `roost passwd app`. Empty is the first password file with .apps behind its name; \"off\" is none."},
+	{name: "auth.apps_only", value: []string{}, sample: "imap", about: "Protocols, \"imap\" and \"smtp\", to which a user who has an app password cannot log in by the main one: that is for where it can be changed, and no device has to keep it."},
+	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
+
 	{name: "auth.throttle.guesses", value: 12, live: true, about: "Different wrong passwords a minute from one address (of IPv6 a /64), over however many connections; the networks around it may send a few times as many. At least 3."},
 	{name: "auth.throttle.lock_after", value: 20, live: true, about: "Failures until an address is refused for a time, half of it for a user at one address. One is forgiven every five minutes. At least 4."},
 	{name: "auth.throttle.lock_time", value: 15 * time.Minute, off: true, live: true, about: "How long the first time; twice as long each further time within a day."},
 	{name: "auth.throttle.lock_max", value: 4 * time.Hour, live: true, about: "How long at most."},
-
-	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
 
 	{name: "auth.certificate.ca", value: "", sample: "/etc/roost/clients-ca.pem", about: "Certificates of the authorities whose client certificates are taken, PEM; empty: clients are not asked for any."},
 	{name: "auth.certificate.crl", value: "", sample: "/etc/roost/clients.crl", about: "Revocation lists of these authorities, PEM; read again when the file changes. One that is out of date refuses all certificates of its authority."},

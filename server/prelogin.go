@@ -528,8 +528,8 @@ func (d *door) admit(e *entry) *visit {
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
 		Client: d.client, ServerName: d.serverName(),
 	}
-	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech, "app", e.user.Proof.App,
-		"tls", d.secure, "client", d.client)
+	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
+		"tls", d.secure, "client", d.client, "app", e.user.Proof.App)
 	return v
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func TestRevokedLoginsEndTheirSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a, err := auth.New(auth.Options{File: passwd, Apps: apps})
+	a, err := auth.New(auth.Options{File: passwd, Apps: apps, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func (c changedBetween) Login(ctx context.Context, user, password string, at aut
 func TestPasswordChangedDuringTheLoginDoesNotLetIn(t *testing.T) {
 	passwd := filepath.Join(t.TempDir(), "users")
 	write(t, passwd, []byte("ann:{PLAIN}secret\n"))
-	a, err := auth.New(auth.Options{File: passwd, NoWatch: true})
+	a, err := auth.New(auth.Options{File: passwd, NoWatch: true, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

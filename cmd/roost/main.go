@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,7 +28,7 @@ const (
 
 // A verb is one thing that an admin wants to have done.
 type verb struct {
-	name    string // one or two words: "serve", "config check"
+	name    string // one to three words: "serve", "config check"
 	about   string // one sentence
 	args    string // what follows the flags, as the synopsis shows it: "USER"
 	more    string // what else there is to know; "" mostly
@@ -54,6 +55,7 @@ func verbs() []verb {
 		configShowVerb,
 		configDefaultVerb,
 		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
+		passwdAppAddVerb, passwdAppListVerb, passwdAppRevokeVerb, passwdAppRemoveVerb,
 		authTestVerb, authLockedVerb, authUnlockVerb,
 		importDovecotVerb, exportDovecotVerb,
 		helpVerb(),
@@ -111,16 +113,12 @@ func findVerb(args []string) (verb, []string, error) {
 	var group []string
 	for _, v := range verbs() {
 		words := strings.Fields(v.name)
-		if words[0] != args[0] {
-			continue
+		if len(words) <= len(args) && slices.Equal(words, args[:len(words)]) {
+			return v, args[len(words):], nil
 		}
-		if len(words) == 1 {
-			return v, args[1:], nil
+		if words[0] == args[0] {
+			group = append(group, v.name)
 		}
-		if len(args) > 1 && words[1] == args[1] {
-			return v, args[2:], nil
-		}
-		group = append(group, v.name)
 	}
 	if group != nil {
 		return verb{}, nil, usagef("say which: roost %s", strings.Join(group, ", roost "))

@@ -143,13 +143,16 @@ var passwdEnableVerb = verb{
 
 var passwdRemoveVerb = verb{
 	name:    "passwd remove",
-	about:   "Take a user out of the password file. The mail stays.",
+	about:   "Take a user out of the password file, and their app passwords. The mail stays.",
 	args:    "USER",
 	example: "roost passwd remove ann@example.org",
 	setup: func(fs *flag.FlagSet) runner {
 		where := passwdFlags(fs)
 		return one("USER", func(_ context.Context, env *environment, user string) error {
-			return where.edit(env, false, "removed", user, nil, func(f *auth.PasswordFile) error { return f.Remove(user) })
+			if err := where.edit(env, false, "removed", user, nil, func(f *auth.PasswordFile) error { return f.Remove(user) }); err != nil {
+				return err
+			}
+			return where.forgetApps(user)
 		})
 	},
 }

@@ -21,6 +21,11 @@ func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error
 		Remember:  c.Auth.Remember,
 		NoWatch:   !watch,
 		Log:       log,
+		Apps:      appFile(c),
+		AppsOnly:  c.Auth.AppsOnly,
+	}
+	if watch {
+		opt.AppUses = appUses(c)
 	}
 	if len(c.Auth.Mechanisms) > 0 {
 		opt.Mechanisms = c.Auth.Mechanisms
