@@ -46,7 +46,8 @@ type watchState struct {
 	late     *index.Stamps // not nil: no watches are set yet, and this is what was there
 	young    atomic.Bool   // late, and nobody asked since
 	suspects map[imap.UID]struct{}
-	names    [3][]string // told of and not looked at yet, of each of subs
+	names    [3][]string     // told of and not looked at yet, of each of subs
+	kinds    [3][]watch.Kind // of each of names
 	written  []string
 	astray   time.Time // since when the path leads elsewhere; zero: it does not
 
@@ -246,8 +247,9 @@ func (w *watchState) first(of, limit int) []string { return w.names[of][:min(len
 
 // done says that the first n names of a directory were looked at.
 func (w *watchState) done(of, n int) {
-	if w.names[of] = w.names[of][n:]; len(w.names[of]) == 0 {
-		w.names[of] = nil
+	w.names[of], w.kinds[of] = w.names[of][n:], w.kinds[of][n:]
+	if len(w.names[of]) == 0 {
+		w.names[of], w.kinds[of] = nil, nil
 	}
 }
 
@@ -278,6 +280,9 @@ func (m *mailbox) take(limit int) {
 		}
 		r := sub.Pull()
 		w.names[i] = append(w.names[i], r.Names...)
+		for k := range r.Names {
+			w.kinds[i] = append(w.kinds[i], r.Kind(k))
+		}
 		w.written = append(w.written, r.Written...)
 		look = look || r.Look
 		lost = lost || r.Lost
@@ -297,7 +302,7 @@ func (m *mailbox) take(limit int) {
 		}
 	}
 	inBox := w.names[subBox]
-	w.names[subBox] = nil
+	w.names[subBox], w.kinds[subBox] = nil, nil
 	for _, name := range inBox {
 		switch name {
 		case uidlist.Name:
@@ -315,7 +320,7 @@ func (m *mailbox) take(limit int) {
 	}
 	var err error
 	if look {
-		w.names = [3][]string{} // all of them are found
+		w.names, w.kinds = [3][]string{}, [3][]watch.Kind{} // all of them are found
 		err = m.lookAll()
 	} else if w.behind() {
 		err = m.events(limit)
@@ -408,6 +413,7 @@ func (m *mailbox) events(limit int) error {
 			if looked >= flagLeast && m.files.Wanted() {
 				break
 			}
+			kind := w.kinds[sub][n]
 			n, looked = n+1, looked+1
 			if !isMessageName(name) {
 				if name != "" && name[0] != '.' {
@@ -439,6 +445,10 @@ func (m *mailbox) events(limit int) error {
 			}
 			known := sighting{m.table.fileName(i), m.table.rows.at(i).inNew()}
 			uid := m.table.rows.at(i).uid
+			// Of our own renames nothing is to be learned, and a STORE of all makes many.
+			if at == known && kind == watch.Came || at != known && kind == watch.Gone {
+				continue
+			}
 			_, err := m.dirs.of(at.inNew).Stat(name)
 			switch {
 			case err != nil && at == known:

@@ -281,12 +281,22 @@ func (sh *shard) event(ev fsnotify.Event) {
 		subs = parent.subs
 	}
 	sh.mu.Unlock()
-	r := Report{Names: []string{ev.Name[i+1:]}}
+	r := Report{Names: []string{ev.Name[i+1:]}, Kinds: []Kind{kindOf(ev.Op)}}
 	if ev.Has(fsnotify.Write) {
 		r.Written = r.Names
 	}
 	noteAll(subs, r)
 	noteAll(lost, Report{Lost: true})
+}
+
+func kindOf(op fsnotify.Op) Kind {
+	switch op {
+	case fsnotify.Create:
+		return Came
+	case fsnotify.Remove, fsnotify.Rename:
+		return Gone
+	}
+	return Unknown
 }
 
 // overflow says Lost to all: among the events that are gone may be those of moved

@@ -33,9 +33,27 @@ const maxNames = 16384
 // Report is what a Sub has to tell.
 type Report struct {
 	Names   []string // in the order of events; a name may come several times
+	Kinds   []Kind   // of each of Names; of another length: nothing is known
 	Written []string // those of Names whose bytes changed in place
 	Look    bool     // names may have been missed: scan
 	Lost    bool     // and nothing more will come: close, find the directory, Add anew, scan
+}
+
+// Kind says what became of a name at that moment; what came later is told behind it.
+type Kind uint8
+
+const (
+	Unknown Kind = iota // something, or several things
+	Came                // it was made, or a file was renamed to it
+	Gone                // it was removed, or its file renamed
+)
+
+// Kind is that of a name, by its place.
+func (r Report) Kind(i int) Kind {
+	if len(r.Kinds) != len(r.Names) {
+		return Unknown
+	}
+	return r.Kinds[i]
 }
 
 // A Sub is a subscription to one directory. Pull and Close may be called from any
@@ -100,14 +118,16 @@ func (s *Sub) Note(r Report) {
 		s.mu.Unlock()
 		return
 	}
-	for _, name := range r.Names {
+	for i, name := range r.Names {
 		if s.only != nil && !slices.Contains(s.only, name) {
 			continue
 		}
 		if n := len(s.report.Names); n > 0 && s.report.Names[n-1] == name {
+			s.report.Kinds[n-1] = Unknown
 			continue // CREATE, MODIFY, CLOSE_WRITE of one file
 		}
 		s.report.Names = append(s.report.Names, name)
+		s.report.Kinds = append(s.report.Kinds, r.Kind(i))
 	}
 	for _, name := range r.Written {
 		// One file at a time is written, as a rule; of more than a look costs none are kept.
@@ -121,7 +141,7 @@ func (s *Sub) Note(r Report) {
 		s.report.Look = true
 	}
 	if s.report.Look {
-		s.report.Names = nil // a scan finds them all
+		s.report.Names, s.report.Kinds = nil, nil // a scan finds them all
 	}
 	idle := len(was.Names) == 0 && !was.Look
 	news := len(s.report.Names) > 0 || s.report.Look

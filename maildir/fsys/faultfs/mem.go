@@ -42,6 +42,7 @@ type Mem struct {
 type Change struct {
 	Dir  uint64 // inode of the directory
 	Name string // in it
+	Made bool   // it is there now
 	Self uint64 // inode of the directory that lost this name; 0: it is none
 	Gone bool   // and that it is no longer anywhere
 
@@ -144,7 +145,7 @@ func (m *Mem) tell(c change) {
 		return
 	}
 	for _, e := range c {
-		ev := Change{Dir: e.dir.id, Name: e.name}
+		ev := Change{Dir: e.dir.id, Name: e.name, Made: e.to != nil}
 		if e.old != nil && e.old.mode.IsDir() {
 			ev.Self, ev.Gone = e.old.id, e.old.nlink == 0
 		}

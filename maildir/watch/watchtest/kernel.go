@@ -57,9 +57,12 @@ func (k *Kernel) Changed(c faultfs.Change) {
 		delete(k.subs, c.Self)
 	}
 	k.mu.Unlock()
-	r := watch.Report{Names: []string{c.Name}}
-	if c.Written {
-		r.Written = r.Names
+	r := watch.Report{Names: []string{c.Name}, Kinds: []watch.Kind{watch.Gone}}
+	switch {
+	case c.Written:
+		r.Written, r.Kinds[0] = r.Names, watch.Unknown
+	case c.Made:
+		r.Kinds[0] = watch.Came
 	}
 	for _, s := range subs {
 		s.Note(r)
