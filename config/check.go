@@ -101,7 +101,18 @@ func (k *checker) listeners() {
 			k.wrong(path+".plaintext", "passwords would cross the network in the clear: plaintext is possible on a loopback address only, not on %s; "+
 				"remove it and set starttls = true", quote(l.Address))
 		}
-		if n == 993 && !l.Implicit() {
+		for j, network := range l.ProxyNetworks {
+			if _, err := ParseNetwork(network); err != nil {
+				k.wrong(fmt.Sprintf("%s.proxy_networks[%d]", path, j), "%s is no network: write 192.0.2.0/24, 2001:db8::/32, or an address", quote(network))
+			}
+		}
+		switch {
+		case l.Proxy && len(l.ProxyNetworks) == 0:
+			k.wrong(path+".proxy", "anybody could take any address: name the proxies' own, proxy_networks = [\"127.0.0.1\"]")
+		case !l.Proxy && len(l.ProxyNetworks) > 0:
+			k.wrong(path+".proxy_networks", "it is not looked at: set proxy = true")
+		}
+		if n == 993 && !l.Implicit() && !l.Proxy {
 			k.wrong(path, "clients expect TLS from the first byte on port 993: remove starttls and plaintext here, or use port 143")
 		}
 		if n == 143 && l.Implicit() {

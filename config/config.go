@@ -44,6 +44,9 @@ type Listen struct {
 	Address   string // host:port; ":993" is every address of the machine
 	STARTTLS  bool   `toml:"starttls"` // starts in the clear
 	Plaintext bool   // passwords in the clear, on loopback only; starts in the clear
+
+	Proxy         bool     // a PROXY header is before everything else
+	ProxyNetworks []string `toml:"proxy_networks"` // whose
 }
 
 // Implicit reports whether the socket speaks TLS from its first byte.

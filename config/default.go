@@ -56,7 +56,7 @@ var sections = []struct {
 }
 
 var (
-	defaultListen  = []Listen{{Address: ":993"}}
+	defaultListen  = []Listen{{Address: ":993", ProxyNetworks: []string{}}}
 	defaultFolders = []Folder{
 		{Name: "Drafts", Use: `\Drafts`, Create: true, Subscribe: true},
 		{Name: "Sent", Use: `\Sent`, Create: true, Subscribe: true},
@@ -82,6 +82,8 @@ var keys = []key{
 	{name: "listen.address", value: "", about: `Where to listen, host:port: ":993" is every address, "[2001:db8::1]:993" one.`},
 	{name: "listen.starttls", value: false, about: "Start in the clear and let clients upgrade by STARTTLS: port 143. Passwords are refused until they did."},
 	{name: "listen.plaintext", value: false, about: "Accept passwords in the clear; only on a loopback address, for a webmail or a proxy on this machine."},
+	{name: "listen.proxy", value: false, about: "A proxy (HAProxy, nginx, a load balancer) connects here, and says by the PROXY protocol, version 1 or 2, whose connection it passes on. Nobody else is served. Where the proxy ends TLS and says so (version 2, send-proxy-v2-ssl), starttls = true takes passwords without another TLS."},
+	{name: "listen.proxy_networks", value: []string{}, sample: "192.0.2.5", about: "Addresses and networks of these proxies; they have to be named."},
 
 	{name: "auth.passwd_file", value: "/etc/roost/passwd", about: "File of users and password hashes, as Dovecot's passwd-file; read again when it changes. `roost passwd` edits it."},
 	{name: "auth.lowercase", value: true, about: "Turn names into small letters before they are looked up."},

@@ -193,6 +193,11 @@ func (d *decoder) tables(dst reflect.Value, value any, path string) {
 	}
 	out := reflect.MakeSlice(dst.Type(), len(list), len(list))
 	for i, sub := range list {
+		for j := range out.Index(i).NumField() { // as outside of arrays, a list that is not written is empty
+			if f := out.Index(i).Field(j); f.Type() == reflect.TypeFor[[]string]() {
+				f.Set(reflect.ValueOf([]string{}))
+			}
+		}
 		d.table(out.Index(i), sub, fmt.Sprintf("%s[%d]", path, i))
 	}
 	dst.Set(out)

@@ -184,7 +184,7 @@ func TestEmptyFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Listen) != 1 || c.Listen[0] != (Listen{Address: ":993"}) || !c.Listen[0].Implicit() {
+	if len(c.Listen) != 1 || !reflect.DeepEqual(c.Listen[0], Listen{Address: ":993", ProxyNetworks: []string{}}) || !c.Listen[0].Implicit() {
 		t.Errorf("listens on %+v", c.Listen)
 	}
 	if c.Limits.LoginTime != 30*time.Second || c.Limits.Message != 64<<20 || c.IMAP.IdleKeepalive != 2*time.Minute {

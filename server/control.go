@@ -83,7 +83,7 @@ func (s *Server) kick(q control.Request, send func(control.Reply) error) (string
 		}
 		n++
 		about := p.describe()
-		s.now.Load().opt.Log.Info("connection ended by an admin", "event", "kick", "sess", p.id, "user", about.User, "addr", p.addr, "by", q.By)
+		s.now.Load().opt.Log.Info("connection ended by an admin", "event", "kick", "sess", p.id, "user", about.User, "addr", about.Addr, "by", q.By)
 		p.note("ended by an admin")
 		p.leave(session.Goodbye("Closed by the administrator"))
 		if err := send(control.Reply{Session: &about}); err != nil {

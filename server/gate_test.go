@@ -60,6 +60,7 @@ func newTestGate(t testing.TB, limits gateLimits) *testGate {
 		product:  []string{"name", "Roost", "version", "1"},
 		auth:     a,
 		log:      quiet,
+		crowd:    &crowd{},
 		limits:   limits,
 		places: newPlaces(placeLimits{Total: 1000, PerAddress: 1000, PerUserAddress: 3, PerUser: 100,
 			MakeRoom: 30 * time.Minute}),

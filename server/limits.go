@@ -76,9 +76,7 @@ func (p *places) connect(addr netip.Addr) (*seat, error) {
 	key := network(addr)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	trusted := !addr.IsValid() || slices.ContainsFunc(p.limits.Trusted, func(n netip.Prefix) bool {
-		return n.Contains(addr.Unmap().WithZone(""))
-	})
+	trusted := !addr.IsValid() || within(p.limits.Trusted, addr)
 	switch {
 	case p.total >= p.limits.Total:
 		return nil, errServerFull
@@ -104,6 +102,26 @@ func (s *seat) login(in bool) {
 	} else {
 		s.places.addrs[s.addr]++
 	}
+}
+
+// move makes the connection one of another address. Where there is no room for one more
+// of it, it stays what it was.
+func (s *seat) move(addr netip.Addr) error {
+	key, p := network(addr), s.places
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.left || key == s.addr {
+		return nil
+	}
+	if !s.loggedIn {
+		if !within(p.limits.Trusted, addr) && p.addrs[key] >= p.limits.PerAddress {
+			return errAddressFull
+		}
+		p.forgetLocked(s.addr)
+		p.addrs[key]++
+	}
+	s.addr = key
+	return nil
 }
 
 // leave gives the place back. It may be called more than once.

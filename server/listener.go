@@ -35,9 +35,13 @@ type Spec struct {
 type Listener struct {
 	net.Listener
 	Mode Mode
+
+	// Proxies are the networks of proxies, which begin each connection with a PROXY
+	// header; nobody else is served. nil: there is no header.
+	Proxies []netip.Prefix
 }
 
-// Listen opens the sockets that specs ask for, all or none. A socket that systemd
+// Listen opens the sockets that specs ask for, all or none, in their order. A socket that systemd
 // passed (passed, from Activated) is taken for the spec that names its address; one
 // that no spec names is an error.
 func Listen(ctx context.Context, specs []Spec, passed []net.Listener) (list []Listener, err error) {
@@ -58,7 +62,7 @@ specs:
 		for i, l := range passed {
 			if !taken[i] && sameAddress(spec.Address, l.Addr()) {
 				taken[i] = true
-				list = append(list, Listener{l, spec.Mode})
+				list = append(list, Listener{Listener: l, Mode: spec.Mode})
 				continue specs
 			}
 		}
@@ -68,7 +72,7 @@ specs:
 		if err != nil {
 			return list, listenError(spec.Address, err)
 		}
-		list = append(list, Listener{l, spec.Mode})
+		list = append(list, Listener{Listener: l, Mode: spec.Mode})
 	}
 	for i, l := range passed {
 		if !taken[i] {

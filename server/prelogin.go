@@ -38,6 +38,9 @@ type gate struct {
 	identity func(auth.User) (store.Identity, error)
 
 	clients []session.ClientRule
+	trusted []netip.Prefix // whose ID tells the client's address
+	crowd   *crowd
+	guard   Guard // nil: none
 
 	// endPoints are Certificates.EndPoints; nil: none.
 	endPoints func() [][]byte
@@ -77,13 +80,15 @@ func (l gateLimits) withDefaults() gateLimits {
 
 // arrival is a connection that was just accepted.
 type arrival struct {
-	now    *generation // what it lives under
-	conn   net.Conn
-	seat   *seat
-	on     *presence
-	id     string // of the session in the log
-	addr   netip.Addr
-	secure bool // conn is TLS, its handshake done
+	now     *generation // what it lives under
+	conn    net.Conn
+	seat    *seat
+	on      *presence
+	id      string // of the session in the log
+	addr    netip.Addr
+	secure  bool       // conn is TLS, its handshake done, or the proxy's is
+	via     netip.Addr // who speaks for addr by ID; invalid: nobody
+	proxied origin     // what a PROXY header said
 
 	// plaintext: passwords may be sent though there is no TLS, as the configuration says
 	// of this socket.
@@ -143,6 +148,8 @@ type door struct {
 	entered *entry
 
 	visit *visit // the session; nil: nobody is logged in
+
+	originRefused bool // it was logged
 }
 
 // entry is a login that succeeded, before the session began.
@@ -252,6 +259,11 @@ func (d *door) end(ctx context.Context, err error) {
 		bye = "Command is too long"
 	case errors.Is(err, errBad), errors.Is(err, errInjected):
 		bye = reason
+	case errors.Is(err, errAddressFull):
+		bye = "[LIMIT] " + sentence(reason)
+	case errors.Is(err, errProxy):
+		d.log.Warn("connection refused", "event", "proxy_refused", "err", err)
+		bye = "There is no proxy here"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		reason = "client closed the connection"
 	}
@@ -380,6 +392,9 @@ func (d *door) dispatch(ctx context.Context, tag, name string) (ans answer, more
 	default:
 		// COMPRESS, ENABLE and SELECT among them: some clients send such too early, and
 		// must be able to go on.
+		if strings.EqualFold(tag, "PROXY") && d.bad == 0 {
+			return ans, false, errProxy
+		}
 		return bad("%.40s is not known before login", name), true, nil
 	}
 	return ok(name + " completed"), true, nil
@@ -408,7 +423,7 @@ func (d *door) serverName() string {
 	if c, ok := d.conn.(*tls.Conn); ok {
 		return c.ConnectionState().ServerName
 	}
-	return ""
+	return d.proxied.serverName
 }
 
 // readID reads what a client says of itself (RFC 2971 section 3.1): NIL, or pairs.
@@ -427,6 +442,7 @@ func (d *door) readID() error {
 		return d.lex.End()
 	}
 	var known []string // keys and values in turn
+	var told introduction
 	key, n := "", 0
 	err = d.lex.List(func() error {
 		s, _, err := d.lex.NString()
@@ -434,6 +450,8 @@ func (d *door) readID() error {
 			key = strings.ToLower(s)
 		} else if (key == "name" || key == "version") && len(known) < 4 {
 			known = append(known, key, s[:min(len(s), 64)])
+		} else {
+			told.field(key, s)
 		}
 		return err
 	})
@@ -441,7 +459,10 @@ func (d *door) readID() error {
 		return err
 	}
 	d.client = session.ClientName(known)
-	return d.lex.End()
+	if err := d.lex.End(); err != nil {
+		return err
+	}
+	return d.introduced(told)
 }
 
 // startTLS is RFC 9051 section 6.2.1. What came behind it in the clear may be of
@@ -527,6 +548,14 @@ func (d *door) admit(e *entry) *visit {
 	v.login = &session.Login{
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
 		Client: d.client, ServerName: d.serverName(),
+	}
+	if g.crowd.note(d.addr, e.user.Name) {
+		d.log.Warn("nearly all clients come from one private address: is it a gateway with everybody behind it? "+
+			"Nobody is locked or limited by it; limits.trusted_networks, listen.proxy or the host's network tell clients apart",
+			"event", "one_address")
+		if g.guard != nil {
+			g.guard.Gateway(d.addr)
+		}
 	}
 	d.log.Info("login", "event", "login", "user", e.user.Name, "login", e.user.Login, "method", e.mech,
 		"tls", d.secure, "client", d.client, "app", e.user.Proof.App)

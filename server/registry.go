@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,6 @@ type registry struct {
 type presence struct {
 	id        string // of the session in the log; unique among those that are open
 	conn      net.Conn
-	addr      string
 	connected time.Time
 	leave     func(session.Goodbye) // asks the connection to end
 	tap       wire.Tap
@@ -37,6 +37,9 @@ type presence struct {
 	in, out atomic.Int64 // bytes since the login
 
 	mu     sync.Mutex // guards all below; a leaf
+	addr   string     // of the client
+	proxy  string     // that speaks for it; "" for none
+	ptls   string     // between client and proxy
 	user   string     // "" before login
 	login  string
 	by     auth.Proof
@@ -109,6 +112,18 @@ func (p *presence) entered(u auth.User, client string, conn net.Conn) {
 	p.user, p.login, p.by, p.client, p.since, p.tls, p.doing = u.Name, u.Login, u.Proof, client, now, "", session.Activity{}
 	if c, ok := conn.(*tls.Conn); ok {
 		p.tls = tls.VersionName(c.ConnectionState().Version)
+	} else if p.ptls != "" {
+		p.tls = p.ptls + " (proxy)"
+	}
+}
+
+// moved notes that a proxy passes the connection on for another address.
+func (p *presence) moved(addr, proxy netip.Addr, tls string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addr, p.proxy = addr.String(), proxy.String()
+	if tls != "" {
+		p.ptls = tls
 	}
 }
 
@@ -148,7 +163,7 @@ func (p *presence) describe() control.Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := control.Session{
-		ID: p.id, User: p.user, Addr: p.addr, Connected: p.connected, State: "not logged in", Client: cut(p.client, 200),
+		ID: p.id, User: p.user, Addr: p.addr, Connected: p.connected, Proxy: p.proxy, State: "not logged in", Client: cut(p.client, 200),
 	}
 	if p.login != p.user {
 		s.Login = p.login

@@ -26,6 +26,7 @@ type Options struct {
 	Product  []string // what ID answers (RFC 2971), in pairs: "name", "Roost", ...
 	Auth     Authenticator
 	Guard    Guard                                   // nil: nobody is locked
+	Gateways []netip.Addr                            // of this machine's default routes; New looks at it
 	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
 	Runner   Runner
 	TLS      *tls.Config          // nil: no TLS, no STARTTLS
@@ -95,6 +96,7 @@ type Server struct {
 	now    atomic.Pointer[generation]
 	places *places
 	on     registry
+	crowd  crowd
 	traces tracer
 }
 
@@ -107,7 +109,7 @@ type generation struct {
 
 // New makes a server that has no listeners yet.
 func New(opt Options) *Server {
-	s := &Server{places: newPlaces(placeLimits{})}
+	s := &Server{places: newPlaces(placeLimits{}), crowd: crowd{gateways: opt.Gateways}}
 	s.Reconfigure(opt)
 	return s
 }
@@ -129,6 +131,9 @@ func (s *Server) Reconfigure(opt Options) {
 		log:       opt.Log,
 		identity:  opt.Identity,
 		clients:   opt.Clients,
+		trusted:   l.Trusted,
+		crowd:     &s.crowd,
+		guard:     opt.Guard,
 		endPoints: opt.Ends,
 		runner:    opt.Runner,
 		limits:    gateLimits{Line: l.Line, AuthLine: l.AuthLine, Literal: l.Literal, Time: l.LoginTime, BadCommands: l.BadCommands},
@@ -214,16 +219,16 @@ func (s *Server) accept(ctx context.Context, l Listener, talking *sync.WaitGroup
 		}
 		// Ends with the connection, which ends when ctx does.
 		talking.Add(1)
-		go s.serveConn(ctx, resting(nc), l.Mode, talking)
+		go s.serveConn(ctx, resting(nc), &l, talking)
 	}
 }
 
 // serveConn carries one connection from its first byte to its last. Its frame lies under
 // a session, as gate.serve's does.
-func (s *Server) serveConn(ctx context.Context, nc net.Conn, mode Mode, talking *sync.WaitGroup) {
-	a, ctx := s.arrive(ctx, nc, mode)
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, l *Listener, talking *sync.WaitGroup) {
+	a, ctx := s.arrive(ctx, nc, l.Mode)
 	defer s.depart(a, talking)
-	if s.welcome(ctx, a, mode) {
+	if s.welcome(ctx, a, l) {
 		a.now.gate.serve(ctx, a)
 	}
 }
@@ -247,8 +252,11 @@ func (s *Server) arrive(ctx context.Context, nc net.Conn, mode Mode) (*arrival, 
 }
 
 // welcome reports whether the client may be talked to.
-func (s *Server) welcome(ctx context.Context, a *arrival, mode Mode) bool {
-	return s.seated(a, mode, a.now) && (mode != Implicit || a.encrypt(ctx, a.now))
+func (s *Server) welcome(ctx context.Context, a *arrival, l *Listener) bool {
+	if l.Proxies != nil && !s.introduced(ctx, a, l) {
+		return false
+	}
+	return s.seated(a, l.Mode, a.now) && (l.Mode != Implicit || a.encrypt(ctx, a.now))
 }
 
 // depart ends a connection, also one that panicked. Deferred by serveConn.
@@ -294,6 +302,10 @@ func (s *Server) seated(a *arrival, mode Mode, now *generation) bool {
 func (a *arrival) encrypt(ctx context.Context, now *generation) bool {
 	conn, err := handshake(ctx, a.conn, a.tls, now.opt.Limits.LoginTime)
 	if err != nil {
+		var header tls.RecordHeaderError
+		if errors.As(err, &header) && unexpectedProxy(header.RecordHeader[:]) {
+			a.logger(now.opt.Log).Warn("connection refused", "event", "proxy_refused", "err", errProxy)
+		}
 		a.logger(now.opt.Log).Debug("no TLS", "event", "tls_failed", "err", err)
 		return false
 	}

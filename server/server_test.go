@@ -57,6 +57,12 @@ type testServer struct {
 
 func startServer(t *testing.T, change func(*Options), specs ...Spec) *testServer {
 	t.Helper()
+	return startServerOn(t, change, func([]Listener) {}, specs...)
+}
+
+// startServerOn is startServer with listeners that are changed.
+func startServerOn(t *testing.T, change func(*Options), listen func([]Listener), specs ...Spec) *testServer {
+	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "passwd"), []byte("ann:{PLAIN}secret\nben:{PLAIN}s3cretword\n"))
 	writePair(t, dir+"/cert.pem", dir+"/key.pem", "localhost")
@@ -93,6 +99,7 @@ func startServer(t *testing.T, change func(*Options), specs ...Spec) *testServer
 	if s.listeners, err = Listen(t.Context(), specs, nil); err != nil {
 		t.Fatal(err)
 	}
+	listen(s.listeners)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	go func() { s.done <- s.Serve(ctx, s.listeners...) }() // joined in the cleanup

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,5 +61,38 @@ func TestThrottlingPage(t *testing.T) {
 	p.serve("")
 	if all := p.paste("throttling.md"); !strings.Contains(all, "WHO  FAILURES") || !strings.Contains(all, "192.0.2.7: nothing is counted") {
 		t.Error(all)
+	}
+}
+
+// What listen.proxy and listen.proxy_networks say reaches the sockets.
+func TestServeBehindAProxy(t *testing.T) {
+	s := startServing(t, "")
+	conf := func(networks string) string {
+		return strings.Replace(s.config("one", ""), "address = \"127.0.0.1:0\"\n", "address = \"127.0.0.1:0\"\nproxy = true\nproxy_networks = ["+networks+"]\n", 1)
+	}
+	s.restart(conf(`"127.0.0.1"`))
+	nc, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprint(nc, "PROXY TCP4 203.0.113.9 192.0.2.1 4711 993\r\n")
+	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+	c.SetDeadline(time.Now().Add(patience))
+	k := &talker{t, c, bufio.NewReader(c)}
+	k.until("* OK")
+	k.say("a LOGIN ann s3cretword\r\n", "a OK")
+	if code, stdout, stderr := roost(t, "who", "--config", s.conf); code != exitDone || !strings.Contains(stdout, " 203.0.113.9 ") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	s.restart(conf(`"192.0.2.0/24"`))
+	if nc, err = net.Dial("tcp", s.addr); err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	s.wait("event=proxy_refused")
+	s.write("roost.toml", conf(""), 0o644)
+	if code, stdout, stderr := roost(t, "config", "check", "--config", s.conf); code != exitUsage || !strings.Contains(stdout+stderr, "anybody could take any address") {
+		t.Errorf("%d\n%s", code, stderr)
 	}
 }

@@ -72,6 +72,11 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err != nil {
 		return err
 	}
+	for i := range listeners {
+		if c.Listen[i].Proxy {
+			listeners[i].Proxies = networks(c.Listen[i].ProxyNetworks)
+		}
+	}
 	defer func() { // where it comes to Serve, that has closed them
 		for _, l := range listeners {
 			l.Close()
@@ -97,6 +102,9 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	opt, err := sv.options(c)
 	if err != nil {
 		return err
+	}
+	for _, addr := range opt.Gateways {
+		sv.auth.Gateway(addr)
 	}
 	sv.server = server.New(opt)
 	sv.openControl(listeners)
@@ -195,6 +203,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Product:  product,
 		Auth:     sv.auth,
 		Guard:    sv.auth,
+		Gateways: gateways(),
 		Identity: sv.reachable(identity),
 		Clients:  clients,
 		Runner: &server.Local{Store: sv.store, Options: session.Options{
@@ -443,11 +452,21 @@ func minVersion(c *config.Config) uint16 {
 }
 
 // trusted gives limits.trusted_networks; Check has seen that they parse.
-func trusted(c *config.Config) (list []netip.Prefix) {
-	for _, s := range c.Limits.TrustedNetworks {
+func trusted(c *config.Config) []netip.Prefix { return networks(c.Limits.TrustedNetworks) }
+
+func networks(texts []string) (list []netip.Prefix) {
+	for _, s := range texts {
 		if p, err := config.ParseNetwork(s); err == nil {
 			list = append(list, p)
 		}
 	}
 	return list
+}
+
+// gateways are those of this machine's default routes: in a container all clients may come
+// from there.
+func gateways() []netip.Addr {
+	v4, _ := os.ReadFile("/proc/net/route")
+	v6, _ := os.ReadFile("/proc/net/ipv6_route")
+	return server.ParseRoutes(string(v4), string(v6))
 }

@@ -51,6 +51,7 @@ type Session struct {
 	User      string    `json:"user,omitempty"` // "" before login
 	Login     string    `json:"login,omitempty"`
 	Addr      string    `json:"addr"`
+	Proxy     string    `json:"proxy,omitempty"` // the address that speaks for it
 	Connected time.Time `json:"connected"`
 	Since     time.Time `json:"since,omitzero"` // the login
 
