@@ -225,13 +225,13 @@ func (r *Rules) apply(ctx context.Context, d *decision, at Attempt) error {
 	case !r.allows(at.Addr):
 		d.deny("allow_nets does not name %v", at.Addr)
 	case r.proxy:
-		d.refusal = &Refusal{Err: ErrUnavailable, Text: "The mail of this user is on another server", Reason: "the entry has proxy"}
+		d.refusal = &Refusal{Err: ErrUnavailable, Text: "The mail of this user is on another server", Reason: "the entry has proxy", Disabled: true}
 	case r.nologin:
 		text := "Logins of this user are switched off"
 		if r.reason != "" {
 			text = r.reason
 		}
-		d.refusal = &Refusal{Err: ErrUnavailable, Text: text, Reason: "the entry has nologin"}
+		d.refusal = &Refusal{Err: ErrUnavailable, Text: text, Reason: "the entry has nologin", Disabled: true}
 	default:
 		if d := time.Until(r.after); d <= maxHold {
 			return wait(ctx, d)

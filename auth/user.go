@@ -82,6 +82,10 @@ type Refusal struct {
 	User   string // as the client sent it
 	Reason string // for the log alone: it tells what a stranger must not learn
 	Event  string // a stable name, for the log, where an admin should see it; "" for none
+
+	// Disabled: not a fault that passes, but what was written of this user, who knows the
+	// password.
+	Disabled bool
 }
 
 // Error gives what may be shown.

@@ -48,6 +48,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.listeners()
 	k.certificates(now)
 	k.auth()
+	k.authListeners()
 	k.mechanisms(p.Mechanisms)
 	k.mail()
 	k.folders()
@@ -295,6 +296,40 @@ func (k *checker) sourceKeys(path string, s Source) bool {
 		}
 	}
 	return ok
+}
+
+func (k *checker) authListeners() {
+	seen := map[string]bool{}
+	for i, l := range k.c.Auth.Listen {
+		path := fmt.Sprintf("auth.listen[%d]", i)
+		host, _, err := net.SplitHostPort(l.Address)
+		switch {
+		case (l.Path == "") == (l.Address == ""):
+			k.wrong(path, "this [[auth.listen]] needs a path or an address, one of them")
+		case l.Address != "" && err != nil:
+			k.wrong(path+".address", "%s is not host:port: write \"127.0.0.1:12345\"", quote(l.Address))
+		case l.Address != "" && !loopback(host):
+			k.wrong(path+".address", "passwords cross this socket in the clear: it is possible on a loopback address only, not on %s", quote(l.Address))
+		case l.Address != "" && l.Mode+l.User+l.Group != "":
+			k.wrong(path, "mode, user and group belong to a path, not to an address")
+		case l.Path != "" && !filepath.IsAbs(l.Path):
+			k.wrong(path+".path", "%s: write the whole path, from / on", quote(l.Path))
+		case len(l.Path) > socketPath:
+			k.wrong(path+".path", "the path of a socket has at most %d bytes, this one has %d: name a shorter one", socketPath, len(l.Path))
+		case seen[l.Path+l.Address]:
+			k.wrong(path, "%s is listened on already", quote(l.Path+l.Address))
+		}
+		seen[l.Path+l.Address] = true
+		if n, err := strconv.ParseUint(l.Mode, 8, 9); l.Mode != "" && (err != nil || n&0o007 != 0) {
+			k.wrong(path+".mode", "%s is no mode for it: write \"0660\" or \"0600\"; others may not try passwords", quote(l.Mode))
+		}
+		if _, err := user.Lookup(l.User); l.User != "" && err != nil {
+			k.wrong(path+".user", "there is no such user as %s", quote(l.User))
+		}
+		if _, err := user.LookupGroup(l.Group); l.Group != "" && err != nil {
+			k.wrong(path+".group", "there is no such group as %s", quote(l.Group))
+		}
+	}
 }
 
 func (k *checker) mechanisms(known []string) {

@@ -79,6 +79,16 @@ func TestCheck(t *testing.T) {
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[]\nauth.passwd_file=''", 1), "f:4:18: nobody could log in: auth.passwd_file is empty"},
 		{right + "auth.apps_only=['pop3']", "f:4:16: there is no protocol \"pop3\": there are imap, smtp"},
+		{right + "[[auth.listen]]\n[[auth.listen]]\naddress='192.0.2.1:12345'\n[[auth.listen]]\naddress='12345'\n[[auth.listen]]\npath='roost-auth'\nmode='666'\nuser='no-such-user-here'\n" +
+			"[[auth.listen]]\naddress='[::1]:12345'\nmode='0660'\n[[auth.listen]]\npath='/run/roost/auth'\n[[auth.listen]]\npath='/run/roost/auth'",
+			"f:4:3: this [[auth.listen]] needs a path or an address, one of them\n" +
+				"f:6:9: passwords cross this socket in the clear: it is possible on a loopback address only, not on \"192.0.2.1:12345\"\n" +
+				"f:8:9: \"12345\" is not host:port: write \"127.0.0.1:12345\"\n" +
+				"f:10:6: \"roost-auth\": write the whole path, from / on\n" +
+				"f:11:6: \"666\" is no mode for it: write \"0660\" or \"0600\"; others may not try passwords\n" +
+				"f:12:6: there is no such user as \"no-such-user-here\"\n" +
+				"f:13:3: mode, user and group belong to a path, not to an address\n" +
+				"f:18:3: \"/run/roost/auth\" is listened on already"},
 		{right + "auth.certificate.crl='DIR/passwd'", "f:4:22: a revocation list means nothing without auth.certificate.ca"},
 		{right + "auth.certificate.ca='DIR/none.pem'", "f:4:21: there is no file DIR/none.pem: is the path right?"},
 		{right + "auth.certificate.ca='DIR/good.pem'\nauth.certificate.user='map'", "f:4:1: auth.certificate.user is map, so name the file"},

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"io/fs"
+	"strconv"
+	"time"
+)
 
 // Off is the value of a duration or size that was written as "off".
 const Off = -1
@@ -66,6 +70,7 @@ type Auth struct {
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate
 	Source      []Source // asked behind PasswdFile, in their order
+	Listen      []AuthListen
 }
 
 // PasswdFiles are the password files among the sources, in their order.
@@ -86,6 +91,24 @@ func (a Auth) PasswdFiles() (files []string) {
 type Source struct {
 	Kind string
 	File string
+}
+
+// AuthListen is a socket on which other programs, such as Postfix, ask who may log in.
+type AuthListen struct {
+	Path    string // of a unix socket
+	Address string // loopback host:port, in place of it
+	Mode    string // octal; "" is 0660
+	User    string // owner
+	Group   string
+}
+
+// FileMode is Mode as the file has it.
+func (l AuthListen) FileMode() fs.FileMode {
+	n, err := strconv.ParseUint(l.Mode, 8, 9)
+	if err != nil {
+		n = 0o660
+	}
+	return fs.FileMode(n)
 }
 
 // ClientCertificate says how clients log in by certificate.

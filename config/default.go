@@ -43,6 +43,7 @@ var sections = []struct {
 	{"auth.throttle", false, "How those who guess passwords are slowed down and turned away: docs/throttling.md. limits.trusted_networks are not."},
 	{"auth.certificate", false, "Logins by client certificate: AUTHENTICATE EXTERNAL."},
 	{"auth.source", true, "Where users come from, asked in this order: the first that has a user decides. auth.passwd_file, where it is written, comes before them; where it is not, these are all there are. docs/users.md says more of each kind."},
+	{"auth.listen", true, "Sockets on which other programs ask who may log in, in Dovecot's protocol: Postfix (smtpd_sasl_type = dovecot), Exim. docs/postfix.md has the lines. Whoever reaches one may try passwords in the clear."},
 	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
 	{"mail.folder", true, "Mailboxes with a special use; with any, the default ones go."},
 	{"limits", false, "What clients may cost. 0 is the default."},
@@ -106,6 +107,12 @@ var keys = []key{
 
 	{name: "auth.source.kind", value: "", oneOf: []string{"passwd"}, sample: "passwd", about: "What it is: a password file (passwd)."},
 	{name: "auth.source.file", value: "", kinds: []string{"passwd"}, sample: "/etc/roost/passwd.staff", about: "File of users and password hashes, as auth.passwd_file."},
+
+	{name: "auth.listen.path", value: "", sample: "/var/spool/postfix/private/roost-auth", about: "Path of a unix socket."},
+	{name: "auth.listen.address", value: "", about: "A loopback address, host:port, in place of path: any user of this machine can try passwords there."},
+	{name: "auth.listen.mode", value: "", sample: "0660", about: "Mode of the socket, octal; empty is 0660."},
+	{name: "auth.listen.user", value: "", sample: "postfix", about: "Its owner; to set one Roost has to be started as root."},
+	{name: "auth.listen.group", value: "", sample: "postfix", about: "Its group; empty is that of the owner."},
 
 	{name: "mail.location", value: "~/Maildir", live: true, about: `Where a user's mail is. Dovecot's form "maildir:~/Maildir:LAYOUT=fs:INDEX=/var/index/%u" is understood too; its options override the keys below. A user's own field userdb_mail overrides both.`},
 	{name: "mail.home", value: "", live: true, sample: "/var/vmail/%d/%n", about: "Home of users whose passwd entry has none."},

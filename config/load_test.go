@@ -126,7 +126,7 @@ func TestReferenceIsTheDefault(t *testing.T) {
 		t.Fatalf("%v\n%s", err, open.String())
 	}
 	want := Default()
-	want.TLS.Certificate, want.IMAP.Filter, want.Client, want.Auth.Source = c.TLS.Certificate, c.IMAP.Filter, c.Client, c.Auth.Source // the samples
+	want.TLS.Certificate, want.IMAP.Filter, want.Client, want.Auth.Source, want.Auth.Listen = c.TLS.Certificate, c.IMAP.Filter, c.Client, c.Auth.Source, c.Auth.Listen // the samples
 	if !reflect.DeepEqual(plain(c), *want) {
 		t.Errorf("the open reference changes something:\n%+v\n%+v", c, want)
 	}

@@ -76,7 +76,7 @@ specs:
 	}
 	for i, l := range passed {
 		if !taken[i] {
-			return list, fmt.Errorf("systemd passed a socket on %s that no [[listen]] names: add it, or take it out of the .socket unit", l.Addr())
+			return list, fmt.Errorf("systemd passed a socket on %s that no [[listen]] or [[auth.listen]] names: add it, or take it out of the .socket unit", l.Addr())
 		}
 	}
 	return list, nil
@@ -120,9 +120,11 @@ func listenerOf(f *os.File) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("systemd passed descriptor %s, which is no listening socket (ListenStream=): %w", f.Name(), err)
 	}
-	if _, ok := l.Addr().(*net.TCPAddr); !ok {
+	switch l.Addr().(type) {
+	case *net.TCPAddr, *net.UnixAddr: // a path is for auth.listen
+	default:
 		l.Close()
-		return nil, fmt.Errorf("systemd passed a socket on %s: Roost listens on TCP only", l.Addr())
+		return nil, fmt.Errorf("systemd passed a socket on %s: Roost listens on TCP and unix sockets", l.Addr())
 	}
 	return l, nil
 }

@@ -68,6 +68,15 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err != nil {
 		return err
 	}
+	sockets, passed, err := listenAuth(ctx, c, passed)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, l := range sockets {
+			l.Close()
+		}
+	}()
 	listeners, err := server.Listen(ctx, specs(c), passed)
 	if err != nil {
 		return err
@@ -108,6 +117,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	}
 	sv.server = server.New(opt)
 	sv.openControl(listeners)
+	sv.serveAuth(sockets)
 	for _, l := range listeners {
 		sv.log.Info("listening", "event", "listen", "on", l.String())
 	}
@@ -153,6 +163,7 @@ type service struct {
 	read         time.Time // when config was
 	about        atomic.Pointer[control.Status]
 	closeControl func() // nil: there is none
+	closeAuth    func() // nil: there is none
 
 	state  *os.File       // the state directory, locked; nil: there is none
 	within *confine.Paths // what files there are for this process; nil: all
@@ -394,6 +405,9 @@ func (sv *service) reload() {
 func (sv *service) close() (err error) {
 	if sv.closeControl != nil {
 		sv.closeControl()
+	}
+	if sv.closeAuth != nil {
+		sv.closeAuth()
 	}
 	if sv.store != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

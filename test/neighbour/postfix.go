@@ -32,6 +32,7 @@ virtual_mailbox_base = {mail}
 virtual_mailbox_maps = inline:{ {users} }
 virtual_uid_maps = static:{uid}
 virtual_gid_maps = static:{gid}
+{extra}
 `
 
 const postfixMaster = `
@@ -47,6 +48,7 @@ error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 scache unix - - n - 1 scache
 proxymap unix - - n - - proxymap
 postlog unix-dgram n - n - 1 postlogd
@@ -63,6 +65,11 @@ type Postfix struct {
 // StartPostfix runs a private Postfix in dir, delivering for the users (local
 // parts at example.org) below mail.
 func StartPostfix(dir, mail string, users ...string) (*Postfix, error) {
+	return StartPostfixWith("", dir, mail, users...)
+}
+
+// StartPostfixWith is StartPostfix with further lines of main.cf.
+func StartPostfixWith(extra, dir, mail string, users ...string) (*Postfix, error) {
 	master, err := Find("master", "postfix")
 	if err != nil {
 		return nil, err
@@ -102,7 +109,7 @@ func StartPostfix(dir, mail string, users ...string) (*Postfix, error) {
 	for _, u := range users {
 		table += fmt.Sprintf(" { %s@example.org = example.org/%s/Maildir/ }", u, u)
 	}
-	fill := []string{"{dir}", dir, "{mail}", mail, "{users}", table, "{port}", strconv.Itoa(port),
+	fill := []string{"{dir}", dir, "{mail}", mail, "{users}", table, "{extra}", extra, "{port}", strconv.Itoa(port),
 		"{uid}", strconv.Itoa(MailUID), "{gid}", strconv.Itoa(MailGID)}
 	if err := os.WriteFile(filepath.Join(etc, "main.cf"), []byte(expand(postfixMain, fill...)), 0o644); err != nil {
 		return nil, err
