@@ -20,6 +20,7 @@ func listenAuth(ctx context.Context, c *config.Config, passed []net.Listener) (l
 			for _, l := range append(list, rest...) {
 				l.Close()
 			}
+			list = nil
 		}
 	}()
 	given := map[string]net.Listener{}
@@ -66,14 +67,14 @@ func authOwner(s config.AuthListen) (uid, gid int) {
 }
 
 // serveAuth answers on these sockets until closeAuth.
-func (sv *service) serveAuth(listeners []net.Listener) {
-	if len(listeners) == 0 {
+func (sv *service) serveAuth() {
+	if len(sv.sockets) == 0 {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	server := dovecot.NewServer(sv.auth, sv.log)
 	var wg sync.WaitGroup
-	for _, l := range listeners {
+	for _, l := range sv.sockets {
 		sv.log.Info("listening", "event", "listen", "on", l.Addr().String()+" authentication")
 		wg.Go(func() { // ends with ctx; joined in closeAuth
 			if err := server.Serve(ctx, l); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -68,15 +69,9 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err != nil {
 		return err
 	}
-	sockets, passed, err := listenAuth(ctx, c, passed)
-	if err != nil {
+	if sv.sockets, passed, err = listenAuth(ctx, c, passed); err != nil {
 		return err
 	}
-	defer func() {
-		for _, l := range sockets {
-			l.Close()
-		}
-	}()
 	listeners, err := server.Listen(ctx, specs(c), passed)
 	if err != nil {
 		return err
@@ -117,7 +112,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	}
 	sv.server = server.New(opt)
 	sv.openControl(listeners)
-	sv.serveAuth(sockets)
+	sv.serveAuth()
 	for _, l := range listeners {
 		sv.log.Info("listening", "event", "listen", "on", l.String())
 	}
@@ -162,8 +157,9 @@ type service struct {
 
 	read         time.Time // when config was
 	about        atomic.Pointer[control.Status]
-	closeControl func() // nil: there is none
-	closeAuth    func() // nil: there is none
+	closeControl func()         // nil: there is none
+	sockets      []net.Listener // auth.listen
+	closeAuth    func()         // nil: nobody answers on them
 
 	state  *os.File       // the state directory, locked; nil: there is none
 	within *confine.Paths // what files there are for this process; nil: all
@@ -408,6 +404,9 @@ func (sv *service) close() (err error) {
 	}
 	if sv.closeAuth != nil {
 		sv.closeAuth()
+	}
+	for _, l := range sv.sockets {
+		l.Close()
 	}
 	if sv.store != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

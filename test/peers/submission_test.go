@@ -37,9 +37,11 @@ func TestPostfixSubmission(t *testing.T) {
 	if err := os.Lchown(h.dir+"/private/auth", uid, -1); err != nil { // as root it would do so itself
 		t.Fatal(err)
 	}
-	inet := regexp.MustCompile(`on="(127\.0\.0\.1:\d+) authentication"`).FindStringSubmatch(r.Log())
-	if inet == nil {
-		t.Fatal("it does not listen on loopback")
+	var inet []string
+	for deadline := time.Now().Add(patience); inet == nil; time.Sleep(10 * time.Millisecond) { // it takes connections before it says so
+		if inet = regexp.MustCompile(`on="(127\.0\.0\.1:\d+) authentication"`).FindStringSubmatch(r.Log()); inet == nil && time.Now().After(deadline) {
+			t.Fatal("it does not listen on loopback")
+		}
 	}
 	lines := strings.Join(regexp.MustCompile(`(?m)^    ((?:smtpd_(?:sasl|tls)|broken)_\S+ = .*)$`).FindAllString(read(t, "../../docs/postfix.md"), -1), "\n")
 	if strings.Count(lines, "\n") != 5 {
