@@ -382,6 +382,9 @@ func (c *conn) refused(r *request, err error) {
 	if reason == "" {
 		reason = refusal.Error()
 	}
+	if refusal.Event != "" {
+		r.log.Warn("login to look at", "event", refusal.Event, "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol)
+	}
 	r.log.Warn("login refused", "event", "login_refused", "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol)
 }
 
