@@ -36,8 +36,12 @@ type Source interface {
 type lister interface {
 	// Users gives the names of all users whose mail there may be, who may not log in now
 	// among them, in an order that stays.
+	// ErrUnlisted: this one cannot after all.
 	Users(ctx context.Context) ([]string, error)
 }
+
+// ErrUnlisted: a source cannot tell whom it has.
+var ErrUnlisted = errors.New("it cannot tell whom it has")
 
 // Users gives the names of all whom the sources know, each once, in the order of the
 // sources; silent are the sources that cannot tell whom they have.
@@ -50,6 +54,10 @@ func (a *Auth) Users(ctx context.Context) (names, silent []string, err error) {
 			continue
 		}
 		list, err := l.Users(ctx)
+		if errors.Is(err, ErrUnlisted) {
+			silent = append(silent, src.Name())
+			continue
+		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", src.Name(), err)
 		}

@@ -259,6 +259,8 @@ func (k *checker) auth() {
 			}
 			seen[s.File] = true
 			k.passwdFile(path+".file", s.File)
+		case "command":
+			k.program(path+".command", s.Command[0])
 		}
 	}
 }
@@ -272,8 +274,25 @@ func (k *checker) passwdFile(path, name string) {
 	k.file(path, name)
 }
 
+// program checks a program that is run.
+func (k *checker) program(path, name string) {
+	info, err := os.Stat(name)
+	switch {
+	case !filepath.IsAbs(name):
+		k.wrong(path, "%s: write the whole path, from / on", quote(name))
+	case errors.Is(err, fs.ErrNotExist):
+		k.wrong(path, "there is no file %s: is the path right?", name)
+	case err != nil:
+		k.wrong(path, "%s: %v", name, bottom(err))
+	case info.IsDir() || info.Mode()&0o111 == 0:
+		k.wrong(path, "%s cannot be run: chmod +x %[1]s", name)
+	case info.Mode()&0o002 != 0:
+		k.wrong(path, "every user of this machine can change %s, which learns passwords: chmod o-w %[1]s", name)
+	}
+}
+
 // sourceNeeds are the keys without which a source of a kind is nothing.
-var sourceNeeds = map[string][]string{"passwd": {"file"}}
+var sourceNeeds = map[string][]string{"passwd": {"file"}, "command": {"command"}}
 
 // sourceKeys reports whether a source has the keys that its kind needs, and complains of
 // those that mean nothing to it.
@@ -287,10 +306,11 @@ func (k *checker) sourceKeys(path string, s Source) bool {
 	v := reflect.ValueOf(s)
 	for _, row := range keysOf("auth.source") {
 		f, _ := fieldNamed(v, row.leaf())
+		none := f.IsZero() || f.Kind() == reflect.Slice && f.Len() == 0
 		switch at := path + "." + row.leaf(); {
-		case !row.fits(s.Kind) && !f.IsZero():
+		case !row.fits(s.Kind) && !none:
 			k.wrong(at, "%s means nothing in a source of kind %s, but of %s", row.leaf(), quote(s.Kind), strings.Join(row.kinds, ", "))
-		case slices.Contains(sourceNeeds[s.Kind], row.leaf()) && f.IsZero():
+		case slices.Contains(sourceNeeds[s.Kind], row.leaf()) && none:
 			k.wrong(path, "this [[auth.source]] of kind %s needs %s, such as %s", quote(s.Kind), row.leaf(), quote(row.sample))
 			ok = false
 		}

@@ -73,12 +73,17 @@ func TestCheck(t *testing.T) {
 		{right + "auth.mechanisms=['PLAIN','SCRAM']", "f:4:17: there is no mechanism \"SCRAM\": there are PLAIN, SCRAM-SHA-256"},
 		{right + "[[auth.source]]\nkind='passwd'\nfile='DIR/none'\n[[auth.source]]\n[[auth.source]]\nkind='passwd'\n[[auth.source]]\nkind='passwd'\nfile='DIR/passwd'",
 			"f:6:6: there is no file DIR/none: `roost passwd add` makes it with its first user\n" +
-				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\"\n" +
+				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\", \"command\"\n" +
 				"f:8:3: this [[auth.source]] of kind \"passwd\" needs file, such as \"/etc/roost/passwd.staff\"\n" +
 				"f:12:6: \"DIR/passwd\" is a source already"},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[]\nauth.passwd_file=''", 1), "f:4:18: nobody could log in: auth.passwd_file is empty"},
 		{right + "auth.apps_only=['pop3']", "f:4:16: there is no protocol \"pop3\": there are imap, smtp"},
+		{right + "[[auth.source]]\nkind='command'\n[[auth.source]]\nkind='command'\nfile='x'\ncommand=['users']\n[[auth.source]]\nkind='command'\ncommand=['DIR/passwd']",
+			"f:4:3: this [[auth.source]] of kind \"command\" needs command, such as \"/usr/local/lib/roost/users\"\n" +
+				"f:8:6: file means nothing in a source of kind \"command\", but of passwd\n" +
+				"f:9:9: \"users\": write the whole path, from / on\n" +
+				"f:12:9: DIR/passwd cannot be run: chmod +x DIR/passwd"},
 		{right + "[[auth.listen]]\n[[auth.listen]]\naddress='192.0.2.1:12345'\n[[auth.listen]]\naddress='12345'\n[[auth.listen]]\npath='roost-auth'\nmode='666'\nuser='no-such-user-here'\n" +
 			"[[auth.listen]]\naddress='[::1]:12345'\nmode='0660'\n[[auth.listen]]\npath='/run/roost/auth'\n[[auth.listen]]\npath='/run/roost/auth'",
 			"f:4:3: this [[auth.listen]] needs a path or an address, one of them\n" +

@@ -89,8 +89,11 @@ func (a Auth) PasswdFiles() (files []string) {
 // Source is one place that knows users. Which fields count depends on Kind: the table of
 // keys says it.
 type Source struct {
-	Kind string
-	File string
+	Kind      string
+	File      string
+	Command   []string
+	Processes int
+	Timeout   time.Duration
 }
 
 // AuthListen is a socket on which other programs, such as Postfix, ask who may log in.

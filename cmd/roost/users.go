@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"roost/auth"
+	"roost/auth/command"
 	"roost/config"
 	"roost/server"
 )
@@ -67,6 +68,8 @@ func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger)
 	switch s.Kind {
 	case "passwd":
 		return auth.OpenFile(s.File, auth.FileOptions{KeepCase: !c.Auth.Lowercase, NoWatch: !watch, Log: log})
+	case "command":
+		return command.Open(command.Options{Args: s.Command, Processes: s.Processes, Timeout: s.Timeout, Log: log}), nil
 	}
 	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
 }
