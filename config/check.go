@@ -47,6 +47,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k := &checker{c: c}
 	k.listeners()
 	k.certificates(now)
+	k.acme()
 	k.auth()
 	k.authListeners()
 	k.mechanisms(p.Mechanisms)
@@ -141,7 +142,7 @@ func (k *checker) certificates(now time.Time) {
 		}
 	}
 	if c.TLS.Cert == "" && c.TLS.Key == "" {
-		if needed != "" {
+		if needed != "" && len(c.TLS.ACME.Names) == 0 {
 			at := "tls"
 			if k.c.src == nil || k.c.src.places[at] == (place{}) {
 				at = needed
@@ -153,6 +154,34 @@ func (k *checker) certificates(now time.Time) {
 	}
 	for i, extra := range c.TLS.Certificate {
 		k.pair(fmt.Sprintf("tls.certificate[%d].", i), extra.Cert, extra.Key, now)
+	}
+}
+
+// acme checks what is asked of an authority.
+func (k *checker) acme() {
+	a := k.c.TLS.ACME
+	if len(a.Names) == 0 {
+		return
+	}
+	if !a.Agree {
+		k.wrong("tls.acme.names", "the authority wants its terms agreed to: read them and set tls.acme.agree = true")
+	}
+	for i, name := range a.Names {
+		if strings.ToLower(name) != name || !strings.Contains(name, ".") || strings.ContainsAny(name, "*:/ ") {
+			k.wrong(fmt.Sprintf("tls.acme.names[%d]", i), "%s is no name of a host in small letters; an authority that asks by HTTP knows no wildcards", quote(name))
+		}
+	}
+	if u, err := url.Parse(a.Directory); err != nil || u.Scheme != "https" || u.Host == "" {
+		k.wrong("tls.acme.directory", "%s is no https:// address", quote(a.Directory))
+	}
+	if _, _, err := net.SplitHostPort(a.Listen); err != nil {
+		k.wrong("tls.acme.listen", "%s is not host:port: write \":80\"", quote(a.Listen))
+	}
+	if a.Roots != "" {
+		k.file("tls.acme.roots", a.Roots)
+	}
+	if k.c.State() == "" {
+		k.wrong("tls.acme.names", "certificates are kept in state_dir, and that is off")
 	}
 }
 

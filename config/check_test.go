@@ -78,6 +78,9 @@ func TestCheck(t *testing.T) {
 				"f:12:6: \"DIR/passwd\" is a source already"},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[]\nauth.passwd_file=''", 1), "f:4:18: nobody could log in: auth.passwd_file is empty"},
+		{"auth.passwd_file='DIR/passwd'\n[tls.acme]\nnames=['mail.example.org']\nagree=true\n", ""},
+		{right + "[tls.acme]\nnames=['mail.example.org']", "f:5:7: the authority wants its terms agreed to: read them and set tls.acme.agree = true"},
+		{right + "[tls.acme]\nagree=true\nnames=['*.example.org']\ndirectory='x'\nlisten='80'", "f:6:8: \"*.example.org\" is no name of a host in small letters; an authority that asks by HTTP knows no wildcards\nf:7:11: \"x\" is no https:// address\nf:8:8: \"80\" is not host:port: write \":80\""},
 		{right + "auth.apps_only=['pop3']", "f:4:16: there is no protocol \"pop3\": there are imap, smtp"},
 		{right + "[[auth.source]]\nkind='command'\n[[auth.source]]\nkind='command'\nfile='x'\ncommand=['users']\n[[auth.source]]\nkind='command'\ncommand=['DIR/passwd']",
 			"f:4:3: this [[auth.source]] of kind \"command\" needs command, such as \"/usr/local/lib/roost/users\"\n" +

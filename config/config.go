@@ -35,6 +35,17 @@ type TLS struct {
 	Key         string        // PEM
 	MinVersion  string        `toml:"min_version"` // "1.2", "1.3"
 	Certificate []Certificate // further ones, chosen by SNI
+	ACME        ACME          `toml:"acme"`
+}
+
+// ACME says how certificates are had from an authority.
+type ACME struct {
+	Names     []string // empty: not used
+	Email     string
+	Directory string // URL
+	Roots     string // PEM file; "" for the system's
+	Listen    string // host:port of the challenges
+	Agree     bool   // to the authority's terms
 }
 
 // Certificate is one more certificate for other names.

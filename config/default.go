@@ -38,6 +38,7 @@ var sections = []struct {
 	{"", false, "What stands before the first table."},
 	{"tls", false, "Certificates. They are read again when their files change, and on SIGHUP."},
 	{"tls.certificate", true, "Further certificates: the one that fits the name a client asks for (SNI) is shown, else the first."},
+	{"tls.acme", false, "Certificates from Let's Encrypt or another authority that speaks ACME, got and renewed by Roost itself: for machines on which nothing else does it (certbot's and lego's files are read by tls.cert). The authority asks on port 80 of each name. They are kept in acme below state_dir."},
 	{"listen", true, "Sockets to listen on; with any, the default goes. One that systemd passes is recognised by its address."},
 	{"auth", false, "Who may log in."},
 	{"auth.throttle", false, "How those who guess passwords are slowed down and turned away: docs/throttling.md. limits.trusted_networks are not."},
@@ -79,6 +80,13 @@ var keys = []key{
 
 	{name: "tls.certificate.cert", value: "", live: true, sample: "/etc/letsencrypt/live/imap.example.net/fullchain.pem", about: "File of the certificate and its chain, PEM."},
 	{name: "tls.certificate.key", value: "", live: true, sample: "/etc/letsencrypt/live/imap.example.net/privkey.pem", about: "File of its private key, PEM."},
+
+	{name: "tls.acme.names", value: []string{}, sample: "mail.example.org", about: "Names to get certificates for; none: ACME is not used. Shown to clients that ask for one of them, the first also to those who ask for none where there is no tls.cert."},
+	{name: "tls.acme.email", value: "", sample: "postmaster@example.org", about: "Where the authority writes to when something is wrong."},
+	{name: "tls.acme.agree", value: false, about: "You agree to the authority's terms; nothing is asked of it before."},
+	{name: "tls.acme.directory", value: "https://acme-v02.api.letsencrypt.org/directory", about: "The authority."},
+	{name: "tls.acme.roots", value: "", sample: "/etc/roost/step-ca.pem", about: "Who vouches for the authority's own certificate, PEM, where that is a private one."},
+	{name: "tls.acme.listen", value: ":80", about: "Where its challenges are answered. A web server that has port 80 passes /.well-known/acme-challenge/ on to another address."},
 
 	{name: "listen.address", value: "", about: `Where to listen, host:port: ":993" is every address, "[2001:db8::1]:993" one.`},
 	{name: "listen.starttls", value: false, about: "Start in the clear and let clients upgrade by STARTTLS: port 143. Passwords are refused until they did."},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -30,6 +31,8 @@ type Certificates struct {
 	log *slog.Logger
 	now atomic.Pointer[certSet]
 
+	issued atomic.Pointer[[][]byte] // EndPoints of what Issued gave
+
 	mu  sync.Mutex // one reload at a time; guards opt
 	opt CertOptions
 
@@ -42,6 +45,10 @@ type Certificates struct {
 type CertOptions struct {
 	Pairs []KeyPair // the first is for clients that name no other's host
 	Min   uint16    // tls.VersionTLS12 or later
+
+	// Issued, when not nil, gives the certificates that come from elsewhere than files, for
+	// the names that it knows, and one for clients that name none; nil for other names.
+	Issued func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	// ClientCAs, when not nil, gives the authorities whose certificates clients are asked
 	// for. One is not needed, and not looked at here.
@@ -98,8 +105,8 @@ func (c *Certificates) Close() error {
 // Reload reads certificates now and puts them in force, all or none; changed says
 // whether they differ from those before.
 func (c *Certificates) Reload(opt CertOptions) (changed bool, err error) {
-	if len(opt.Pairs) == 0 {
-		return false, errors.New("there is no certificate: set tls.cert and tls.key")
+	if len(opt.Pairs) == 0 && opt.Issued == nil {
+		return false, errors.New("there is no certificate: set tls.cert and tls.key, or tls.acme")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,6 +137,9 @@ func (c *Certificates) Reload(opt CertOptions) (changed bool, err error) {
 	if cas != nil {
 		plain.ClientAuth, plain.ClientCAs = tls.RequestClientCert, cas
 	}
+	if opt.Issued != nil {
+		plain.GetCertificate = c.issue(opt.Issued, len(certs) == 0)
+	}
 	imap := plain.Clone()
 	imap.NextProtos = []string{"imap"}
 	c.now.Store(&certSet{raw: raw, ends: ends, min: opt.Min, cas: cas, imap: imap, plain: plain})
@@ -157,9 +167,57 @@ func (c *Certificates) Config() *tls.Config {
 	}
 }
 
+// issue is what TLS asks for a certificate before it looks at those of files. alone says
+// that there are none.
+func (c *Certificates) issue(issued func(*tls.ClientHelloInfo) (*tls.Certificate, error), alone bool) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if hello.ServerName == "" && !alone {
+			return nil, nil
+		}
+		cert, err := issued(hello)
+		if cert == nil && err == nil && alone {
+			// Whoever knows us by another name may see by which we go.
+			nameless := *hello
+			nameless.ServerName = ""
+			cert, err = issued(&nameless)
+		}
+		if cert != nil && cert.Leaf != nil {
+			c.noteIssued(endPoint(cert.Leaf))
+		}
+		return cert, err
+	}
+}
+
+// maxIssued is how many certificates that came from elsewhere clients may bind to: each
+// name's, and those before.
+const maxIssued = 64
+
+func (c *Certificates) noteIssued(end []byte) {
+	for end != nil {
+		old := c.issued.Load()
+		var list [][]byte
+		if old != nil {
+			list = *old
+		}
+		if slices.ContainsFunc(list, func(b []byte) bool { return bytes.Equal(b, end) }) {
+			return
+		}
+		fresh := append(slices.Clone(list[max(0, len(list)-maxIssued+1):]), end)
+		if c.issued.CompareAndSwap(old, &fresh) {
+			return
+		}
+	}
+}
+
 // EndPoints gives the channel bindings that name a certificate in force, for
 // auth.Attempt. Whichever of them a client was shown, nobody else has its key.
-func (c *Certificates) EndPoints() [][]byte { return c.now.Load().ends }
+func (c *Certificates) EndPoints() [][]byte {
+	ends := c.now.Load().ends
+	if issued := c.issued.Load(); issued != nil {
+		ends = slices.Concat(ends, *issued)
+	}
+	return ends
+}
 
 // endPoint is RFC 5929 section 4.1: the certificate's hash by the hash function of its
 // signature, SHA-256 in place of weaker ones; nil where the signature has none.

@@ -31,7 +31,7 @@ var asking = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64
 
 // asks reports whether a configuration needs that.
 func asks(c *config.Config) bool {
-	return slices.ContainsFunc(c.Auth.Source, func(s config.Source) bool { return s.Kind != "passwd" })
+	return len(c.TLS.ACME.Names) > 0 || slices.ContainsFunc(c.Auth.Source, func(s config.Source) bool { return s.Kind != "passwd" })
 }
 
 // system are directories that are never opened as a whole because something of Roost's is

@@ -54,6 +54,7 @@ func verbs() []verb {
 		configCheckVerb,
 		configShowVerb,
 		configDefaultVerb,
+		tlsCheckVerb,
 		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
 		passwdAppAddVerb, passwdAppListVerb, passwdAppRevokeVerb, passwdAppRemoveVerb,
 		authTestVerb, authLockedVerb, authUnlockVerb,

@@ -294,5 +294,10 @@ func appFile(c *config.Config) string {
 	return ""
 }
 
-// appUses is where a server keeps when app passwords were used.
-func appUses(c *config.Config) string { return filepath.Join(c.StateDir, "app-uses") }
+// appUses is where a server keeps when app passwords were used; "" for nowhere.
+func appUses(c *config.Config) string {
+	if c.State() == "" {
+		return ""
+	}
+	return filepath.Join(c.State(), "app-uses")
+}

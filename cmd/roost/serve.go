@@ -25,6 +25,7 @@ import (
 	"roost/confine"
 	"roost/message"
 	"roost/server"
+	"roost/server/acme"
 	"roost/server/control"
 	"roost/server/session"
 	"roost/store"
@@ -100,6 +101,11 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 			return err
 		}
 	}
+	if sv.issuer != nil {
+		if err := sv.issuer.Start(ctx); err != nil {
+			return err
+		}
+	}
 	if sv.store, err = openStore(c, sv.log); err != nil {
 		return err
 	}
@@ -152,6 +158,7 @@ type service struct {
 
 	auth   *auth.Auth
 	certs  *server.Certificates // nil: every listener is in the clear
+	issuer *acme.Issuer         // nil: certificates are files
 	store  store.Store
 	server *server.Server
 
@@ -188,7 +195,10 @@ var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelI
 // openFront opens what stands before a login: certificates and users.
 func (sv *service) openFront() (err error) {
 	c := sv.config
-	if opt := certOptions(c); len(opt.Pairs) > 0 {
+	if sv.issuer, err = openIssuer(c, sv.log); err != nil {
+		return err
+	}
+	if opt := certOptions(c, sv.issuer); len(opt.Pairs) > 0 || sv.issuer != nil {
 		if sv.certs, err = server.OpenCertificates(opt, sv.log); err != nil {
 			return err
 		}
@@ -377,7 +387,7 @@ func (sv *service) reload() {
 	c := config.Merge(sv.config, fresh)
 	opt, err := sv.options(c)
 	if err == nil && sv.certs != nil {
-		_, err = sv.certs.Reload(certOptions(c))
+		_, err = sv.certs.Reload(certOptions(c, sv.issuer))
 	}
 	if err != nil {
 		sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", err)
@@ -415,6 +425,9 @@ func (sv *service) close() (err error) {
 	}
 	if sv.certs != nil {
 		err = errors.Join(err, sv.certs.Close())
+	}
+	if sv.issuer != nil {
+		err = errors.Join(err, sv.issuer.Close())
 	}
 	if sv.auth != nil {
 		err = errors.Join(err, sv.auth.Close())

@@ -4,11 +4,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"roost/auth"
 	"roost/auth/command"
 	"roost/config"
 	"roost/server"
+	"roost/server/acme"
 )
 
 // openAuth opens what a configuration says of users. watch is for a server: changes are
@@ -91,9 +93,12 @@ func clientCertificates(c *config.Config) (*auth.ClientCertificates, error) {
 	})
 }
 
-// certOptions is what a configuration says of TLS.
-func certOptions(c *config.Config) server.CertOptions {
+// certOptions is what a configuration says of TLS. issuer may be nil.
+func certOptions(c *config.Config, issuer *acme.Issuer) server.CertOptions {
 	opt := server.CertOptions{Pairs: keyPairs(c), Min: minVersion(c)}
+	if issuer != nil {
+		opt.Issued = issuer.Certificate
+	}
 	if c.Auth.Certificate.CA != "" {
 		opt.ClientCAs = func() *x509.CertPool {
 			certs, err := clientCertificates(c)
@@ -104,4 +109,16 @@ func certOptions(c *config.Config) server.CertOptions {
 		}
 	}
 	return opt
+}
+
+// openIssuer opens what gets certificates from an authority; nil where nobody asked for it.
+func openIssuer(c *config.Config, log *slog.Logger) (*acme.Issuer, error) {
+	a := c.TLS.ACME
+	if len(a.Names) == 0 {
+		return nil, nil
+	}
+	return acme.Open(acme.Options{
+		Names: a.Names, Email: a.Email, Directory: a.Directory, Roots: a.Roots, Listen: a.Listen,
+		Dir: filepath.Join(c.State(), "acme"), Log: log,
+	})
 }
