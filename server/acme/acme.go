@@ -113,7 +113,23 @@ func (i *Issuer) Start(ctx context.Context) error {
 		}
 	})
 	ctx, i.stop = context.WithCancel(ctx)
-	return i.magic.ManageAsync(ctx, i.opt.Names)
+	for _, name := range i.opt.Names {
+		// Ends when it has one, or with ctx.
+		i.wg.Go(func() { i.obtain(ctx, name) })
+	}
+	return nil
+}
+
+// obtain gets the certificate of a name or takes the one that is kept; certmagic renews it
+// from then on. What fails is tried again, more and more rarely: authorities count.
+func (i *Issuer) obtain(ctx context.Context, name string) {
+	for wait := time.Minute; i.magic.ManageSync(ctx, []string{name}) != nil; wait = min(2*wait, 6*time.Hour) {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close stops renewing and waits for that.
@@ -140,7 +156,11 @@ func (i *Issuer) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	if name != "" && !slices.Contains(i.opt.Names, name) {
 		return nil, nil
 	}
-	return i.magic.GetCertificate(hello)
+	cert, err := i.magic.GetCertificate(hello)
+	if err != nil {
+		return nil, err // certmagic gives an empty one with it
+	}
+	return cert, nil
 }
 
 // event logs what certmagic did.
