@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // clientsAtOnce is how many append to one mailbox together.
@@ -187,7 +189,7 @@ func (z sizes) durable(group int) func(st *stand) (step, error) {
 					if err := writeSynced(tmp, text); err != nil {
 						return err
 					}
-					if err := os.Rename(tmp, filepath.Join(dir, "cur", name)); err != nil {
+					if err := unix.Rename(tmp, filepath.Join(dir, "cur", name)); err != nil {
 						return err
 					}
 					if _, err := fmt.Fprintf(list, "%d :%s\n", n, name); err != nil {
@@ -239,7 +241,7 @@ func writeRenamed(dir, name string, text []byte) error {
 	if err := writeSynced(tmp, text); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(dir, "cur", name))
+	return unix.Rename(tmp, filepath.Join(dir, "cur", name))
 }
 
 func writeSynced(file string, text []byte) error {

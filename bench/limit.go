@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // untouched is a Maildir of n messages on the machine's side that nothing changes.
@@ -136,7 +138,7 @@ func renaming(n int) func(st *stand) (step, error) {
 					if !ok {
 						to = name + "T"
 					}
-					if err := os.Rename(filepath.Join(cur, name), filepath.Join(cur, to)); err != nil {
+					if err := unix.Rename(filepath.Join(cur, name), filepath.Join(cur, to)); err != nil {
 						return err
 					}
 				}

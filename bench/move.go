@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // moving: COPY, MOVE and EXPUNGE of all messages.
@@ -70,7 +72,7 @@ func moving(z sizes) []operation {
 			}),
 		},
 		{
-			name: "move/move", about: fmt.Sprintf("MOVE of %d messages", n), against: "rename each", rounds: 3, limit: files(os.Rename),
+			name: "move/move", about: fmt.Sprintf("MOVE of %d messages", n), against: "rename each", rounds: 3, limit: files(unix.Rename),
 			begin: fresh(func(rec *record, c *client) error {
 				if err := rec.timed(func() error { _, err := c.do("MOVE 1:* Other"); return err }); err != nil {
 					return err

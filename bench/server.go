@@ -100,7 +100,6 @@ func (r *run) newDovecot(plugins, settings string) *server {
 	s.stop = func() error { return now.Close() }
 	s.pid = func() int { return now.PID() }
 	s.log = func() string { return now.Log() }
-	s.log = func() string { return now.Log() }
 	return s
 }
 

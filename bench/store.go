@@ -3,10 +3,11 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // storing: flags of one message and of all, COPY, MOVE and EXPUNGE of all.
@@ -54,7 +55,7 @@ func storing(z sizes) []operation {
 							to = *name + "T"
 						}
 						t := time.Now()
-						if err := os.Rename(filepath.Join(cur, *name), filepath.Join(cur, to)); err != nil {
+						if err := unix.Rename(filepath.Join(cur, *name), filepath.Join(cur, to)); err != nil {
 							return err
 						}
 						rec.took(time.Since(t))
