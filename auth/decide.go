@@ -210,6 +210,9 @@ func (a *Auth) verify(ctx context.Context, acc *Account, apps *userApps, login, 
 		})
 		if err == nil && acc.Check != nil && out.account == nil {
 			out.verdict, out.account, err = acc.Check(ctx, password)
+			if err == nil && out.verdict == Wrong { // costs what one costs whom no source has
+				err = a.pool.do(ctx, at.Addr, func() { a.dummy().Matches(login, password) })
+			}
 		}
 		return out, err
 	})

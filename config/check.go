@@ -290,6 +290,12 @@ func (k *checker) auth() {
 			k.passwdFile(path+".file", s.File)
 		case "command":
 			k.program(path+".command", s.Command[0])
+		case "dovecot":
+			for key, socket := range map[string]string{"socket": s.Socket, "userdb": s.Userdb} {
+				if socket != "" && !filepath.IsAbs(socket) {
+					k.wrong(path+"."+key, "%s: write the whole path, from / on", quote(socket))
+				}
+			}
 		}
 	}
 }
@@ -321,7 +327,7 @@ func (k *checker) program(path, name string) {
 }
 
 // sourceNeeds are the keys without which a source of a kind is nothing.
-var sourceNeeds = map[string][]string{"passwd": {"file"}, "command": {"command"}}
+var sourceNeeds = map[string][]string{"passwd": {"file"}, "command": {"command"}, "dovecot": {"socket"}}
 
 // sourceKeys reports whether a source has the keys that its kind needs, and complains of
 // those that mean nothing to it.

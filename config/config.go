@@ -105,6 +105,8 @@ type Source struct {
 	Command   []string
 	Processes int
 	Timeout   time.Duration
+	Socket    string
+	Userdb    string
 }
 
 // AuthListen is a socket on which other programs, such as Postfix, ask who may log in.

@@ -113,11 +113,13 @@ var keys = []key{
 	{name: "auth.certificate.user", value: "email", oneOf: []string{"email", "cn", "map"}, about: "What names the user: the mail address of the certificate, its common name, or auth.certificate.map."},
 	{name: "auth.certificate.map", value: "", sample: "/etc/roost/clients.map", about: "File with a line for each certificate: its SHA-256 fingerprint in hex, a blank, the user."},
 
-	{name: "auth.source.kind", value: "", oneOf: []string{"passwd", "command"}, sample: "passwd", about: "What it is: a password file (passwd), a program that is asked (command)."},
+	{name: "auth.source.kind", value: "", oneOf: []string{"passwd", "command", "dovecot"}, sample: "passwd", about: "What it is: a password file (passwd), a program that is asked (command), a Dovecot (dovecot)."},
 	{name: "auth.source.file", value: "", kinds: []string{"passwd"}, sample: "/etc/roost/passwd.staff", about: "File of users and password hashes, as auth.passwd_file."},
 	{name: "auth.source.command", value: []string{}, kinds: []string{"command"}, sample: "/usr/local/lib/roost/users", about: "The program and its arguments; docs/auth-command.md has what it reads and writes. It runs as the user that Roost became."},
 	{name: "auth.source.processes", value: 0, kinds: []string{"command"}, about: "How many processes of it there are at most; 0 is 4."},
-	{name: "auth.source.timeout", value: time.Duration(0), kinds: []string{"command"}, about: "How long an answer may take before the login is refused for now; 0 is 5 seconds."},
+	{name: "auth.source.timeout", value: time.Duration(0), kinds: []string{"command", "dovecot"}, about: "How long an answer may take before the login is refused for now; 0 is 5 seconds, of a Dovecot 10."},
+	{name: "auth.source.socket", value: "", kinds: []string{"dovecot"}, sample: "/run/dovecot/auth-client", about: "Unix socket on which Dovecot takes passwords."},
+	{name: "auth.source.userdb", value: "", kinds: []string{"dovecot"}, sample: "/run/dovecot/auth-userdb", about: "Unix socket on which it says where a user's mail is; without it mail.location has to."},
 
 	{name: "auth.listen.path", value: "", sample: "/var/spool/postfix/private/roost-auth", about: "Path of a unix socket."},
 	{name: "auth.listen.address", value: "", about: "A loopback address, host:port, in place of path: any user of this machine can try passwords there."},

@@ -1,6 +1,6 @@
 // Package dovecot speaks Dovecot's authentication protocol, version 1.2: as the server
 // that Postfix and Exim ask (server.go), so that submission has the users, the throttle
-// and the log of IMAP.
+// and the log of IMAP; and as a client of a Dovecot whose users Roost has (client.go).
 //
 // Both sides send lines of fields parted by TAB (wire.go). A connection is kept for long
 // and carries many exchanges at a time, each under a number that the client chose.

@@ -8,6 +8,7 @@ import (
 
 	"roost/auth"
 	"roost/auth/command"
+	"roost/auth/dovecot"
 	"roost/config"
 	"roost/server"
 	"roost/server/acme"
@@ -72,6 +73,8 @@ func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger)
 		return auth.OpenFile(s.File, auth.FileOptions{KeepCase: !c.Auth.Lowercase, NoWatch: !watch, Log: log})
 	case "command":
 		return command.Open(command.Options{Args: s.Command, Processes: s.Processes, Timeout: s.Timeout, Log: log}), nil
+	case "dovecot":
+		return dovecot.Open(dovecot.SourceOptions{Socket: s.Socket, Userdb: s.Userdb, Timeout: s.Timeout}), nil
 	}
 	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
 }
