@@ -89,6 +89,7 @@ func newSession(stream Stream, in *Login, opt *Options) *session {
 	}
 	hooks := wire.Hooks{Fill: s.fill, Invite: s.invite, Tap: s.enc.Tap}
 	hooks.Rest, _ = stream.(wire.Rester)
+	hooks.Hurry, _ = stream.(wire.Hurrier)
 	s.lex = wire.NewLexer(input{s}, in.Input, wire.Limits{
 		Command: opt.Limits.CommandBytes,
 		Swallow: opt.Limits.AppendBytes + opt.Limits.CommandBytes,

@@ -22,9 +22,15 @@ type Hooks struct {
 	// "+ " and flush (RFC 9051 section 4.3). Fill follows it.
 	Invite func() error
 
+	// Hurry is told that the rest of a command is waited for, before Fill.
+	Hurry Hurrier
+
 	// Tap is where somebody may look at the commands; nil: nowhere.
 	Tap *Tap
 }
+
+// Hurrier is the Hurry of Hooks: what can make a client send the rest of a command now.
+type Hurrier interface{ Hurry() }
 
 // Rester is the Rest of Hooks. It is no function because each frame that lies under a
 // waiting session counts.
@@ -214,6 +220,9 @@ func (l *Lexer) fill() error {
 	}
 	if l.pooled == nil {
 		l.pooled = bufferPool.Get().(*[]byte)
+	}
+	if l.hooks.Hurry != nil {
+		l.hooks.Hurry.Hurry()
 	}
 	err := l.read(*l.pooled)
 	if err == io.EOF {

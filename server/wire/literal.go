@@ -116,6 +116,9 @@ func (lit *Literal) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
+		if !lit.Sync && lit.left == lit.Size && l.hooks.Hurry != nil {
+			l.hooks.Hurry.Hurry()
+		}
 		n, err := l.src.Read(p[:min(int64(len(p)), lit.left)])
 		l.off += int64(n)
 		l.showLiteral(n)
