@@ -389,7 +389,7 @@ func TestActivation(t *testing.T) {
 	defer f.Close()
 	for _, tt := range []struct{ spec, want string }{
 		{l.Addr().String(), "starttls on " + l.Addr().String()},
-		{"127.0.0.1:1", "no [[listen]] names"},
+		{"127.0.0.1:1", "no [[listen]] or [[auth.listen]] names"},
 	} {
 		// systemd sets LISTEN_PID between fork and exec; so does the shell.
 		cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" -test.run='^TestActivatedChild$' -test.v`, os.Args[0])
