@@ -202,7 +202,7 @@ func TestAllThatNeedsRowsReadsThem(t *testing.T) {
 			return slices.Equal(c.To, []imap.UID{14}), err
 		},
 	}
-	needless := []string{"Info", "View", "FirstUnseen", "Notes", "Close"}
+	needless := []string{"Info", "View", "FirstUnseen", "Notes", "Close", "Coming", "Settled"}
 	all := reflect.TypeFor[store.Mailbox]()
 	for i := range all.NumMethod() {
 		name := all.Method(i).Name
