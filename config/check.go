@@ -290,6 +290,8 @@ func (k *checker) auth() {
 			k.passwdFile(path+".file", s.File)
 		case "command":
 			k.program(path+".command", s.Command[0])
+		case "ldap":
+			k.directory(path, s)
 		case "dovecot":
 			for key, socket := range map[string]string{"socket": s.Socket, "userdb": s.Userdb} {
 				if socket != "" && !filepath.IsAbs(socket) {
@@ -307,6 +309,46 @@ func (k *checker) passwdFile(path, name string) {
 		return
 	}
 	k.file(path, name)
+}
+
+// directory checks a source of kind ldap.
+func (k *checker) directory(path string, s Source) {
+	for i, text := range s.URL {
+		at := fmt.Sprintf("%s.url[%d]", path, i)
+		u, err := url.Parse(text)
+		switch {
+		case err != nil || !slices.Contains([]string{"ldap", "ldaps", "ldapi"}, u.Scheme):
+			k.wrong(at, "%s is no URL of a directory: write \"ldaps://ldap.example.org\"", quote(text))
+		case u.Scheme == "ldapi" && (u.Host != "" || !filepath.IsAbs(u.Path)):
+			k.wrong(at, "%s names no socket: write \"ldapi:///run/slapd/ldapi\"", quote(text))
+		case u.Scheme != "ldapi" && u.Hostname() == "":
+			k.wrong(at, "%s names no server", quote(text))
+		case u.Scheme == "ldap" && !s.StartTLS && !loopback(u.Hostname()):
+			k.wrong(at, "passwords would cross the network to %s in the clear: write ldaps://, or set starttls = true", quote(text))
+		}
+	}
+	for key, file := range map[string]string{"ca": s.CA, "bind_password_file": s.BindPassword} {
+		if file != "" {
+			k.file(path+"."+key, file)
+		}
+	}
+	if info, err := os.Stat(s.BindPassword); s.BindPassword != "" && err == nil && info.Mode().Perm()&0o007 != 0 {
+		k.wrong(path+".bind_password_file", "every user of this machine can read it (mode %04o): chmod o= %s", info.Mode().Perm(), s.BindPassword)
+	}
+	if (s.BindDN == "") != (s.BindPassword == "") {
+		k.wrong(path, "bind_dn and bind_password_file belong together: one of them is missing")
+	}
+	if (s.ListFilter == "") != (s.NameAttribute == "") {
+		k.wrong(path, "list_filter and name_attribute belong together: one of them is missing")
+	}
+	if !strings.Contains(s.Filter, "%u") && !strings.Contains(s.Filter, "%n") {
+		k.wrong(path+".filter", "%s finds the same entry for all users: it needs %%u or %%n", quote(s.Filter))
+	}
+	for i, a := range s.Attributes {
+		if attribute, field, ok := strings.Cut(a, "="); !ok || attribute == "" || field == "" {
+			k.wrong(fmt.Sprintf("%s.attributes[%d]", path, i), "%s is not attribute=field: write \"homeDirectory=userdb_home\"", quote(a))
+		}
+	}
 }
 
 // program checks a program that is run.
@@ -327,7 +369,7 @@ func (k *checker) program(path, name string) {
 }
 
 // sourceNeeds are the keys without which a source of a kind is nothing.
-var sourceNeeds = map[string][]string{"passwd": {"file"}, "command": {"command"}, "dovecot": {"socket"}}
+var sourceNeeds = map[string][]string{"passwd": {"file"}, "command": {"command"}, "dovecot": {"socket"}, "ldap": {"url", "base", "filter"}}
 
 // sourceKeys reports whether a source has the keys that its kind needs, and complains of
 // those that mean nothing to it.

@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 		{right + "auth.mechanisms=['PLAIN','SCRAM']", "f:4:17: there is no mechanism \"SCRAM\": there are PLAIN, SCRAM-SHA-256"},
 		{right + "[[auth.source]]\nkind='passwd'\nfile='DIR/none'\n[[auth.source]]\n[[auth.source]]\nkind='passwd'\n[[auth.source]]\nkind='passwd'\nfile='DIR/passwd'",
 			"f:6:6: there is no file DIR/none: `roost passwd add` makes it with its first user\n" +
-				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\", \"command\", \"dovecot\"\n" +
+				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\", \"command\", \"dovecot\", \"ldap\"\n" +
 				"f:8:3: this [[auth.source]] of kind \"passwd\" needs file, such as \"/etc/roost/passwd.staff\"\n" +
 				"f:12:6: \"DIR/passwd\" is a source already"},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},
@@ -87,6 +87,16 @@ func TestCheck(t *testing.T) {
 				"f:8:6: file means nothing in a source of kind \"command\", but of passwd\n" +
 				"f:9:9: \"users\": write the whole path, from / on\n" +
 				"f:12:9: DIR/passwd cannot be run: chmod +x DIR/passwd"},
+		{right + "[[auth.source]]\nkind='ldap'\nurl=['ldap://ldap.example.org', 'http://x', 'ldapi://x', 'ldap://127.0.0.1', 'ldaps://']\nbase='dc=org'\nfilter='(uid=ann)'\nbind_dn='cn=x'\nca='DIR/none'\nlist_filter='(a=b)'\nattributes=['x']",
+			"f:4:3: bind_dn and bind_password_file belong together: one of them is missing\n" +
+				"f:4:3: list_filter and name_attribute belong together: one of them is missing\n" +
+				"f:6:6: passwords would cross the network to \"ldap://ldap.example.org\" in the clear: write ldaps://, or set starttls = true\n" +
+				"f:6:33: \"http://x\" is no URL of a directory: write \"ldaps://ldap.example.org\"\n" +
+				"f:6:45: \"ldapi://x\" names no socket: write \"ldapi:///run/slapd/ldapi\"\n" +
+				"f:6:78: \"ldaps://\" names no server\n" +
+				"f:8:8: \"(uid=ann)\" finds the same entry for all users: it needs %u or %n\n" +
+				"f:10:4: there is no file DIR/none: is the path right?\n" +
+				"f:12:13: \"x\" is not attribute=field: write \"homeDirectory=userdb_home\""},
 		{right + "[[auth.listen]]\n[[auth.listen]]\naddress='192.0.2.1:12345'\n[[auth.listen]]\naddress='12345'\n[[auth.listen]]\npath='roost-auth'\nmode='666'\nuser='no-such-user-here'\n" +
 			"[[auth.listen]]\naddress='[::1]:12345'\nmode='0660'\n[[auth.listen]]\npath='/run/roost/auth'\n[[auth.listen]]\npath='/run/roost/auth'",
 			"f:4:3: this [[auth.listen]] needs a path or an address, one of them\n" +

@@ -107,6 +107,18 @@ type Source struct {
 	Timeout   time.Duration
 	Socket    string
 	Userdb    string
+
+	URL           []string `toml:"url"`
+	StartTLS      bool     `toml:"starttls"`
+	CA            string   `toml:"ca"`
+	BindDN        string   `toml:"bind_dn"`
+	BindPassword  string   `toml:"bind_password_file"`
+	Base          string
+	Filter        string
+	PasswordAttr  string `toml:"password_attribute"`
+	Attributes    []string
+	ListFilter    string `toml:"list_filter"`
+	NameAttribute string `toml:"name_attribute"`
 }
 
 // AuthListen is a socket on which other programs, such as Postfix, ask who may log in.

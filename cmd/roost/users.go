@@ -9,6 +9,7 @@ import (
 	"roost/auth"
 	"roost/auth/command"
 	"roost/auth/dovecot"
+	"roost/auth/ldap"
 	"roost/config"
 	"roost/server"
 	"roost/server/acme"
@@ -75,6 +76,12 @@ func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger)
 		return command.Open(command.Options{Args: s.Command, Processes: s.Processes, Timeout: s.Timeout, Log: log}), nil
 	case "dovecot":
 		return dovecot.Open(dovecot.SourceOptions{Socket: s.Socket, Userdb: s.Userdb, Timeout: s.Timeout}), nil
+	case "ldap":
+		return ldap.Open(ldap.Options{
+			URLs: s.URL, StartTLS: s.StartTLS, CA: s.CA, BindDN: s.BindDN, PasswordFile: s.BindPassword,
+			Base: s.Base, Filter: s.Filter, Password: s.PasswordAttr, Attributes: s.Attributes,
+			ListFilter: s.ListFilter, NameAttribute: s.NameAttribute, Timeout: s.Timeout, Log: log,
+		})
 	}
 	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
 }
