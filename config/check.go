@@ -292,7 +292,7 @@ func (k *checker) auth() {
 			k.program(path+".command", s.Command[0])
 		case "ldap":
 			k.directory(path, s)
-		case "dovecot":
+		case "dovecot", "system":
 			for key, socket := range map[string]string{"socket": s.Socket, "userdb": s.Userdb} {
 				if socket != "" && !filepath.IsAbs(socket) {
 					k.wrong(path+"."+key, "%s: write the whole path, from / on", quote(socket))

@@ -73,7 +73,7 @@ func TestCheck(t *testing.T) {
 		{right + "auth.mechanisms=['PLAIN','SCRAM']", "f:4:17: there is no mechanism \"SCRAM\": there are PLAIN, SCRAM-SHA-256"},
 		{right + "[[auth.source]]\nkind='passwd'\nfile='DIR/none'\n[[auth.source]]\n[[auth.source]]\nkind='passwd'\n[[auth.source]]\nkind='passwd'\nfile='DIR/passwd'",
 			"f:6:6: there is no file DIR/none: `roost passwd add` makes it with its first user\n" +
-				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\", \"command\", \"dovecot\", \"ldap\"\n" +
+				"f:7:3: this [[auth.source]] has no kind; it is one of \"passwd\", \"system\", \"ldap\", \"command\", \"dovecot\"\n" +
 				"f:8:3: this [[auth.source]] of kind \"passwd\" needs file, such as \"/etc/roost/passwd.staff\"\n" +
 				"f:12:6: \"DIR/passwd\" is a source already"},
 		{strings.Replace(right, "auth.passwd_file='DIR/passwd'", "auth.source=[{kind='passwd', file='DIR/passwd'}]", 1), ""},

@@ -108,6 +108,9 @@ type Source struct {
 	Socket    string
 	Userdb    string
 
+	PAMService string `toml:"pam_service"`
+	FirstUID   int    `toml:"first_uid"`
+
 	URL           []string `toml:"url"`
 	StartTLS      bool     `toml:"starttls"`
 	CA            string   `toml:"ca"`

@@ -10,6 +10,7 @@ import (
 	"roost/auth/command"
 	"roost/auth/dovecot"
 	"roost/auth/ldap"
+	accounts "roost/auth/system"
 	"roost/config"
 	"roost/server"
 	"roost/server/acme"
@@ -82,6 +83,8 @@ func openSource(c *config.Config, s config.Source, watch bool, log *slog.Logger)
 			Base: s.Base, Filter: s.Filter, Password: s.PasswordAttr, Attributes: s.Attributes,
 			ListFilter: s.ListFilter, NameAttribute: s.NameAttribute, Timeout: s.Timeout, Log: log,
 		})
+	case "system":
+		return accounts.Open(accounts.Options{Socket: s.Socket, Service: s.PAMService, FirstUID: s.FirstUID, Timeout: s.Timeout}), nil
 	}
 	return nil, fmt.Errorf("users of kind %q are not known", s.Kind) // the check of the configuration was first
 }
