@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -80,6 +81,8 @@ type Auth struct {
 	throttle *throttle
 
 	closeState func() error // nil: there is none
+
+	unusual atomic.Pointer[func(Unusual)]
 }
 
 // New opens the password file as OpenFile does, and puts the other sources behind it.
@@ -208,12 +211,12 @@ func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret stri
 		}
 		return User{}, &Refusal{Err: ErrThrottled, User: user, Reason: why}
 	}
-	d, err := a.settled(tk, decide)
+	d, err := a.settled(tk, at, decide)
 	if err != nil {
 		return User{}, err
 	}
+	a.tellOf(&d, tk, at)
 	if d.refusal == nil {
-		a.throttle.familiar.note(time.Now(), tk.user, at.Addr)
 		if a.uses != nil && d.user.Proof.App != "" {
 			a.uses.note(d.user, at)
 		}
@@ -228,14 +231,19 @@ func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret stri
 }
 
 // settled decides and gives the ticket back, whatever comes of it.
-func (a *Auth) settled(tk *ticket, decide func() (decision, error)) (d decision, err error) {
+func (a *Auth) settled(tk *ticket, at Attempt, decide func() (decision, error)) (d decision, err error) {
 	wrong, right := false, false
 	defer func() {
 		var locked []Locked
-		d.delay, locked = a.throttle.settle(time.Now(), tk, wrong, right)
+		var many bool
+		d.delay, locked, many = a.throttle.settle(time.Now(), tk, wrong, right)
+		if many {
+			a.report(Unusual{EventManyUsers, "", at.Addr, fmt.Sprintf("%v failed to log in as %d users", at.Addr, manyUsers)})
+		}
 		for _, l := range locked {
 			a.opt.Log.Warn("locked after failed logins", "event", "login_locked", "what", l.What, "user", l.User,
 				"network", l.Network.String(), "until", l.Until.UTC().Format(time.RFC3339), "locks", l.Locks)
+			a.report(Unusual{EventLocked, l.User, at.Addr, l.What + " is locked until " + l.Until.UTC().Format(time.RFC3339)})
 		}
 	}()
 	d, err = decide()

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"slices"
 	"time"
@@ -67,7 +68,8 @@ type penalty struct {
 	until    time.Time // locked
 	locks    int       // so far
 
-	recent []mac // the wrong passwords counted last; of pairs only
+	recent []mac    // the wrong passwords counted last; of pairs only
+	users  []uint32 // hashes of those for whom it failed; of addresses only
 	held   map[mac]*ticket
 
 	flying  int // tickets that are out
@@ -108,6 +110,16 @@ func (p *penalty) fail(now time.Time) {
 	p.last = now
 }
 
+// failsFor counts users. It reports that they have just become many.
+func (p *penalty) failsFor(user string) bool {
+	sum := crc32.ChecksumIEEE([]byte(user)) // two of one sum are one: nothing hangs on it
+	if len(p.users) >= manyUsers || slices.Contains(p.users, sum) {
+		return false
+	}
+	p.users = append(p.users, sum)
+	return len(p.users) == manyUsers
+}
+
 // remember keeps the last four: who is at a loss tries them in turn.
 func (p *penalty) remember(secret mac) {
 	p.recent = slices.Insert(p.recent, 0, secret)
@@ -120,7 +132,7 @@ func (p *penalty) age(now time.Time) {
 		p.failures = max(0, p.failures-n)
 		p.last = p.last.Add(time.Duration(n) * forgive)
 		if p.failures == 0 {
-			p.recent = nil
+			p.recent, p.users = nil, nil
 		}
 	}
 	if !p.until.IsZero() && now.Sub(p.until) > coolness {

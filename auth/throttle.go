@@ -244,7 +244,7 @@ func (t *throttle) queueLocked(b *blocked) {
 // settle takes a ticket back. wrong says that the password was; then the delay is that of
 // the answer, and locked are the subjects that are locked from now on. right says that
 // the user has proved who they are.
-func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay time.Duration, locked []Locked) {
+func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay time.Duration, locked []Locked, many bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if wrong && !tk.failed && !slices.Contains(tk.pair.recent, tk.secret) {
@@ -252,6 +252,7 @@ func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay t
 		tk.pair.remember(tk.secret)
 		for _, p := range tk.count {
 			p.fail(now)
+			many = p.subject.kind == ofAddress && p.failsFor(tk.user) || many
 			if l, ok := t.lockLocked(now, p); ok {
 				locked = append(locked, l)
 			}
@@ -271,7 +272,7 @@ func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay t
 		delay = delayAfter(worst)
 	}
 	if tk.holds--; tk.holds > 0 {
-		return delay, locked
+		return delay, locked, many
 	}
 	delete(tk.pair.held, tk.secret)
 	tk.pair.wakeAll()
@@ -281,7 +282,7 @@ func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay t
 	for _, p := range tk.count {
 		t.tidyLocked(p.subject, p)
 	}
-	return delay, locked
+	return delay, locked, many
 }
 
 // forgiveLocked takes back what was counted of a user at an address, who is there now.

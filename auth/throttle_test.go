@@ -24,10 +24,12 @@ type oracle struct {
 	cost time.Duration // of a look
 }
 
-func (o *oracle) Name() string        { return "oracle" }
-func (o *oracle) Dummy() (Hash, bool) { return Hash{}, false }
-func (o *oracle) Reload() error       { return nil }
-func (o *oracle) Close() error        { return nil }
+func (o *oracle) Name() string { return "oracle" }
+func (o *oracle) Dummy() (Hash, bool) {
+	return Hash{Scheme: "PLAIN", match: func(_, _ string) bool { return false }}, true
+}
+func (o *oracle) Reload() error { return nil }
+func (o *oracle) Close() error  { return nil }
 
 func (o *oracle) Find(_ context.Context, login string, _ Attempt) (*Account, error) {
 	return &Account{User: User{Name: login, Login: login}, Check: func(_ context.Context, password string) (Verdict, *Account, error) {

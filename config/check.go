@@ -59,6 +59,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.control()
 	k.state()
 	k.throttle()
+	k.events()
 	k.isolation()
 	if len(k.problems) > 0 {
 		return k.problems.sorted()
@@ -700,6 +701,29 @@ func (k *checker) state() {
 		k.wrong("state_dir", `state_dir is empty: write "off" for none, or leave it out for %s`, quote(Default().StateDir))
 	case dir != "" && !filepath.IsAbs(dir):
 		k.wrong("state_dir", "%s: write the whole path, from / on", quote(dir))
+	}
+}
+
+func (k *checker) events() {
+	for i, e := range k.c.Event {
+		path := fmt.Sprintf("event[%d]", i)
+		switch {
+		case e.Name == "":
+			k.wrong(path, "this [[event]] has no name; it is one of %s", strings.Join(EventNames, ", "))
+		case len(e.Run) == 0 && !e.Mail:
+			k.wrong(path, `this [[event]] does nothing: add run = ["/usr/local/bin/alert"], or mail = true`)
+		case len(e.Run) > 0 && !filepath.IsAbs(e.Run[0]):
+			k.wrong(path+".run", "%s: write the whole path, from / on", quote(e.Run[0]))
+		case len(e.Run) > 0:
+			if info, err := os.Stat(e.Run[0]); err != nil {
+				k.wrong(path+".run", "there is no file %s: is the path right?", e.Run[0])
+			} else if info.IsDir() || info.Mode().Perm()&0o111 == 0 {
+				k.wrong(path+".run", "%s is no program: chmod +x %[1]s", e.Run[0])
+			}
+		}
+	}
+	if file := k.c.Log.AuditFile(); file != "" && !filepath.IsAbs(file) {
+		k.wrong("log.audit", `%s is neither "off" nor "log" nor a whole path, from / on`, quote(file))
 	}
 }
 

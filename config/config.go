@@ -22,6 +22,7 @@ type Config struct {
 	IMAP      IMAP
 	Search    Search
 	Client    []Client
+	Event     []Event
 	Log       Log
 	Control   Control
 	Isolation Isolation
@@ -243,8 +244,16 @@ type Client struct {
 	Hide       []string // capabilities
 }
 
+// Event says what is done about something unusual.
+type Event struct {
+	Name string
+	Run  []string // a program and its arguments
+	Mail bool     // a note in the user's INBOX
+}
+
 // Log says what is logged.
 type Log struct {
+	Audit  string // "off", "log", or a file
 	Level  string // "debug", "info", "warn", "error"
 	Format string // "text", "json"
 }
@@ -272,3 +281,11 @@ func (c Control) Path() string {
 
 // Size is a number of bytes.
 type Size int64
+
+// AuditFile is the file that Audit names; "" for none.
+func (l Log) AuditFile() string {
+	if l.Audit == "off" || l.Audit == "log" {
+		return ""
+	}
+	return l.Audit
+}

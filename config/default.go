@@ -52,6 +52,7 @@ var sections = []struct {
 	{"imap.filter", true, "Searches by name that all users have (RFC 5466): clients that know FILTERS search by FILTER and the name."},
 	{"search", false, "How text is searched."},
 	{"client", true, "Clients of which a mistake is known, and the capabilities that are hidden from them. All conditions of an entry have to hold, one value of each; an entry without any means everybody. `roost who` shows who is meant by which."},
+	{"event", true, "What is done about something unusual: docs/events.md. Each is in the log and in `roost auth events` without an entry here."},
 	{"log", false, "Logs go to standard error; systemd takes them from there."},
 	{"isolation", false, "What Roost takes away from itself before it reads the first byte of a client: docs/isolation.md."},
 	{"control", false, "How an admin asks the running server: `roost who`, `roost kick`, `roost trace`, `roost doctor`."},
@@ -66,6 +67,9 @@ var (
 		{Name: "Trash", Use: `\Trash`, Create: true, Subscribe: true},
 		{Name: "Archive", Use: `\Archive`, Create: false, Subscribe: true},
 	}
+	// EventNames are those of what [[event]] can be about.
+	EventNames = []string{"new_network", "many_users", "deletions", "app_password_revoked", "login_locked"}
+
 	folderUses = []string{"", `\All`, `\Archive`, `\Drafts`, `\Flagged`, `\Important`, `\Junk`, `\Sent`, `\Trash`}
 )
 
@@ -200,6 +204,11 @@ var keys = []key{
 	{name: "client.server_name", value: []string{}, live: true, sample: "old.example.org", about: "Names that the client asks for in TLS (SNI); \"*\" is any text."},
 	{name: "client.hide", value: []string{}, live: true, sample: "COMPRESS=DEFLATE", about: "Capabilities that are not named and cannot be enabled; docs/support.md lists them, and \"THREAD\" stands for all that begin with \"THREAD=\". Their commands are still understood; only a hidden UNAUTHENTICATE is not."},
 
+	{name: "event.name", value: "", live: true, oneOf: EventNames, sample: "new_network", about: "What happened."},
+	{name: "event.run", value: []string{}, live: true, sample: "/usr/local/bin/alert", about: "A program, with its arguments, that finds the event in its environment: ROOST_EVENT, ROOST_TIME, ROOST_USER, ROOST_ADDR, ROOST_CLIENT, ROOST_DETAIL. It has 30 seconds; at most 30 are started a minute. It runs confined as Roost is."},
+	{name: "event.mail", value: false, live: true, about: "Put a note into the user's INBOX."},
+
+	{name: "log.audit", value: "off", about: "Who deleted, moved or flagged which messages, from which client and address: \"off\", \"log\", or a file of its own, whose directory must be writable (SIGHUP opens it again)."},
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
 

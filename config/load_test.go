@@ -127,6 +127,7 @@ func TestReferenceIsTheDefault(t *testing.T) {
 	}
 	want := Default()
 	want.TLS.Certificate, want.IMAP.Filter, want.Client, want.Auth.Source, want.Auth.Listen = c.TLS.Certificate, c.IMAP.Filter, c.Client, c.Auth.Source, c.Auth.Listen // the samples
+	want.Event = c.Event
 	if !reflect.DeepEqual(plain(c), *want) {
 		t.Errorf("the open reference changes something:\n%+v\n%+v", c, want)
 	}

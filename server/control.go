@@ -39,6 +39,8 @@ func (s *Server) Control(about func() control.Status) control.Handler {
 			return s.locked(send)
 		case "unlock":
 			return s.unlock(q, send)
+		case "events":
+			return s.events(q, send)
 		}
 		return "", fmt.Errorf("the server does not know %.40q: it is of another version; restart it", q.Do)
 	}
@@ -123,6 +125,25 @@ func lockedReply(l auth.Locked) control.Reply {
 		one.Network = l.Network.String()
 	}
 	return control.Reply{Locked: &one}
+}
+
+// events gives the history of a user.
+func (s *Server) events(q control.Request, send func(control.Reply) error) (string, error) {
+	of := s.now.Load().opt.Events
+	if of == nil {
+		return "", errors.New("no history is kept: state_dir is off, or cannot be written")
+	}
+	list, err := of(q.User, 500)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range list {
+		one := control.Event(e)
+		if err := send(control.Reply{Event: &one}); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprint(len(list)), nil
 }
 
 // unlock forgets what is counted of a user, an address or a network.

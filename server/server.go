@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"roost/auth"
+	"roost/events"
 	"roost/server/session"
 	"roost/store"
 )
@@ -25,9 +26,10 @@ type Options struct {
 	Hostname string   // in greetings
 	Product  []string // what ID answers (RFC 2971), in pairs: "name", "Roost", ...
 	Auth     Authenticator
-	Guard    Guard                                   // nil: nobody is locked
-	Gateways []netip.Addr                            // of this machine's default routes; New looks at it
-	Identity func(auth.User) (store.Identity, error) // where the mail of a user is
+	Events   func(user string, n int) ([]events.Event, error) // the history of a user; nil: none is kept
+	Guard    Guard                                            // nil: nobody is locked
+	Gateways []netip.Addr                                     // of this machine's default routes; New looks at it
+	Identity func(auth.User) (store.Identity, error)          // where the mail of a user is
 	Runner   Runner
 	TLS      *tls.Config          // nil: no TLS, no STARTTLS
 	Ends     func() [][]byte      // Certificates.EndPoints, for channel binding; nil: none

@@ -29,8 +29,11 @@ var everyProgram = confine.Paths{
 // does with resolv.conf.
 var asking = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/run"}
 
-// asks reports whether a configuration needs that.
+// asks reports whether a configuration needs that. A program that an event runs does too.
 func asks(c *config.Config) bool {
+	if slices.ContainsFunc(c.Event, func(e config.Event) bool { return len(e.Run) > 0 }) {
+		return true
+	}
 	return len(c.TLS.ACME.Names) > 0 || slices.ContainsFunc(c.Auth.Source, func(s config.Source) bool { return s.Kind != "passwd" })
 }
 
@@ -54,6 +57,14 @@ func reach(path string, c *config.Config, users func() []auth.User) (confine.Pat
 	}
 	if dir := c.State(); dir != "" {
 		p.Write = append(p.Write, dir)
+	}
+	for _, e := range c.Event {
+		if len(e.Run) > 0 {
+			p.Read = append(p.Read, around(e.Run[0])...)
+		}
+	}
+	if file := c.Log.AuditFile(); file != "" {
+		p.Write = append(p.Write, around(file)...)
 	}
 	mail, err := mailRoots(c, users)
 	p.Write = append(p.Write, mail...)

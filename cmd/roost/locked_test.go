@@ -55,10 +55,13 @@ func TestAuthLockedAndUnlock(t *testing.T) {
 	second.wait("give this one a directory of its own, state_dir")
 }
 
-// Every command of the page on throttling works as pasted.
-func TestThrottlingPage(t *testing.T) {
+// Every command of the pages on throttling and events works as pasted.
+func TestThrottlingAndEventsPages(t *testing.T) {
 	p := newPatient(t)
 	p.serve("")
+	if all := p.paste("events.md"); !strings.HasPrefix(all, "TIME  EVENT") {
+		t.Error(all)
+	}
 	if all := p.paste("throttling.md"); !strings.Contains(all, "WHO  FAILURES") || !strings.Contains(all, "192.0.2.7: nothing is counted") {
 		t.Error(all)
 	}

@@ -57,7 +57,7 @@ func verbs() []verb {
 		tlsCheckVerb,
 		passwdAddVerb, passwdChangeVerb, passwdVerifyVerb, passwdDisableVerb, passwdEnableVerb, passwdRemoveVerb, passwdListVerb,
 		passwdAppAddVerb, passwdAppListVerb, passwdAppRevokeVerb, passwdAppRemoveVerb,
-		authTestVerb, authLockedVerb, authUnlockVerb,
+		authTestVerb, authLockedVerb, authUnlockVerb, authEventsVerb,
 		importDovecotVerb, exportDovecotVerb,
 		helpVerb(),
 		versionVerb,

@@ -23,6 +23,7 @@ import (
 	"roost/auth"
 	"roost/config"
 	"roost/confine"
+	"roost/events"
 	"roost/message"
 	"roost/server"
 	"roost/server/acme"
@@ -95,6 +96,7 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	if err := sv.dropRights(); err != nil {
 		return err
 	}
+	sv.openEvents()
 	sv.openState()
 	if env.own {
 		if err := sv.confine(); err != nil {
@@ -168,6 +170,11 @@ type service struct {
 	sockets      []net.Listener // auth.listen
 	closeAuth    func()         // nil: nobody answers on them
 
+	events  *events.Watch
+	mailing atomic.Pointer[mailing]
+	audit   auditLog
+	burst   events.Burst // of deletions
+
 	state  *os.File       // the state directory, locked; nil: there is none
 	within *confine.Paths // what files there are for this process; nil: all
 }
@@ -213,6 +220,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 	if err != nil {
 		return server.Options{}, exitWith(exitUsage, err)
 	}
+	sv.mailing.Store(&mailing{c.Hostname, identity, sv.store})
 	clients := clientRules(c)
 	product := []string{"name", "Roost", "version", version}
 	opt := server.Options{
@@ -220,6 +228,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		Product:  product,
 		Auth:     sv.auth,
 		Guard:    sv.auth,
+		Events:   sv.history(),
 		Gateways: gateways(),
 		Identity: sv.reachable(identity),
 		Clients:  clients,
@@ -241,6 +250,7 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 			Shared:    shared(c.IMAP),
 			Clients:   clients,
 			Notice:    sv.notice,
+			Audit:     sv.deed,
 			Tap:       sv.tap,
 		}},
 		Limits: server.Limits{
@@ -397,6 +407,10 @@ func (sv *service) reload() {
 		sv.log.Error("users stay as they were", "event", "reload_failed", "err", err)
 	}
 	sv.auth.Tune(throttle(c), trusted(c))
+	sv.events.Configure(eventRules(c))
+	if err := sv.audit.reopen(); err != nil {
+		sv.log.Error("the audit log stays where it was", "event", "audit_failed", "err", err)
+	}
 	sv.server.Reconfigure(opt)
 	sv.level.Set(levels[c.Log.Level])
 	sv.config, sv.read = c, read
@@ -418,10 +432,13 @@ func (sv *service) close() (err error) {
 	for _, l := range sv.sockets {
 		l.Close()
 	}
+	if sv.events != nil {
+		err = sv.events.Close()
+	}
 	if sv.store != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		err = sv.store.Close(ctx)
+		err = errors.Join(err, sv.store.Close(ctx))
 	}
 	if sv.certs != nil {
 		err = errors.Join(err, sv.certs.Close())
@@ -432,6 +449,7 @@ func (sv *service) close() (err error) {
 	if sv.auth != nil {
 		err = errors.Join(err, sv.auth.Close())
 	}
+	sv.audit.close()
 	if sv.state != nil {
 		sv.state.Close()
 	}

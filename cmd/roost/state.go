@@ -46,7 +46,7 @@ func (sv *service) openState() {
 	f, err := os.Open(dir)
 	if err == nil {
 		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			err = sv.auth.OpenState(dir)
+			err = errors.Join(sv.auth.OpenState(dir), sv.events.Open(dir))
 		}
 		if err != nil {
 			f.Close()

@@ -4,7 +4,7 @@ import "time"
 
 // Request is a question.
 type Request struct {
-	Do string `json:"do"` // "status", "who", "kick", "trace", "locked", "unlock"
+	Do string `json:"do"` // "status", "who", "kick", "trace", "locked", "unlock", "events"
 
 	User    string `json:"user,omitempty"`    // kick, trace: whose sessions; unlock: a user, an address or a network
 	Session string `json:"session,omitempty"` // kick: one session by its id
@@ -24,6 +24,7 @@ type Reply struct {
 	Session *Session `json:"session,omitempty"` // who, kick
 	Line    *Line    `json:"line,omitempty"`    // trace
 	Locked  *Locked  `json:"locked,omitempty"`  // locked, unlock
+	Event   *Event   `json:"event,omitempty"`   // events
 
 	Error string `json:"error,omitempty"` // the question cannot be answered
 	Done  string `json:"done,omitempty"`  // the answer is whole; a word about it
@@ -76,6 +77,16 @@ type Locked struct {
 	Last     time.Time `json:"last"`              // when one was counted or forgiven last
 	Until    time.Time `json:"until,omitzero"`    // not locked without, only slowed down
 	Locks    int       `json:"locks,omitempty"`   // how often lately
+}
+
+// Event is something unusual that happened.
+type Event struct {
+	Time   time.Time `json:"time"`
+	Name   string    `json:"event"`
+	User   string    `json:"user,omitempty"`
+	Addr   string    `json:"addr,omitempty"`
+	Client string    `json:"client,omitempty"`
+	Detail string    `json:"detail,omitempty"`
 }
 
 // Line is a line of a trace.

@@ -18,6 +18,7 @@ func (s *session) close(ctx context.Context, _ call) (string, error) {
 	if !s.sel.readOnly {
 		gone, _, err = s.sel.box.Expunge(ctx, nil)
 	}
+	s.did(Deed{What: "expunge", Mailbox: s.sel.name, UIDs: gone})
 	cerr := s.sel.box.Close()
 	s.leaves(s.sel, len(gone))
 	s.sel = nil

@@ -20,6 +20,7 @@ func (s *session) deleteMailbox(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.did(Deed{What: "delete_mailbox", Mailbox: n.name})
 	s.didOwn(ownChange{n.name, store.InterestNames, false})
 	s.writeOldName(n, imap.MailboxAttrNonExistent)
 	// Our own hold is dead then; other sessions learn of it by themselves.

@@ -48,6 +48,7 @@ func (s *session) expunge(ctx context.Context, c call) (string, error) {
 	gone, _, err := s.sel.box.Expunge(ctx, uids)
 	progress.stop()
 	s.expunged = len(gone) > 0
+	s.did(Deed{What: "expunge", Mailbox: s.sel.name, UIDs: gone})
 	if err == nil && limit != "" {
 		return "", partly(limit)
 	}

@@ -78,6 +78,10 @@ type Options struct {
 	Notice func(id string, doing Activity)
 	Tap    func(id string) *wire.Tap
 
+	// Audit is told what a session did to mail, and what its client calls itself; nil:
+	// nobody wants to know. It must not block.
+	Audit func(in *Login, client string, d Deed)
+
 	whole bool // defaults are filled in
 }
 

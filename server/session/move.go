@@ -26,6 +26,7 @@ func (s *session) move(ctx context.Context, c call) (string, error) {
 	moved, err := s.sel.box.Move(ctx, uids, to)
 	progress.stop()
 	s.expunged = len(moved.From) > 0
+	s.did(Deed{What: "move", Mailbox: s.sel.name, To: to, UIDs: moved.From})
 	s.addedOwn(to, moved)
 	if len(moved.To) > 0 {
 		s.enc.Raw("* OK [").Raw(copyUID(moved)).Raw("] Moved\r\n")

@@ -32,6 +32,7 @@ func (s *session) rename(ctx context.Context, _ call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.did(Deed{What: "rename_mailbox", Mailbox: from, To: to})
 	s.didOwn(ownChange{from, store.InterestNames, false}, ownChange{to, store.InterestNames, true})
 	if old.given != old.told || n.given != n.told {
 		s.writeOldName(spelled{given: old.given, name: to, told: n.told})

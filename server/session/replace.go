@@ -62,6 +62,7 @@ func (s *session) replace(ctx context.Context, c call) (string, error) {
 		return "", err
 	}
 	s.expunged = true
+	s.did(Deed{What: "replace", Mailbox: s.sel.name, To: to.name, UIDs: []imap.UID{old}})
 	// In front of the EXPUNGE, which follows when the command ends: RFC 8508 section 4.3.
 	s.enc.Raw("* OK [").Raw(code).Raw("] Replacement is saved\r\n")
 	return "", nil

@@ -61,6 +61,9 @@ func (s *session) store(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if s.opt.Audit != nil {
+		s.did(Deed{What: "flags", Mailbox: s.sel.name, UIDs: uidsOf(rows), Flags: op.Flags, Op: opSign(op.Op)})
+	}
 	if limit != "" { // RFC 9738 section 3.1: from the highest to the lowest
 		slices.Reverse(rows)
 	}
