@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -90,6 +91,7 @@ func (a *Auth) ask(ctx context.Context, src Source, d *decision, password string
 		return true, err
 	}
 	d.user = acc.proved()
+	d.user.Proof.Service = at.Protocol
 	return true, nil
 }
 
@@ -218,6 +220,18 @@ func (a *Auth) verify(ctx context.Context, acc *Account, apps *userApps, login, 
 	})
 }
 
+// barred says why a user may not use a service; "" when they may.
+func (r *Rules) barred(service string) (reason, text string) {
+	text, denied := r.denied[service]
+	switch {
+	case denied:
+		reason = "the entry has deny_" + service
+	case r.services != nil && !slices.Contains(r.services, service):
+		reason = "allow_services does not name " + service
+	}
+	return reason, cmp.Or(text, "This user may not log in here")
+}
+
 // maxHold is how long delay_until may hold a login back, beyond which it is refused.
 const maxHold = 15 * time.Second
 
@@ -236,6 +250,10 @@ func (r *Rules) apply(ctx context.Context, d *decision, at Attempt) error {
 		}
 		d.refusal = &Refusal{Err: ErrUnavailable, Text: text, Reason: "the entry has nologin", Disabled: true}
 	default:
+		if reason, text := r.barred(at.Protocol); reason != "" {
+			d.refusal = &Refusal{Err: ErrUnavailable, Text: text, Reason: reason, Disabled: true}
+			return nil
+		}
 		if d := time.Until(r.after); d <= maxHold {
 			return wait(ctx, d)
 		}

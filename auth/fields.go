@@ -8,15 +8,29 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"roost/config"
 )
 
 // splitFields parts the eighth field of a line: blanks separate, the first = ends the key.
+// A value that begins with " goes to the next " and may have blanks: Dovecot, which does
+// not know that, takes the words behind for fields that say nothing.
 func splitFields(s string) map[string]string {
 	out := map[string]string{}
-	for _, f := range strings.Fields(s) {
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimSpace(s) {
+		f := s
+		if end := strings.IndexAny(s, " \t"); end >= 0 {
+			f = s[:end]
+		}
 		key, value, _ := strings.Cut(f, "=")
+		rest := s[len(f):]
+		if strings.HasPrefix(value, `"`) {
+			if text, after, ok := strings.Cut(s[len(key)+2:], `"`); ok {
+				value, rest = text, after
+			}
+		}
+		s = rest
 		if _, twice := out[key]; !twice {
 			out[key] = value
 		}
@@ -35,6 +49,9 @@ type Rules struct {
 	proxy      bool
 	after      time.Time // delay_until
 	alias      string    // user=
+
+	services []string          // that the user may use; nil: all
+	denied   map[string]string // services that the user may not use, with what to tell; "" is our own words
 
 	quotaBytes, quotaMessages int64
 }
@@ -74,7 +91,14 @@ func parseRules(fields map[string]string, problems []lineProblem) (Rules, []line
 		case key == "nologin":
 			r.nologin = true
 		case key == "reason":
-			r.reason = value
+			r.reason = toldText(value)
+		case key == "allow_services":
+			r.services = strings.Split(value, ",")
+		case strings.HasPrefix(key, "deny_"):
+			if r.denied == nil {
+				r.denied = map[string]string{}
+			}
+			r.denied[strings.TrimPrefix(key, "deny_")] = toldText(value)
 		case key == "user":
 			r.alias = value
 		case key == "proxy" || key == "proxy_maybe":
@@ -109,6 +133,20 @@ func parseRules(fields map[string]string, problems []lineProblem) (Rules, []line
 		}
 	}
 	return r, problems
+}
+
+// toldText is a text as a client may be told it: one line of a length that fits anywhere.
+func toldText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if r := []rune(s); len(r) > 200 {
+		s = string(r[:200])
+	}
+	return s
 }
 
 // quota reads Dovecot's `*:storage=10M:messages=100`. Rules for single mailboxes stay in

@@ -13,6 +13,8 @@ import (
 type Proof struct {
 	App string // the name of the app password; "" for none
 
+	Service string // that it was for
+
 	// Secret stands for the stored password; zero where there is none.
 	Secret [sha256.Size]byte
 }
@@ -93,6 +95,9 @@ func (a *Auth) Stands(ctx context.Context, u User) error {
 }
 
 func (a *Auth) holds(acc *Account, u User) error {
+	if reason, _ := acc.Rules.barred(u.Proof.Service); u.Proof.Service != "" && reason != "" {
+		return ErrUserGone
+	}
 	none := [sha256.Size]byte{}
 	byPassword := u.Proof.App == "" && u.Proof.Secret != none
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -114,7 +115,17 @@ type Account struct {
 // userdb_mail, userdb_uid, userdb_gid, allow_nets, nologin, user, ...), in which the
 // variables of Dovecot are replaced. It returns what cannot be used of them; a field that
 // would let in more than was meant refuses the account.
+// The words of Dovecot's userdb (home, mail, uid, gid, quota_rule, ...) are taken for those.
 func (a *Account) Describe(login string, fields map[string]string, at Attempt) (problems []string) {
+	fields = maps.Clone(fields)
+	for _, word := range []string{"home", "mail", "uid", "gid", "acl_groups", "quota_rule", "quota_storage_size", "quota_message_count"} {
+		if value, ok := fields[word]; ok {
+			if _, both := fields["userdb_"+word]; !both {
+				fields["userdb_"+word] = value
+			}
+			delete(fields, word)
+		}
+	}
 	rules, list := parseRules(fields, nil)
 	for _, p := range list {
 		problems = append(problems, p.problem.What)
