@@ -234,13 +234,14 @@ func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret stri
 func (a *Auth) settled(tk *ticket, at Attempt, decide func() (decision, error)) (d decision, err error) {
 	wrong, right := false, false
 	defer func() {
-		var locked []Locked
-		var many bool
-		d.delay, locked, many = a.throttle.settle(time.Now(), tk, wrong, right)
-		if many {
+		end := a.throttle.settle(time.Now(), tk, wrong, right)
+		if d.delay = end.delay; end.repeated {
+			d.refusal.Repeated = true
+		}
+		if end.many {
 			a.report(Unusual{EventManyUsers, "", at.Addr, fmt.Sprintf("%v failed to log in as %d users", at.Addr, manyUsers)})
 		}
-		for _, l := range locked {
+		for _, l := range end.locked {
 			a.opt.Log.Warn("locked after failed logins", "event", "login_locked", "what", l.What, "user", l.User,
 				"network", l.Network.String(), "until", l.Until.UTC().Format(time.RFC3339), "locks", l.Locks)
 			a.report(Unusual{EventLocked, l.User, at.Addr, l.What + " is locked until " + l.Until.UTC().Format(time.RFC3339)})

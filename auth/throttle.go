@@ -241,20 +241,28 @@ func (t *throttle) queueLocked(b *blocked) {
 	b.wake = p.wake
 }
 
-// settle takes a ticket back. wrong says that the password was; then the delay is that of
-// the answer, and locked are the subjects that are locked from now on. right says that
-// the user has proved who they are.
-func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay time.Duration, locked []Locked, many bool) {
+// settlement is what becomes of a ticket that was taken back.
+type settlement struct {
+	delay    time.Duration // of the answer to a failure
+	locked   []Locked      // who is from now on
+	many     bool          // the address has just failed for many users
+	repeated bool          // the password was known to be wrong
+}
+
+// settle takes a ticket back. wrong says that the password was, right that the user has
+// proved who they are.
+func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (end settlement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	end.repeated = wrong && (tk.failed || slices.Contains(tk.pair.recent, tk.secret))
 	if wrong && !tk.failed && !slices.Contains(tk.pair.recent, tk.secret) {
 		tk.failed = true
 		tk.pair.remember(tk.secret)
 		for _, p := range tk.count {
 			p.fail(now)
-			many = p.subject.kind == ofAddress && p.failsFor(tk.user) || many
+			end.many = p.subject.kind == ofAddress && p.failsFor(tk.user) || end.many
 			if l, ok := t.lockLocked(now, p); ok {
-				locked = append(locked, l)
+				end.locked = append(end.locked, l)
 			}
 		}
 		t.changed = true
@@ -269,10 +277,10 @@ func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay t
 				worst = max(worst, p.failures)
 			}
 		}
-		delay = delayAfter(worst)
+		end.delay = delayAfter(worst)
 	}
 	if tk.holds--; tk.holds > 0 {
-		return delay, locked, many
+		return end
 	}
 	delete(tk.pair.held, tk.secret)
 	tk.pair.wakeAll()
@@ -282,7 +290,7 @@ func (t *throttle) settle(now time.Time, tk *ticket, wrong, right bool) (delay t
 	for _, p := range tk.count {
 		t.tidyLocked(p.subject, p)
 	}
-	return delay, locked, many
+	return end
 }
 
 // forgiveLocked takes back what was counted of a user at an address, who is there now.

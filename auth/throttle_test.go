@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,10 +152,33 @@ func TestThrottle(t *testing.T) {
 func TestThrottleCountsPasswordsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := throttled(t, ThrottleOptions{})
-		for range 100 {
-			if took, err := try(t, a, "ann", "last year's", "192.0.2.7"); took != firstDelay || !errors.Is(err, ErrDenied) {
+		for i := range 100 {
+			took, err := try(t, a, "ann", "last year's", "192.0.2.7")
+			if took != firstDelay || !errors.Is(err, ErrDenied) {
 				t.Fatalf("%v, %v", took, err)
 			}
+			var r *Refusal
+			if errors.As(err, &r); r.Repeated != (i > 0) || r.Guess() != (i == 0) {
+				t.Fatalf("number %d: %+v", i, r)
+			}
+		}
+		var first atomic.Int32
+		var wg sync.WaitGroup
+		for range 12 { // at one time
+			wg.Go(func() {
+				_, err := try(t, a, "ann", "of two years ago", "192.0.2.7")
+				var r *Refusal
+				if errors.As(err, &r); r.Guess() {
+					first.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := first.Load(); n != 1 {
+			t.Errorf("%d of twelve are guesses", n)
+		}
+		if r := (&Refusal{Err: ErrUnavailable}); r.Guess() {
+			t.Error("what could not be looked up is a guess")
 		}
 		if took, err := try(t, a, "ann", "secret", "192.0.2.7"); took != 0 || err != nil {
 			t.Fatalf("%v, %v", took, err)

@@ -83,10 +83,17 @@ type Refusal struct {
 	Reason string // for the log alone: it tells what a stranger must not learn
 	Event  string // a stable name, for the log, where an admin should see it; "" for none
 
+	// Repeated: the same was wrong a short time ago, as with a device that has an old password.
+	Repeated bool
+
 	// Disabled: not a fault that passes, but what was written of this user, who knows the
 	// password.
 	Disabled bool
 }
+
+// Guess reports whether somebody may have tried to guess a password: it was wrong and not
+// a repetition, or was not looked at for what came before it.
+func (r *Refusal) Guess() bool { return !r.Repeated && !errors.Is(r.Err, ErrUnavailable) }
 
 // Error gives what may be shown.
 func (r *Refusal) Error() string {

@@ -200,7 +200,11 @@ func (d *door) refused(method string, err error) (answer, error) {
 	if reason == "" {
 		reason = r.Error()
 	}
-	d.log.Warn("login refused", "event", "login_refused", "user", r.User, "method", method, "reason", reason, "client", d.client)
+	args := []any{"event", "login_refused", "user", r.User, "method", method, "reason", reason, "client", d.client}
+	if !r.Guess() {
+		args = append(args, "guess", false) // the last: fail2ban passes over it
+	}
+	d.log.Warn("login refused", args...)
 	if r.Event != "" {
 		d.log.Warn("login to look at", "event", r.Event, "user", r.User, "method", method, "reason", reason, "client", d.client)
 	}

@@ -385,7 +385,11 @@ func (c *conn) refused(r *request, err error) {
 	if refusal.Event != "" {
 		r.log.Warn("login to look at", "event", refusal.Event, "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol)
 	}
-	r.log.Warn("login refused", "event", "login_refused", "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol)
+	args := []any{"event", "login_refused", "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol}
+	if !refusal.Guess() {
+		args = append(args, "guess", false)
+	}
+	r.log.Warn("login refused", args...)
 }
 
 // finish ends a request with its answer; false when it was over.

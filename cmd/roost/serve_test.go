@@ -281,13 +281,14 @@ func (k *talker) say(text, prefix string) string {
 	return k.until(prefix)
 }
 
-// refusals are logins that do not happen, by every way in. Each has the password in it.
+// refusals are logins that do not happen, by every way in, each with a password of its own:
+// of those that are repeated the log says so.
 var refusals = []string{
-	"a LOGIN ann s3cretwrong\r\n",
-	"a LOGIN \"nobody addr=192.0.2.1 event=login_refused\" s3cretwrong\r\n",
-	"a LOGIN {3+}\r\nann {11+}\r\ns3cretwrong\r\n",
-	"a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00ann\x00s3cretwrong")) + "\r\n",
-	"a AUTHENTICATE PLAIN\r\n" + base64.StdEncoding.EncodeToString([]byte("\x00ann\x00s3cretwrong")) + "\r\n",
+	"a LOGIN ann s3cretwrong1\r\n",
+	"a LOGIN \"nobody addr=192.0.2.1 event=login_refused\" s3cretwrong2\r\n",
+	"a LOGIN {3+}\r\nann {12+}\r\ns3cretwrong3\r\n",
+	"a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00ann\x00s3cretwrong4")) + "\r\n",
+	"a AUTHENTICATE PLAIN\r\n" + base64.StdEncoding.EncodeToString([]byte("\x00ann\x00s3cretwrong5")) + "\r\n",
 	"a AUTHENTICATE LOGIN\r\n" + base64.StdEncoding.EncodeToString([]byte("ann")) + "\r\n" +
 		base64.StdEncoding.EncodeToString([]byte("s3cretwrong")) + "\r\n",
 	"a AUTHENTICATE PLAIN " + base64.StdEncoding.EncodeToString([]byte("bob\x00ann\x00s3cretword")) + "\r\n",
