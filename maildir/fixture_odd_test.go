@@ -150,6 +150,7 @@ func roostSays(t *testing.T, a *account, listed map[string][]string, name string
 	}
 	defer h.Close()
 	m := h.(*hold).m
+	m.whole()
 	uids := map[string]imap.UID{}
 	v := h.View()
 	for _, uid := range v.UIDs.Slice(0, v.UIDs.Len()) {
