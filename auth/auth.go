@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,10 @@ type Options struct {
 	// 0 is one minute, negative is not at all.
 	Remember time.Duration
 
+	// MasterFile is a password file of master users, who open the mail of others (master.go);
+	// "" for none. MasterSeparator stands between the user and the admin: "*".
+	MasterFile, MasterSeparator string
+
 	// NoWatch leaves it to each login to see that the file changed.
 	NoWatch bool
 
@@ -68,6 +73,7 @@ type Options struct {
 type Auth struct {
 	opt     Options
 	sources []Source
+	master  Source               // nil: there are none
 	apps    *versions[*appTable] // nil: none
 	uses    *appUses             // nil: not kept
 	changed atomic.Pointer[func()]
@@ -114,7 +120,14 @@ func New(opt Options) (*Auth, error) {
 	if err := a.openApps(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	for _, src := range sources {
+	if opt.MasterFile != "" {
+		f, err := OpenFile(opt.MasterFile, FileOptions{KeepCase: opt.KeepCase, NoWatch: opt.NoWatch, Log: opt.Log})
+		if err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+		a.master = f
+	}
+	for _, src := range append(slices.Clone(sources), a.master) {
 		if c, ok := src.(changing); ok {
 			c.OnChange(a.tell)
 		}
@@ -169,6 +182,9 @@ func (a *Auth) Close() error {
 	for _, src := range a.sources {
 		errs = append(errs, src.Close())
 	}
+	if a.master != nil {
+		errs = append(errs, a.master.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -181,6 +197,9 @@ func (a *Auth) Reload() error {
 	}
 	for _, src := range a.sources {
 		errs = append(errs, src.Reload())
+	}
+	if a.master != nil {
+		errs = append(errs, a.master.Reload())
 	}
 	return errors.Join(errs...)
 }
@@ -197,10 +216,7 @@ func (a *Auth) Login(ctx context.Context, user, password string, at Attempt) (Us
 // what was tried: the same one again is not counted again.
 func (a *Auth) attempt(ctx context.Context, user string, at Attempt, secret string, decide func() (decision, error)) (User, error) {
 	start := time.Now()
-	login, ferr := a.foldName(user)
-	if ferr != nil {
-		login = user
-	}
+	login := a.counted(user)
 	tk, why, err := a.throttle.admit(ctx, start, login, at.Addr, a.cache.mac(login, secret, ""))
 	if tk == nil && err == nil {
 		err = wait(ctx, refusedDelay-time.Since(start))

@@ -24,6 +24,12 @@ func (d *decision) deny(format string, args ...any) {
 // way to ErrDenied that a guesser could want to tell from the others costs one hash.
 // The error is that of ctx.
 func (a *Auth) decide(ctx context.Context, name, password string, at Attempt) (decision, error) {
+	if user, admin, ok := a.splitMaster(name); ok {
+		return a.decideMaster(ctx, user, admin, at, func(acc *Account) (bool, error) {
+			out, err := a.verify(ctx, acc, a.appTable().nobody(), admin, password, at)
+			return out.verdict == Right, err
+		})
+	}
 	d := decision{login: name}
 	if folded, err := a.foldName(name); err != nil {
 		d.deny("%v", err)
@@ -280,6 +286,9 @@ func (a *Auth) Lookup(name string, at Attempt) (User, bool) {
 // counted, remembered or delayed. The User is that of a login that would succeed.
 func (a *Auth) Explain(ctx context.Context, name string, password *string, at Attempt) (steps []string, user User, ok bool) {
 	say := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
+	if user, admin, ok := a.splitMaster(name); ok {
+		return a.explainMaster(ctx, user, admin, password, at)
+	}
 	d := decision{login: name}
 	refused := func() ([]string, User, bool) {
 		say("refused: %s", d.refusal.Reason)
@@ -318,7 +327,7 @@ func (a *Auth) Explain(ctx context.Context, name string, password *string, at At
 			}
 		case acc.locked():
 			if acc.Refused == "" {
-				acc.Refused = "the user is disabled"
+				acc.Refused = DisabledUser
 			}
 			d.deny("%s%s", acc.at(), acc.Refused)
 			return refused()

@@ -99,7 +99,7 @@ func (f *file) Find(_ context.Context, login string, at Attempt) (*Account, erro
 		Rules: e.rules, User: t.user(e, login, at),
 	}
 	if acc.Refused == "" && e.hash.Locked {
-		acc.Refused = "the user is disabled"
+		acc.Refused = DisabledUser
 	}
 	for _, p := range t.problems {
 		if p.User == e.name {

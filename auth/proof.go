@@ -14,6 +14,7 @@ type Proof struct {
 	App string // the name of the app password; "" for none
 
 	Service string // that it was for
+	Master  bool   // Login is a master user
 
 	// Secret stands for the stored password; zero where there is none.
 	Secret [sha256.Size]byte
@@ -78,6 +79,9 @@ func (a *Auth) awaitExpiry() {
 // or why not. Only sources that tell of changes are asked; what others know is taken to
 // stand.
 func (a *Auth) Stands(ctx context.Context, u User) error {
+	if u.Proof.Master {
+		return a.masterStands(ctx, u)
+	}
 	for _, src := range a.sources {
 		if _, ok := src.(changing); !ok {
 			return nil

@@ -130,6 +130,10 @@ func (p *plain) Next(ctx context.Context, response []byte) ([]byte, bool, error)
 		return nil, false, &Refusal{Err: ErrMalformed, Text: "PLAIN wants authzid NUL authcid NUL password, in UTF-8"}
 	}
 	authzid, authcid, password := string(parts[0]), string(parts[1]), string(parts[2])
+	// A master user says for whom either here or in the name.
+	if authzid != "" && p.auth.isMaster(ctx, authcid) {
+		authcid, authzid = authzid+p.auth.opt.MasterSeparator+authcid, ""
+	}
 	user, err := p.auth.Login(ctx, authcid, password, p.at)
 	if err != nil {
 		return nil, false, err

@@ -72,6 +72,9 @@ func (a *Auth) Users(ctx context.Context) (names, silent []string, err error) {
 	return names, silent, nil
 }
 
+// DisabledUser is why nobody logs in whose hash is locked, where nothing else is wrong.
+const DisabledUser = "the user is disabled"
+
 // Verdict is what becomes of a password.
 type Verdict int
 

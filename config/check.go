@@ -275,6 +275,15 @@ func (k *checker) auth() {
 	if a.PasswdFile != "" {
 		k.passwdFile("auth.passwd_file", a.PasswdFile)
 	}
+	if a.MasterFile != "" {
+		k.passwdFile("auth.master_file", a.MasterFile)
+		if slices.Contains(a.PasswdFiles(), a.MasterFile) {
+			k.wrong("auth.master_file", "%s has the users: master users stand in a file of their own", a.MasterFile)
+		}
+	}
+	if len(a.MasterSeparator) != 1 || strings.Trim(a.MasterSeparator, "!#$%&*+=?^|~,;") != "" {
+		k.wrong("auth.master_separator", "%s: write one of ! # $ %% & * + = ? ^ | ~ , ;", quote(a.MasterSeparator))
+	}
 	seen := map[string]bool{a.PasswdFile: true}
 	for i, s := range a.Source {
 		path := fmt.Sprintf("auth.source[%d]", i)

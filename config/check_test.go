@@ -97,6 +97,9 @@ func TestCheck(t *testing.T) {
 				"f:8:8: \"(uid=ann)\" finds the same entry for all users: it needs %u or %n\n" +
 				"f:10:4: there is no file DIR/none: is the path right?\n" +
 				"f:12:13: \"x\" is not attribute=field: write \"homeDirectory=userdb_home\""},
+		{right + "auth.master_file='DIR/passwd'\nauth.master_separator='@'",
+			"f:4:18: DIR/passwd has the users: master users stand in a file of their own\n" +
+				"f:5:23: \"@\": write one of ! # $ % & * + = ? ^ | ~ , ;"},
 		{right + "[[auth.listen]]\n[[auth.listen]]\naddress='192.0.2.1:12345'\n[[auth.listen]]\naddress='12345'\n[[auth.listen]]\npath='roost-auth'\nmode='666'\nuser='no-such-user-here'\n" +
 			"[[auth.listen]]\naddress='[::1]:12345'\nmode='0660'\n[[auth.listen]]\npath='/run/roost/auth'\n[[auth.listen]]\npath='/run/roost/auth'",
 			"f:4:3: this [[auth.listen]] needs a path or an address, one of them\n" +

@@ -79,6 +79,9 @@ type Auth struct {
 	AppPasswords string   `toml:"app_passwords"` // file; "" beside the first password file, "off" none
 	AppsOnly     []string `toml:"apps_only"`     // protocols barred from main passwords of those who have app passwords
 
+	MasterFile      string `toml:"master_file"` // "" for no master users
+	MasterSeparator string `toml:"master_separator"`
+
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate
 	Source      []Source // asked behind PasswdFile, in their order

@@ -105,6 +105,9 @@ var keys = []key{
 
 	{name: "auth.app_passwords", value: "", sample: "/etc/roost/app-passwords", about: "File of app passwords, further passwords of users for one device each: `roost passwd app`. Empty is the first password file with .apps behind its name; \"off\" is none."},
 	{name: "auth.apps_only", value: []string{}, sample: "imap", about: "Protocols, \"imap\" and \"smtp\", to which a user who has an app password cannot log in by the main one: that is for where it can be changed, and no device has to keep it."},
+	{name: "auth.master_file", value: "", sample: "/etc/roost/masters", about: "Password file of master users: with their own password they open the mail of others, as user*admin. Empty: there are none. docs/users.md says more."},
+	{name: "auth.master_separator", value: "*", about: "What stands between the user and the admin."},
+
 	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
 
 	{name: "auth.throttle.guesses", value: 12, live: true, about: "Different wrong passwords a minute from one address (of IPv6 a /64), over however many connections; the networks around it may send a few times as many. At least 3."},

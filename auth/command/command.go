@@ -160,7 +160,7 @@ func (s *Source) Find(ctx context.Context, login string, at auth.Attempt) (*auth
 		}
 		acc.Hash = h
 		if h.Locked && acc.Refused == "" {
-			acc.Refused = "the user is disabled"
+			acc.Refused = auth.DisabledUser
 		}
 	}
 	return acc, nil

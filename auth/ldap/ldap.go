@@ -228,7 +228,7 @@ func (s *Source) Find(ctx context.Context, login string, at auth.Attempt) (*auth
 		break
 	}
 	if acc.Hash.Locked && acc.Refused == "" {
-		acc.Refused = "the user is disabled"
+		acc.Refused = auth.DisabledUser
 	}
 	return acc, nil
 }

@@ -21,6 +21,11 @@ const slowHash = time.Second
 
 // passwords looks at the password files.
 func (d *doctor) passwords(context.Context) {
+	if path := d.config.Auth.MasterFile; path != "" {
+		if _, err := d.passwordFile(path); err != nil {
+			return // a mistake of the configuration: it is not there, or may not be read
+		}
+	}
 	files, usable := d.config.Auth.PasswdFiles(), 0
 	for _, path := range files {
 		n, err := d.passwordFile(path)

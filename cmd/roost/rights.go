@@ -30,6 +30,9 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 			files = append(files, p)
 		}
 	}
+	if c.Auth.MasterFile != "" {
+		files = append(files, c.Auth.MasterFile)
+	}
 	return append(files, c.Auth.PasswdFiles()...)
 }
 

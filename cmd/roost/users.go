@@ -26,9 +26,13 @@ func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error
 		Verifiers: c.Auth.Hashers,
 		Remember:  c.Auth.Remember,
 		NoWatch:   !watch,
-		Log:       log,
-		Apps:      appFile(c),
-		AppsOnly:  c.Auth.AppsOnly,
+
+		MasterFile:      c.Auth.MasterFile,
+		MasterSeparator: c.Auth.MasterSeparator,
+
+		Log:      log,
+		Apps:     appFile(c),
+		AppsOnly: c.Auth.AppsOnly,
 	}
 	if watch {
 		opt.AppUses = appUses(c)

@@ -36,6 +36,7 @@ plaintext = true
 
 [auth]
 passwd_file = "{dir}/passwd"
+{auth}
 
 [control]
 socket = "{dir}/control"
@@ -53,6 +54,7 @@ type RoostOptions struct {
 	Location string            // mail.location
 	Users    map[string]string // passwords, or hashes that begin with their {SCHEME}
 	Extra    string            // further lines: they follow those of [mail]
+	Auth     string            // further keys of [auth]
 
 	Env []string // beside those of this process: NAME=value
 
@@ -125,7 +127,7 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 		}
 	}
 	conf := filepath.Join(o.Dir, "roost.toml")
-	text := expand(roostConf, "{cert}", r.CertFile, "{key}", key, "{dir}", o.Dir, "{location}", o.Location, "{extra}", o.Extra,
+	text := expand(roostConf, "{cert}", r.CertFile, "{key}", key, "{dir}", o.Dir, "{location}", o.Location, "{extra}", o.Extra, "{auth}", o.Auth,
 		"{imaps}", strconv.Itoa(ports[0]), "{starttls}", strconv.Itoa(ports[1]), "{plain}", strconv.Itoa(ports[2]))
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ type house struct {
 	dir   string
 	mail  string
 	extra string // further keys of [mail]
+	auth  string // of [auth]
 	roost *neighbour.Roost
 }
 
@@ -80,6 +81,7 @@ func (h *house) serve(t *testing.T) *neighbour.Roost {
 		Location: filepath.Join(h.mail, "example.org/%n/Maildir"),
 		Users:    map[string]string{"ann@example.org": password, "bob@example.org": password},
 		Extra:    h.extra,
+		Auth:     h.auth,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -48,6 +48,32 @@ func TestGsasl(t *testing.T) {
 	}
 }
 
+// GNU SASL and curl open a user's mail with an admin's password.
+func TestMasterUser(t *testing.T) {
+	gsasl, curl := need(t, "gsasl", "gsasl"), need(t, "curl", "curl")
+	h := newHouse(t)
+	masters := filepath.Join(h.dir, "masters")
+	if err := os.WriteFile(masters, []byte("root:{PLAIN}master\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.auth = "master_file = \"" + masters + "\""
+	r := h.serve(t)
+	out, err := exec.Command(gsasl, "--imap", "--verbose", "--connect", r.STARTTLSAddr, "--x509-ca-file", r.CertFile, "--hostname", "localhost", "--no-cb",
+		"--mechanism", "PLAIN", "--authentication-id", "root", "--authorization-id", "ann@example.org", "--password", "master").CombinedOutput()
+	if err != nil {
+		t.Errorf("by authorization identity: %v\n%s", err, out)
+	}
+	for password, ok := range map[string]bool{"master": true, password: false} {
+		out, err := exec.Command(curl, "-sS", "--cacert", r.CertFile, "imaps://"+r.Addr+"/", "--user", "ann@example.org*root:"+password, "--login-options", "AUTH=PLAIN").CombinedOutput()
+		if (err == nil && strings.Contains(string(out), `"/" INBOX`)) != ok {
+			t.Errorf("by name with %q: %v\n%s", password, err, out)
+		}
+	}
+	if n := strings.Count(r.Log(), "event=login user=ann@example.org login=root method=PLAIN"); n != 2 {
+		t.Errorf("the log has %d logins with both names", n)
+	}
+}
+
 // curl and OpenSSL log in by a certificate that names the user.
 func TestClientCertificate(t *testing.T) {
 	curl := need(t, "curl", "curl")
