@@ -380,18 +380,26 @@ func random(n int) []byte {
 // there is none. tls-exporter (RFC 9266) and tls-server-end-point (RFC 5929 section 4);
 // tls-unique is not offered, for TLS 1.3 has none.
 func (at Attempt) bindings(kind string) [][]byte {
-	if at.TLS == nil {
-		return nil
-	}
 	switch kind {
 	case "tls-exporter":
-		b, err := at.TLS.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
-		if err != nil { // TLS 1.2 without the extended master secret
-			return nil
+		if b := at.ExporterValue(); b != nil {
+			return [][]byte{b}
 		}
-		return [][]byte{b}
 	case "tls-server-end-point":
 		return at.EndPoints
 	}
 	return nil
+}
+
+// ExporterValue is what both ends of the TLS connection and nobody else can know; nil
+// without TLS, and in TLS 1.2 without the extended master secret.
+func (at Attempt) ExporterValue() []byte {
+	if at.TLS == nil {
+		return at.Exporter
+	}
+	b, err := at.TLS.ExportKeyingMaterial("EXPORTER-Channel-Binding", nil, 32)
+	if err != nil {
+		return nil
+	}
+	return b
 }

@@ -28,6 +28,9 @@ type User struct {
 	QuotaBytes    int64    // 0: none named
 	QuotaMessages int64    // 0: none named
 
+	// Ticket stands for a login that another process keeps: server/workers. "" else.
+	Ticket string
+
 	// Fields are the extra fields of the entry, by name; a field without value is "".
 	Fields map[string]string
 }
@@ -45,6 +48,10 @@ type Attempt struct {
 	// TLS is that of the connection, for what binds to it and for the client's
 	// certificate; nil without.
 	TLS *tls.ConnectionState
+
+	// Exporter is what tls-exporter (RFC 9266) gives, where another process has the
+	// connection and TLS is nil.
+	Exporter []byte
 
 	// EndPoints are the hashes of the server's certificates that channel binding by
 	// tls-server-end-point may name (RFC 5929 section 4).

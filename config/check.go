@@ -23,6 +23,7 @@ import (
 type checker struct {
 	c        *Config
 	problems Problems
+	partly   bool
 }
 
 // wrong notes a problem with the value of path.
@@ -39,12 +40,16 @@ type Protocol struct {
 	Filter       func(name, search string) error // what is wrong with an [[imap.filter]]
 	Capabilities []string                        // that [[client]] can hide
 	Mechanisms   []string                        // of SASL
+
+	// Partly: the process is one of several of a server, and a file that it may not read is
+	// another's.
+	Partly bool
 }
 
 // Check finds what only shows when keys stand side by side and on this machine's
 // disk. The error is Problems, all of them. now judges certificates.
 func (c *Config) Check(now time.Time, p Protocol) error {
-	k := &checker{c: c}
+	k := &checker{c: c, partly: p.Partly}
 	k.listeners()
 	k.certificates(now)
 	k.acme()
@@ -243,6 +248,7 @@ func (k *checker) file(path, name string) ([]byte, bool) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		k.wrong(path, "there is no file %s: is the path right?", name)
+	case errors.Is(err, fs.ErrPermission) && k.partly:
 	case errors.Is(err, fs.ErrPermission):
 		k.wrong(path, "%s may not be read by user %s: run this as root, or let that user's group read it (docs/postfix.md)", name, whoami())
 	case err != nil:

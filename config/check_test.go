@@ -177,7 +177,7 @@ func TestCheck(t *testing.T) {
 		}
 		got := ""
 		var p Problems
-		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Protocol{badFilter, []string{"IMAP4rev1", "STARTTLS", "COMPRESS=DEFLATE", "QRESYNC", "THREAD=REFERENCES"}, []string{"PLAIN", "SCRAM-SHA-256"}}); errors.As(err, &p) {
+		if err := c.Check(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), Protocol{Filter: badFilter, Capabilities: []string{"IMAP4rev1", "STARTTLS", "COMPRESS=DEFLATE", "QRESYNC", "THREAD=REFERENCES"}, Mechanisms: []string{"PLAIN", "SCRAM-SHA-256"}}); errors.As(err, &p) {
 			got = strings.ReplaceAll(p.Error(), dir, "DIR")
 		} else if err != nil {
 			t.Errorf("error is no Problems: %v", err)

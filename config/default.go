@@ -215,6 +215,12 @@ var keys = []key{
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
 
+	{name: "isolation.mode", value: "user", oneOf: []string{"user", "workers"}, about: "With user one process has all mail, as mail.user. With workers mail belongs to users of the system: started as root, Roost has a process for each that has a session, one without rights that speaks with clients, and one that knows passwords. Users without userdb_uid in their entry are looked up in the system (getent), with their homes."},
+	{name: "isolation.front_user", value: "roost", about: "With workers: whom the process that speaks with clients becomes. It reads certificates and keys, nothing else."},
+	{name: "isolation.auth_user", value: "roost-auth", about: "With workers: whom the process that knows passwords becomes. It reads the password files."},
+	{name: "isolation.min_uid", value: 1000, about: "With workers: users of the system below this one have no mail here."},
+	{name: "isolation.min_gid", value: 1000, about: "With workers: the least group that a user's own may be; of the further groups those below are left out. 100 where mail belongs to a common group users."},
+	{name: "isolation.idle", value: 10 * time.Minute, about: "With workers: how long a user's process stays after the last session."},
 	{name: "isolation.landlock", value: "auto", oneOf: []string{"auto", "required", "off"}, about: "Landlock: Roost cannot open any file but the mail, its own files and what every program reads of the system. With auto a kernel that cannot is told of in the log; with required Roost does not start there."},
 	{name: "isolation.seccomp", value: "auto", oneOf: []string{"auto", "required", "off"}, about: "A filter of system calls: those that neither Roost nor a program that it starts needs (ptrace, mount, bpf, ...) fail."},
 	{name: "isolation.read", value: []string{}, sample: "/opt/auth", about: "Further files and directories that may be read, and programs in them be run: those that an external command needs."},

@@ -1,12 +1,21 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 )
 
 // Isolation says what the server takes away from itself.
 type Isolation struct {
+	Mode      string        // "user", "workers"
+	FrontUser string        `toml:"front_user"`
+	AuthUser  string        `toml:"auth_user"`
+	MinUID    int           `toml:"min_uid"`
+	MinGID    int           `toml:"min_gid"`
+	Idle      time.Duration // how long a worker without sessions stays
+
 	Landlock string // "auto", "required", "off"
 	Seccomp  string // "auto", "required", "off"
 	Read     []string
@@ -15,6 +24,7 @@ type Isolation struct {
 
 func (k *checker) isolation() {
 	iso := k.c.Isolation
+	k.workers()
 	for _, list := range []struct {
 		key   string
 		paths []string
@@ -29,4 +39,75 @@ func (k *checker) isolation() {
 			}
 		}
 	}
+}
+
+// Workers reports whether users have processes of their own.
+func (i Isolation) Workers() bool { return i.Mode == "workers" }
+
+// workers checks what goes with isolation.mode = "workers".
+func (k *checker) workers() {
+	iso := k.c.Isolation
+	if iso.MinUID < 1 || iso.MinGID < 1 {
+		k.wrong("isolation", "isolation.min_uid and isolation.min_gid are at least 1: root has no mail")
+	}
+	if !iso.Workers() {
+		return
+	}
+	if k.c.Mail.User != "" {
+		k.wrong("mail.user", `with isolation.mode = "workers" mail belongs to its own users: take mail.user out`)
+	}
+	if k.c.Auth.Certificate.CA != "" {
+		k.wrong("auth.certificate.ca", `with isolation.mode = "workers" only the process that speaks with clients sees their certificates, and none of what it says is believed: `+
+			"logins by certificate are not possible")
+	}
+	if len(k.c.TLS.ACME.Names) > 0 {
+		k.wrong("tls.acme", `with isolation.mode = "workers" the process that speaks with clients keeps nothing: let certbot or lego get certificates, and name the files`)
+	}
+	for i, e := range k.c.Event {
+		if e.Mail {
+			k.wrong(fmt.Sprintf("event[%d].mail", i), `with isolation.mode = "workers" the process that hears of events has no mail to put a note into: let run do it, with sendmail`)
+		}
+	}
+	if k.c.Log.AuditFile() != "" {
+		k.wrong("log.audit", `with isolation.mode = "workers" the audit log goes to the log: write "log"`)
+	}
+	var ids [2]int
+	for i, u := range []struct{ key, name string }{{"front_user", iso.FrontUser}, {"auth_user", iso.AuthUser}} {
+		uid, _, err := lookUp(u.name)
+		switch {
+		case err != nil:
+			k.wrong("isolation."+u.key, "isolation.%s is %s, and there is no such user: useradd --system --shell /usr/sbin/nologin %s", u.key, quote(u.name), u.name)
+		case uid == 0:
+			k.wrong("isolation."+u.key, "isolation.%s is root, whose rights are what it is there to lose", u.key)
+		}
+		ids[i] = uid
+	}
+	if ids[0] == ids[1] && ids[0] > 0 {
+		k.wrong("isolation.auth_user", "isolation.auth_user and isolation.front_user are one user: each could get at the other's memory")
+	}
+}
+
+// Owner gives the numbers of the user whom a server becomes, or whose process speaks with
+// clients; -1 for none.
+func (c *Config) Owner() (uid, gid int, err error) {
+	if c.Isolation.Workers() {
+		return lookUp(c.Isolation.FrontUser)
+	}
+	return c.Mail.Owner()
+}
+
+// AuthOwner gives those of the user whose process knows the passwords.
+func (c *Config) AuthOwner() (uid, gid int, err error) {
+	if c.Isolation.Workers() {
+		return lookUp(c.Isolation.AuthUser)
+	}
+	return c.Mail.Owner()
+}
+
+// lookUp is Mail.Owner for any user.
+func lookUp(name string) (uid, gid int, err error) {
+	if name == "" {
+		return -1, -1, errors.New("no user is named")
+	}
+	return Mail{User: name}.Owner()
 }

@@ -170,7 +170,7 @@ func landlockedAgain() error {
 }
 
 func filtered() error {
-	if err := Seccomp(false); err != nil {
+	if err := Seccomp(); err != nil {
 		return err
 	}
 	return errors.Join(everywhere(forbidden), exec.Command("/bin/sh", "-c", "true && (true; true)").Run())
@@ -205,7 +205,7 @@ func forbidden() error {
 }
 
 func alone() error {
-	if err := Seccomp(true); err != nil {
+	if err := Seccomp(Programs, Sockets); err != nil {
 		return err
 	}
 	_, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)

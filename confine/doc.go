@@ -8,3 +8,11 @@
 // What a newcomer gets wrong: a rule holds for what is at a path at the moment of the call.
 // A directory that is made anew in its place later is another, and out of reach.
 package confine
+
+// Ban is something that not every process needs.
+type Ban int
+
+const (
+	Programs Ban = iota // starting one
+	Sockets             // making, connecting or accepting one; those that are there or are passed can be used
+)

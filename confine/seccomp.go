@@ -42,21 +42,20 @@ var denied = []uint32{
 	unix.SYS_NFSSERVCTL, unix.SYS_LOOKUP_DCOOKIE,
 }
 
-// deniedAlone is what a process does not need that was given all its sockets and starts
-// no programs.
-var deniedAlone = []uint32{
-	unix.SYS_EXECVE, unix.SYS_EXECVEAT,
-	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_CONNECT, unix.SYS_ACCEPT, unix.SYS_ACCEPT4,
+// deniedMore is what goes with a Ban.
+var deniedMore = map[Ban][]uint32{
+	Programs: {unix.SYS_EXECVE, unix.SYS_EXECVEAT},
+	Sockets:  {unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_CONNECT, unix.SYS_ACCEPT, unix.SYS_ACCEPT4},
 }
 
 // namespaces are the flags of clone that make new ones.
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
 // Seccomp makes calls of the system fail that are not needed, for all threads of the
-// process and all programs that it starts, and sets no_new_privs. With alone, sockets
-// cannot be made and programs not be started either.
-func Seccomp(alone bool) error {
-	prog := filter(alone)
+// process and all programs that it starts, and sets no_new_privs. bans are what else this
+// process does without.
+func Seccomp(bans ...Ban) error {
+	prog := filter(bans)
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	// The filter is set for all threads by one of them, which has to have no_new_privs.
 	runtime.LockOSThread()
@@ -76,7 +75,7 @@ func Seccomp(alone bool) error {
 }
 
 // filter makes the program.
-func filter(alone bool) []unix.SockFilter {
+func filter(bans []Ban) []unix.SockFilter {
 	const (
 		atNumber = 0 // of struct seccomp_data
 		atArch   = 4
@@ -102,8 +101,8 @@ func filter(alone bool) []unix.SockFilter {
 		ret(unknown)
 	}
 	list := append(append([]uint32{}, denied...), deniedHere...)
-	if alone {
-		list = append(list, deniedAlone...)
+	for _, ban := range bans {
+		list = append(list, deniedMore[ban]...)
 	}
 	for _, n := range list {
 		unless(unix.BPF_JEQ, n)

@@ -547,7 +547,7 @@ func (d *door) admit(e *entry) *visit {
 	}
 	v.login = &session.Login{
 		Who: who, Tag: e.tag, Mechanism: e.mech, ID: d.id, Addr: d.addr, Secure: d.secure, Input: d.lex.Buffered(),
-		Client: d.client, ServerName: d.serverName(),
+		Client: d.client, ServerName: d.serverName(), Ticket: e.user.Ticket,
 	}
 	if g.crowd.note(d.addr, e.user.Name) {
 		d.log.Warn("nearly all clients come from one private address: is it a gateway with everybody behind it? "+

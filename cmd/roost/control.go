@@ -20,7 +20,7 @@ import (
 // prepareControl makes the directory of the control socket while there are rights to.
 func (sv *service) prepareControl() {
 	if path := sv.config.Control.Path(); path != "" {
-		uid, gid, _, err := owner(sv.config.Mail)
+		uid, gid, _, err := sv.owner()
 		if err != nil || os.Geteuid() != 0 {
 			uid, gid = -1, -1
 		}
@@ -113,7 +113,7 @@ func (c controlled) ask(ctx context.Context, q control.Request, each func(contro
 		if path = conf.Control.Path(); path == "" {
 			return "", exitWith(exitUnreachable, fmt.Errorf("%s turns the control socket off (control.socket)", *c.config))
 		}
-		if uid, _, err := conf.Mail.Owner(); err == nil && uid > 0 {
+		if uid, _, err := conf.Owner(); err == nil && uid > 0 {
 			owners = append(owners, uid)
 		}
 	}

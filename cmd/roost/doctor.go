@@ -254,16 +254,18 @@ func firstLine(err error) error {
 
 // reloads names what can be read only until it changes.
 func (d *doctor) reloads(context.Context) {
-	uid, gid, groups, err := owner(d.config.Mail)
-	if os.Geteuid() != 0 || err != nil || uid <= 0 {
-		return
-	}
-	for _, file := range rereadFiles(d.path, d.config) {
-		var run string
-		if err := asUser(uid, gid, groups, func() { run = opening(file, gid) }); err != nil || run == "" {
+	for _, sv := range parts(d.path, d.config) {
+		uid, gid, groups, err := sv.owner()
+		if os.Geteuid() != 0 || err != nil || uid <= 0 {
 			continue
 		}
-		d.add("reload-rights", finding{Where: file, What: d.config.Mail.User + ", whom Roost becomes, cannot read it", Do: "a change to it waits for a restart (docs/postfix.md)", Run: run})
+		for _, file := range sv.files() {
+			var run string
+			if err := asUser(uid, gid, groups, func() { run = opening(file, gid) }); err != nil || run == "" {
+				continue
+			}
+			d.add("reload-rights", finding{Where: file, What: sv.becomes() + ", whom Roost becomes, cannot read it", Do: "a change to it waits for a restart (docs/postfix.md)", Run: run})
+		}
 	}
 }
 

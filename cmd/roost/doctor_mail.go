@@ -20,6 +20,7 @@ import (
 	"roost/maildir/fsys"
 	"roost/maildir/uidlist"
 	"roost/store"
+	"roost/sysuser"
 )
 
 // mail looks at the mail of each user with the rights of whom it belongs to.
@@ -35,6 +36,10 @@ func (d *doctor) mail(ctx context.Context) {
 	identity, err := identities(d.config)
 	if err != nil {
 		return // a mistake of the configuration
+	}
+	if d.config.Isolation.Workers() {
+		d.mailOfOwners(ctx, users, identity)
+		return
 	}
 	k, known := d.keeper()
 	if !known {
@@ -55,6 +60,41 @@ func (d *doctor) mail(ctx context.Context) {
 	}
 	if d.files.over() {
 		d.add("mail-unseen", finding{What: fmt.Sprintf("not all mail was looked at, but that of %s of %d", count(d.users, "user"), len(users)), Do: "roost doctor --files 0 looks at all"})
+	}
+}
+
+// mailOfOwners looks at mail that belongs to its users, as each of them.
+func (d *doctor) mailOfOwners(ctx context.Context, users []auth.User, identity func(auth.User) (store.Identity, error)) {
+	p, err := newPlacer(d.config, new(sysuser.Cache))
+	if err != nil {
+		return // a mistake of the configuration
+	}
+	held, least := d.locks(), d.config.Isolation
+	for _, u := range users {
+		if ctx.Err() != nil || d.files.over() {
+			break
+		}
+		d.users++
+		u, groups, err := p.owner(ctx, u)
+		if err == nil && (int(u.UID) < least.MinUID || int(u.GID) < least.MinGID) {
+			err = fmt.Errorf("uid %d and gid %d are not served: isolation.min_uid is %d, isolation.min_gid %d", u.UID, u.GID, least.MinUID, least.MinGID)
+		}
+		if err != nil {
+			d.add("mail-place", finding{User: u.Name, Where: d.path, What: err.Error()})
+			continue
+		}
+		k := keeper{uid: int(u.UID), gid: int(u.GID), name: userName(int(u.UID))}
+		k.owner = k.name + ":" + groupName(k.gid)
+		for _, g := range groups {
+			k.groups = append(k.groups, int(g))
+		}
+		if os.Geteuid() != 0 && k.uid != os.Geteuid() {
+			d.add("mail-unseen", finding{User: u.Name, Where: d.path, What: "the mail belongs to " + k.name + ", and another user cannot look at it", Do: "run this as root"})
+			continue
+		}
+		if err := asUser(k.uid, k.gid, k.groups, func() { d.mailOf(ctx, k, u, identity, held) }); err != nil {
+			d.add("mail-unseen", finding{User: u.Name, What: "the rights of " + k.name + " cannot be had: " + err.Error()})
+		}
 	}
 }
 

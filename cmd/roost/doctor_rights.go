@@ -115,7 +115,7 @@ type keeper struct {
 // keeper gives mail.user, else the user of the server that runs, else whoever the doctor
 // is. known is false where it is another whom he cannot be.
 func (d *doctor) keeper() (k keeper, known bool) {
-	uid, gid, groups, err := owner(d.config.Mail)
+	uid, gid, groups, err := owner(d.config)
 	if (err != nil || uid < 0) && d.server != nil {
 		uid, gid, groups = d.server.UID, d.server.GID, groupsOf(d.server.UID, d.server.GID)
 	}

@@ -29,7 +29,7 @@ func (d *doctor) ask(ctx context.Context) {
 	timed, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
 	var owners []int
-	if uid, _, err := d.config.Mail.Owner(); err == nil && uid > 0 {
+	if uid, _, err := d.config.Owner(); err == nil && uid > 0 {
 		owners = append(owners, uid)
 	}
 	_, err := control.Ask(timed, path, control.Request{Do: "status"}, func(r control.Reply) error {

@@ -30,7 +30,6 @@ const (
 func (sv *service) openEvents() {
 	sv.events = events.New(events.Options{Log: sv.log, Mail: sv.mailEvent})
 	sv.events.Configure(eventRules(sv.config))
-	sv.burst = events.Burst{Many: manyDeleted, Within: deletedWithin}
 	sv.auth.OnUnusual(func(u auth.Unusual) {
 		e := events.Event{Name: u.Event, User: u.User, Detail: u.Detail}
 		if u.Addr.IsValid() {
@@ -38,6 +37,12 @@ func (sv *service) openEvents() {
 		}
 		sv.events.Note(e)
 	})
+	sv.openAudit()
+}
+
+// openAudit opens the audit log.
+func (sv *service) openAudit() {
+	sv.burst = events.Burst{Many: manyDeleted, Within: deletedWithin}
 	switch sv.config.Log.Audit {
 	case "off":
 	case "log":
@@ -68,7 +73,11 @@ func (sv *service) history() func(string, int) ([]events.Event, error) {
 // deed takes down what a session did to mail; session.Options.Audit.
 func (sv *service) deed(in *session.Login, client string, d session.Deed) {
 	if d.What == "expunge" && sv.burst.Add(time.Now(), in.Who.User, len(d.UIDs)) {
-		sv.events.Note(events.Event{
+		note := sv.events.Note
+		if sv.front != nil {
+			note = sv.front.Note
+		}
+		note(events.Event{
 			Name: eventDeletions, User: in.Who.User, Addr: in.Addr.String(), Client: client,
 			Detail: fmt.Sprintf("%d messages or more were deleted within %v, the last in %s", manyDeleted, deletedWithin, d.Mailbox),
 		})

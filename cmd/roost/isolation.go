@@ -11,6 +11,7 @@ import (
 	"roost/auth"
 	"roost/config"
 	"roost/confine"
+	"roost/server/workers"
 	"roost/store"
 )
 
@@ -29,7 +30,8 @@ var everyProgram = confine.Paths{
 // does with resolv.conf.
 var asking = []string{"/etc", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/run"}
 
-// asks reports whether a configuration needs that. A program that an event runs does too.
+// asks reports whether a configuration needs that. A program that an event runs does too,
+// and whoever asks an authority for certificates.
 func asks(c *config.Config) bool {
 	if slices.ContainsFunc(c.Event, func(e config.Event) bool { return len(e.Run) > 0 }) {
 		return true
@@ -68,11 +70,38 @@ func reach(path string, c *config.Config, users func() []auth.User) (confine.Pat
 	}
 	mail, err := mailRoots(c, users)
 	p.Write = append(p.Write, mail...)
-	for _, list := range []*[]string{&p.Read, &p.Write} {
-		slices.Sort(*list)
-		*list = slices.Compact(*list)
-	}
+	p.Read, p.Write = tidy(p.Read), tidy(p.Write)
 	return p, err
+}
+
+func tidy(list []string) []string {
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// needs is reach for this process, and what it can do without.
+func (sv *service) needs(c *config.Config, users func() []auth.User) (confine.Paths, []confine.Ban, error) {
+	switch sv.role {
+	case workers.RoleFront:
+		p := confine.Paths{Read: slices.Concat(everyProgram.Read), Write: slices.Clone(everyProgram.Write)}
+		for _, file := range append(keyFiles(c), absolute(sv.path)) {
+			p.Read = append(p.Read, around(file)...)
+		}
+		if socket := c.Control.Path(); socket != "" {
+			p.Write = append(p.Write, filepath.Dir(socket))
+		}
+		p.Read = tidy(p.Read)
+		return p, []confine.Ban{confine.Programs}, nil
+	case workers.RoleDesk:
+		// What it asks, getent or a command of the admin's, may read anything; its user may not.
+		p := confine.Paths{Read: []string{"/"}, Write: slices.Concat(everyProgram.Write, c.Isolation.Write)}
+		if dir := c.State(); dir != "" {
+			p.Write = append(p.Write, dir)
+		}
+		return p, nil, nil
+	}
+	p, err := reach(sv.path, c, users)
+	return p, nil, err
 }
 
 // around gives the directories in which a file and its next versions are, one for each link
@@ -167,16 +196,22 @@ func (sv *service) users() []auth.User { return known(sv.auth) }
 func (sv *service) confine() error {
 	iso := sv.config.Isolation
 	did := []any{"event", "isolation"}
+	if sv.role != "" {
+		did = append(did, "role", sv.role)
+	}
+	if sv.role == "" {
+		sv.makeBeside()
+	}
+	before := len(did)
+	paths, bans, err := sv.needs(sv.config, sv.users)
 	if iso.Seccomp != "off" {
-		if err := confine.Seccomp(false); err == nil {
+		if err := confine.Seccomp(bans...); err == nil {
 			did = append(did, "seccomp", true)
 		} else if err := sv.unconfined(iso.Seccomp, "isolation.seccomp", err); err != nil {
 			return err
 		}
 	}
 	if iso.Landlock != "off" {
-		sv.makeBeside()
-		paths, err := reach(sv.path, sv.config, sv.users)
 		if err == nil {
 			err = confine.Landlock(paths, false)
 		}
@@ -187,7 +222,7 @@ func (sv *service) confine() error {
 			return err
 		}
 	}
-	if len(did) > 2 {
+	if len(did) > before {
 		sv.log.Info("confined", did...)
 	}
 	if sv.within == nil {
@@ -232,7 +267,7 @@ func (sv *service) outside(fresh *config.Config) (list []string) {
 	}
 	now := *fresh
 	now.Control, now.StateDir, now.Isolation = sv.config.Control, sv.config.StateDir, sv.config.Isolation // these wait for a restart anyway
-	paths, err := reach(sv.path, &now, func() []auth.User { return nil })
+	paths, _, err := sv.needs(&now, func() []auth.User { return nil })
 	if err != nil && !errors.Is(err, errNoRoots) {
 		return nil // Check tells
 	}

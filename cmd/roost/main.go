@@ -91,9 +91,15 @@ func run(ctx context.Context, env *environment, args []string) int {
 			args = []string{"version"}
 		}
 	}
-	v, rest, err := findVerb(args)
-	if err == nil {
-		err = runVerb(ctx, env, v, rest)
+	var err error
+	if len(args) > 0 && args[0] == isolated && env.own {
+		err = runIsolated(ctx, env, args[1:])
+	} else {
+		var v verb
+		var rest []string
+		if v, rest, err = findVerb(args); err == nil {
+			err = runVerb(ctx, env, v, rest)
+		}
 	}
 	if err == nil {
 		return exitDone

@@ -39,7 +39,7 @@ func openOffline(path string, users []string, log *slog.Logger, before func(user
 	if len(users) == 0 {
 		o.names, err = everybody(o.auth)
 	}
-	if uid, _, _, oerr := owner(c.Mail); err == nil && os.Geteuid() == 0 && oerr == nil && uid <= 0 {
+	if uid, _, _, oerr := owner(c); err == nil && os.Geteuid() == 0 && oerr == nil && uid <= 0 {
 		err = exitWith(exitUsage, errors.New("this would make root's files among the mail: set mail.user to its owner, or run this as the owner"))
 	}
 	if err == nil && before != nil {

@@ -7,10 +7,12 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
 	"roost/config"
+	"roost/server/workers"
 )
 
 // rightsHint says what to do about a file that mail.user cannot read.
@@ -22,9 +24,7 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 		path = abs
 	}
 	files = append(files, path)
-	for _, p := range keyPairs(c) {
-		files = append(files, p.Cert, p.Key)
-	}
+	files = append(files, keyFiles(c)...)
 	for _, p := range []string{c.Auth.Certificate.CA, c.Auth.Certificate.CRL, c.Auth.Certificate.Map} {
 		if p != "" {
 			files = append(files, p)
@@ -36,9 +36,50 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 	return append(files, c.Auth.PasswdFiles()...)
 }
 
-// owner gives mail.user as numbers, with all its groups; uid -1 when it is not set.
-func owner(m config.Mail) (uid, gid int, groups []int, err error) {
-	uid, gid, err = m.Owner()
+// owner gives as numbers whom a server becomes, mail.user mostly, with all groups; uid -1
+// when none is named.
+func owner(c *config.Config) (uid, gid int, groups []int, err error) {
+	return withGroups(c.Owner())
+}
+
+// owner is whom this process becomes.
+func (sv *service) owner() (uid, gid int, groups []int, err error) {
+	if sv.role == workers.RoleDesk {
+		return withGroups(sv.config.AuthOwner())
+	}
+	return owner(sv.config)
+}
+
+// becomes is how the configuration calls that user.
+func (sv *service) becomes() string {
+	switch {
+	case sv.role == workers.RoleDesk:
+		return sv.config.Isolation.AuthUser
+	case sv.role == workers.RoleFront:
+		return sv.config.Isolation.FrontUser
+	}
+	return sv.config.Mail.User
+}
+
+// files are those that this process reads again.
+func (sv *service) files() []string {
+	switch sv.role {
+	case workers.RoleFront:
+		return append(rereadFiles(sv.path, sv.config)[:1], keyFiles(sv.config)...)
+	case workers.RoleDesk:
+		return slices.DeleteFunc(rereadFiles(sv.path, sv.config), func(f string) bool { return slices.Contains(keyFiles(sv.config), f) })
+	}
+	return rereadFiles(sv.path, sv.config)
+}
+
+func keyFiles(c *config.Config) (files []string) {
+	for _, p := range keyPairs(c) {
+		files = append(files, p.Cert, p.Key)
+	}
+	return files
+}
+
+func withGroups(uid, gid int, err error) (int, int, []int, error) {
 	if err != nil || uid < 0 {
 		return uid, gid, nil, err
 	}
@@ -59,25 +100,35 @@ func groupsOf(uid, gid int) []int {
 	return groups
 }
 
+// parts are the processes of a server that read files again, each with its user.
+func parts(path string, c *config.Config) []*service {
+	if !c.Isolation.Workers() {
+		return []*service{{path: path, config: c}}
+	}
+	return []*service{{path: path, config: c, role: workers.RoleFront}, {path: path, config: c, role: workers.RoleDesk}}
+}
+
 // lostRights names what a server started as root can read only until it becomes
 // mail.user. Who is not root cannot find out, and gets nothing.
 func lostRights(path string, c *config.Config) (notes []string) {
-	uid, gid, groups, err := owner(c.Mail)
-	if os.Geteuid() != 0 || err != nil || uid <= 0 {
-		return nil
-	}
-	id := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	for _, g := range groups {
-		id.Groups = append(id.Groups, uint32(g))
-	}
-	for _, file := range rereadFiles(path, c) {
-		// Only a process can be another user, and ACLs are the kernel's to judge.
-		cmd := exec.Command("test", "-r", file)
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: id}
-		var no *exec.ExitError
-		if err := cmd.Run(); errors.As(err, &no) {
-			notes = append(notes, fmt.Sprintf("%s cannot be read by %s, which Roost becomes: %s", file, c.Mail.User, rightsHint))
+	for _, sv := range parts(path, c) {
+		uid, gid, groups, err := sv.owner()
+		if os.Geteuid() != 0 || err != nil || uid <= 0 {
+			continue
+		}
+		id := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		for _, g := range groups {
+			id.Groups = append(id.Groups, uint32(g))
+		}
+		for _, file := range sv.files() {
+			// Only a process can be another user, and ACLs are the kernel's to judge.
+			cmd := exec.Command("test", "-r", file)
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: id}
+			var no *exec.ExitError
+			if err := cmd.Run(); errors.As(err, &no) {
+				notes = append(notes, fmt.Sprintf("%s cannot be read by %s, which Roost becomes: %s", file, sv.becomes(), rightsHint))
+			}
 		}
 	}
 	return notes
@@ -85,13 +136,13 @@ func lostRights(path string, c *config.Config) (notes []string) {
 
 // dropRights makes root the user that mail.user names.
 func (sv *service) dropRights() error {
-	uid, gid, groups, err := owner(sv.config.Mail)
+	uid, gid, groups, err := sv.owner()
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
 	if os.Geteuid() != 0 {
 		if uid >= 0 && uid != os.Geteuid() {
-			return exitWith(exitUsage, fmt.Errorf("mail.user is %s, but roost runs as another user that cannot become it: start it as root, or as that user", sv.config.Mail.User))
+			return exitWith(exitUsage, fmt.Errorf("mail.user is %s, but roost runs as another user that cannot become it: start it as root, or as that user", sv.becomes()))
 		}
 		return nil
 	}
@@ -100,19 +151,19 @@ func (sv *service) dropRights() error {
 		return nil
 	}
 	if err := syscall.Setgroups(groups); err != nil {
-		return fmt.Errorf("become user %s: set groups: %w", sv.config.Mail.User, err)
+		return fmt.Errorf("become user %s: set groups: %w", sv.becomes(), err)
 	}
 	if err := syscall.Setgid(gid); err != nil {
-		return fmt.Errorf("become user %s: set group: %w", sv.config.Mail.User, err)
+		return fmt.Errorf("become user %s: set group: %w", sv.becomes(), err)
 	}
 	if err := syscall.Setuid(uid); err != nil {
-		return fmt.Errorf("become user %s: %w", sv.config.Mail.User, err)
+		return fmt.Errorf("become user %s: %w", sv.becomes(), err)
 	}
-	for _, file := range rereadFiles(sv.path, sv.config) {
+	for _, file := range sv.files() {
 		f, err := os.Open(file)
 		if err != nil {
 			sv.log.Warn("the user that Roost became cannot read this file: "+rightsHint,
-				"event", "rights", "path", file, "user", sv.config.Mail.User, "err", err)
+				"event", "rights", "path", file, "user", sv.becomes(), "err", err)
 			continue
 		}
 		f.Close()

@@ -29,6 +29,7 @@ import (
 	"roost/server/acme"
 	"roost/server/control"
 	"roost/server/session"
+	"roost/server/workers"
 	"roost/store"
 )
 
@@ -60,6 +61,9 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	c, err := loadConfig(path)
 	if err != nil {
 		return err
+	}
+	if c.Isolation.Workers() && env.own {
+		return serveWorkers(ctx, env, path, c, hup)
 	}
 	sv := &service{path: path, config: c, read: read}
 	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
@@ -118,6 +122,11 @@ func serve(ctx context.Context, env *environment, path string, ready func()) (er
 	for _, addr := range opt.Gateways {
 		sv.auth.Gateway(addr)
 	}
+	return sv.run(ctx, hup, listeners, opt, ready)
+}
+
+// run serves until ctx ends.
+func (sv *service) run(ctx context.Context, hup <-chan os.Signal, listeners []server.Listener, opt server.Options, ready func()) error {
 	sv.server = server.New(opt)
 	sv.openControl(listeners)
 	sv.serveAuth()
@@ -175,8 +184,11 @@ type service struct {
 	audit   auditLog
 	burst   events.Burst // of deletions
 
-	state  *os.File       // the state directory, locked; nil: there is none
-	within *confine.Paths // what files there are for this process; nil: all
+	state  *os.File               // the state directory, locked; nil: there is none
+	role   workers.Role           // "": all of them
+	front  *workers.Front         // of RoleFront
+	orders func(c *config.Config) // of RoleDesk: puts a configuration in force
+	within *confine.Paths         // what files there are for this process; nil: all
 }
 
 // logger writes what the configuration says. The journal has times of its own.
@@ -221,38 +233,16 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		return server.Options{}, exitWith(exitUsage, err)
 	}
 	sv.mailing.Store(&mailing{c.Hostname, identity, sv.store})
-	clients := clientRules(c)
-	product := []string{"name", "Roost", "version", version}
 	opt := server.Options{
 		Hostname: c.Hostname,
-		Product:  product,
+		Product:  product(),
 		Auth:     sv.auth,
 		Guard:    sv.auth,
 		Events:   sv.history(),
 		Gateways: gateways(),
 		Identity: sv.reachable(identity),
-		Clients:  clients,
-		Runner: &server.Local{Store: sv.store, Options: session.Options{
-			Log: sv.log,
-			Limits: session.Limits{
-				CommandBytes: int64(c.Limits.Command),
-				AppendBytes:  int64(c.Limits.Message),
-				Messages:     c.IMAP.MessageLimit,
-				Saved:        c.IMAP.SaveLimit,
-				MIME: message.Limits{
-					Depth: c.Limits.MIMEDepth, Parts: c.Limits.MIMEParts,
-					Header: int(c.Limits.MIMEHeader), Headers: 4 * int(c.Limits.MIMEHeader),
-				},
-			},
-			Idle:      c.Limits.Silence,
-			Keepalive: c.IMAP.IdleKeepalive,
-			Product:   product,
-			Shared:    shared(c.IMAP),
-			Clients:   clients,
-			Notice:    sv.notice,
-			Audit:     sv.deed,
-			Tap:       sv.tap,
-		}},
+		Clients:  clientRules(c),
+		Runner:   &server.Local{Store: sv.store, Options: sv.sessionOptions(c)},
 		Limits: server.Limits{
 			LoginTime:      c.Limits.LoginTime,
 			Line:           int64(c.Limits.PreLoginLine),
@@ -269,11 +259,46 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 		},
 		Log: sv.log,
 	}
+	if sv.front != nil {
+		opt.Auth, opt.Guard, opt.Identity, opt.Runner = sv.front, sv.front, workers.Identity, sv.front
+		opt.Events = sv.front.Events
+	}
 	if sv.certs != nil {
 		opt.TLS, opt.Ends = sv.certs.Config(), sv.certs.EndPoints
 	}
 	return opt, nil
 }
+
+// sessionOptions are those of the sessions of this process.
+func (sv *service) sessionOptions(c *config.Config) session.Options {
+	opt := plainOptions(c)
+	opt.Log, opt.Notice, opt.Tap, opt.Audit = sv.log, sv.notice, sv.tap, sv.deed
+	return opt
+}
+
+// plainOptions are what a configuration says of sessions.
+func plainOptions(c *config.Config) session.Options {
+	return session.Options{
+		Limits: session.Limits{
+			CommandBytes: int64(c.Limits.Command),
+			AppendBytes:  int64(c.Limits.Message),
+			Messages:     c.IMAP.MessageLimit,
+			Saved:        c.IMAP.SaveLimit,
+			MIME: message.Limits{
+				Depth: c.Limits.MIMEDepth, Parts: c.Limits.MIMEParts,
+				Header: int(c.Limits.MIMEHeader), Headers: 4 * int(c.Limits.MIMEHeader),
+			},
+		},
+		Idle:      c.Limits.Silence,
+		Keepalive: c.IMAP.IdleKeepalive,
+		Product:   product(),
+		Shared:    shared(c.IMAP),
+		Clients:   clientRules(c),
+	}
+}
+
+// product is what ID answers.
+func product() []string { return []string{"name", "Roost", "version", version} }
 
 // identities gives the function that knows where a user's mail is.
 func identities(c *config.Config) (func(auth.User) (store.Identity, error), error) {
@@ -381,7 +406,9 @@ func (sv *service) reload() {
 				"event", "reload_failed", "paths", list)
 			return
 		}
-		err = fresh.Check(time.Now(), protocol())
+		p := protocol()
+		p.Partly = sv.role != ""
+		err = fresh.Check(time.Now(), p)
 	}
 	if err != nil {
 		var problems config.Problems
@@ -403,15 +430,22 @@ func (sv *service) reload() {
 		sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", err)
 		return
 	}
-	if err := sv.auth.Reload(); err != nil {
-		sv.log.Error("users stay as they were", "event", "reload_failed", "err", err)
+	if sv.auth != nil {
+		if err := sv.auth.Reload(); err != nil {
+			sv.log.Error("users stay as they were", "event", "reload_failed", "err", err)
+		}
+		sv.auth.Tune(throttle(c), trusted(c))
+		sv.events.Configure(eventRules(c))
 	}
-	sv.auth.Tune(throttle(c), trusted(c))
-	sv.events.Configure(eventRules(c))
 	if err := sv.audit.reopen(); err != nil {
 		sv.log.Error("the audit log stays where it was", "event", "audit_failed", "err", err)
 	}
-	sv.server.Reconfigure(opt)
+	if sv.server != nil {
+		sv.server.Reconfigure(opt)
+	}
+	if sv.orders != nil {
+		sv.orders(c)
+	}
 	sv.level.Set(levels[c.Log.Level])
 	sv.config, sv.read = c, read
 	sv.reread(restart)

@@ -26,6 +26,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"roost/server/workers"
 )
 
 // asProgram makes the test's binary the program itself: signals, users and exit codes
@@ -43,6 +45,10 @@ func TestMain(m *testing.M) {
 			l.Accept()
 		}
 		os.Exit(1)
+	}
+	if role, dir, ok := strings.Cut(os.Getenv(asRole), " "); ok {
+		takenOver(workers.Role(role), dir)
+		os.Exit(0)
 	}
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -89,6 +95,10 @@ func startServing(t *testing.T, extra string, env ...string) *serving {
 	}
 	if err := os.Chmod(filepath.Join(dir, "mail"), 0o777); err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(extra, `mode = "workers"`) {
+		layWorkers(t, s)
+		s.write("roost.toml", strings.Replace(s.config("one", extra), dir+"/mail/%n", "~/Maildir", 1), 0o644)
 	}
 	t.Cleanup(func() {
 		s.cmd.Process.Kill()

@@ -16,7 +16,7 @@ import (
 // root becomes, or where the configuration names another than the usual one.
 func (sv *service) prepareState() {
 	dir := sv.config.State()
-	uid, gid, _, err := owner(sv.config.Mail)
+	uid, gid, _, err := sv.owner()
 	becomes := os.Geteuid() == 0 && err == nil && uid > 0
 	if dir == "" || !becomes && dir == config.Default().StateDir {
 		return

@@ -36,6 +36,7 @@ type Login struct {
 	ServerName string     // asked for in TLS
 	Secure     bool       // TLS, or a connection that needs none
 	Input      []byte     // what the client already sent behind its login: the next commands
+	Ticket     string     // auth.User.Ticket
 }
 
 // Outcome says how a session ended.
@@ -53,9 +54,9 @@ type Outcome struct {
 }
 
 // Options are the same for all sessions of a server. The zero value of a field is
-// its default.
+// its default. But for what must be set in the process that uses them they are plain data.
 type Options struct {
-	Log *slog.Logger // slog.Default()
+	Log *slog.Logger `json:"-"` // slog.Default()
 
 	Limits       Limits
 	Idle         time.Duration // silence outside IDLE after which the session ends; 30 min
@@ -75,12 +76,12 @@ type Options struct {
 	// Notice is told what the session of an ID is doing, each time that this changes; it
 	// must not block. Tap gives the place where somebody may look at its protocol. Each
 	// may be nil.
-	Notice func(id string, doing Activity)
-	Tap    func(id string) *wire.Tap
+	Notice func(id string, doing Activity) `json:"-"`
+	Tap    func(id string) *wire.Tap       `json:"-"`
 
 	// Audit is told what a session did to mail, and what its client calls itself; nil:
 	// nobody wants to know. It must not block.
-	Audit func(in *Login, client string, d Deed)
+	Audit func(in *Login, client string, d Deed) `json:"-"`
 
 	whole bool // defaults are filled in
 }

@@ -62,6 +62,7 @@ type session struct {
 		idle   bool
 		client string
 		hiding *Hiding
+		packed bool
 	}
 
 	idling bool // no deadline, and the pusher writes: Fill must not flush

@@ -24,17 +24,40 @@ type Watch interface {
 // time. What is under way then is finished unseen: commands are shown from their
 // beginning on, responses from the next buffer on. The zero value, and nil, is off,
 // which costs a load a command and a buffer. Safe for concurrent use.
-type Tap struct{ watch atomic.Pointer[Watch] }
+type Tap struct {
+	watch  atomic.Pointer[Watch]
+	follow atomic.Pointer[func(bool)]
+}
 
 // Set puts w in place of the Watch before; nil for none, which may be called a last
 // time by what is under way.
 func (t *Tap) Set(w Watch) {
 	if w == nil {
 		t.watch.Store(nil)
+	} else {
+		t.watch.Store(&w)
+	}
+	if f := t.follow.Load(); f != nil {
+		(*f)(w != nil)
+	}
+}
+
+// Follow lets f know whenever a Watch is set or taken away, and whether one is there now:
+// the protocol of the connection is then spoken in another process. f must not block; nil
+// ends it.
+func (t *Tap) Follow(f func(on bool)) {
+	if f == nil {
+		t.follow.Store(nil)
 		return
 	}
-	t.watch.Store(&w)
+	t.follow.Store(&f)
+	if t.now() != nil {
+		f(true)
+	}
 }
+
+// Watching is the Watch of now; nil for none.
+func (t *Tap) Watching() Watch { return t.now() }
 
 func (t *Tap) now() Watch {
 	if t == nil {

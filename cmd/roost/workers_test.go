@@ -1,0 +1,564 @@
+package main
+
+import (
+	"bufio"
+	"compress/flate"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"roost/config"
+	"roost/confine"
+	"roost/server/workers"
+)
+
+// uids that no system gives out.
+const (
+	frontUID = 60001
+	authUID  = 60002
+	annUID   = 60011
+	benUID   = 60012
+)
+
+// startWorkers serves two users of the system, each in a process of their own.
+func startWorkers(t *testing.T, extra string) *serving {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: processes become other users")
+	}
+	return startServing(t, fmt.Sprintf(`[isolation]
+mode = "workers"
+front_user = "%d"
+auth_user = "%d"
+%s`, frontUID, authUID, extra))
+}
+
+// layWorkers makes the homes of ann and ben in the place of a server's one directory.
+func layWorkers(t *testing.T, s *serving) {
+	t.Helper()
+	for _, u := range []struct {
+		name string
+		uid  int
+	}{{"ann", annUID}, {"ben", benUID}} {
+		home := filepath.Join(s.dir, "home", u.name)
+		if err := os.MkdirAll(home, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{os.Chmod(filepath.Dir(home), 0o755), os.Chmod(home, 0o700), os.Chown(home, u.uid, u.uid)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.write("passwd", strings.NewReplacer("DIR", s.dir, "ANN", fmt.Sprint(annUID), "BEN", fmt.Sprint(benUID)).Replace(
+		"ann:{PLAIN}s3cretword:ANN:ANN::DIR/home/ann::\nben:{PLAIN}s3cretword:BEN:BEN::DIR/home/ben::\nroot:{PLAIN}s3cretword:100:100::DIR/home/root::\n"), 0o644)
+}
+
+// processes gives those of the server, by role, or "worker " and the uid.
+func (s *serving) processes() map[string]int {
+	s.t.Helper()
+	list := map[string]int{}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		b, err := os.ReadFile(dir + "/cmdline")
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(dir + "/status")
+		if err != nil || !strings.Contains(string(stat), fmt.Sprintf("\nPPid:\t%d\n", s.cmd.Process.Pid)) {
+			continue
+		}
+		var pid int
+		fmt.Sscan(filepath.Base(dir), &pid)
+		args := strings.Split(string(b), "\x00")
+		if len(args) > 3 {
+			role := args[2]
+			if role == "worker" {
+				role += " " + args[3]
+			}
+			list[role] = pid
+		}
+	}
+	return list
+}
+
+// Users of the system are served, each by a process that is theirs, and no process can do
+// what is another's.
+func TestWorkers(t *testing.T) {
+	s := startWorkers(t, "")
+	ann := s.dial()
+	ann.say("a LOGIN ann s3cretword\r\n", "a OK")
+	ann.say("a SELECT INBOX\r\n", "a OK")
+	ann.say("a APPEND INBOX {10+}\r\na: b\r\n\r\ncd\r\n", "a OK")
+	ann.say("a CREATE Other\r\n", "a OK")
+	ann.say("a MOVE 1 Other\r\n", "a OK")
+	ben := s.dial()
+	ben.say("b LOGIN ben s3cretword\r\n", "b OK")
+	ben.say("b SELECT INBOX\r\n", "* 0 EXISTS")
+	again := s.dial()
+	again.say("c LOGIN ann s3cretword\r\n", "c OK")
+	again.say("c SELECT Other\r\n", "* 1 EXISTS")
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(s.dir, "home/ann/Maildir/cur"), &st); err != nil || st.Uid != annUID || st.Mode&0o077 != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+
+	list := s.processes()
+	if len(list) != 4 {
+		t.Fatalf("%v", list)
+	}
+	for role, uid := range map[string]int{"front": frontUID, "desk": authUID, fmt.Sprintf("worker %d", annUID): annUID, fmt.Sprintf("worker %d", benUID): benUID} {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", list[role]))
+		if err != nil || len(tasks) == 0 {
+			t.Errorf("%s: %v, %v", role, list, err)
+		}
+		for _, task := range tasks {
+			b, err := os.ReadFile(task)
+			if err != nil {
+				continue // a thread that has ended
+			}
+			status := string(b)
+			for _, want := range []string{fmt.Sprintf("Uid:\t%d\t%[1]d\t%[1]d\t%[1]d\n", uid), "NoNewPrivs:\t1\n", "CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n"} {
+				if !strings.Contains(status, want) {
+					t.Errorf("%s has not %q:\n%s", role, want, status)
+				}
+			}
+			if confine.SeccompKnown && !strings.Contains(status, "Seccomp:\t2\n") {
+				t.Errorf("%s is not filtered:\n%s", role, status)
+			}
+			if left := regexp.MustCompile(`(?m)^(Gid|Groups):.*\b0\b.*$`).FindString(status); left != "" {
+				t.Errorf("%s: %s", role, left)
+			}
+		}
+		// A worker holds no socket of the network.
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", list[role]))
+		tcp, _ := os.ReadFile("/proc/net/tcp")
+		for _, fd := range fds {
+			to, _ := os.Readlink(fd)
+			inode := strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")
+			if inode != to && strings.Contains(string(tcp), " "+inode+" ") && role != "front" {
+				t.Errorf("%s has the network's %s", role, to)
+			}
+		}
+	}
+
+	// The doctor looks at each user's mail as that user.
+	if code, out, _ := roost(t, "doctor", "--config", s.conf, "ann", "ben"); strings.Contains(out, "mail-") || strings.Contains(out, "server-") {
+		t.Errorf("%d\n%s", code, out)
+	}
+
+	// Who is on, and how to end it.
+	code, out, stderr := roost(t, "who", "--config", s.conf)
+	if code != 0 || strings.Count(out, "ann ") != 2 || !strings.Contains(out, "Other") {
+		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
+	if code, out, stderr := roost(t, "kick", "--config", s.conf, "ben"); code != 0 {
+		t.Errorf("%d\n%s%s", code, out, stderr)
+	}
+	ben.until("* BYE Closed by the administrator")
+}
+
+// Nobody below the least uid is served, whatever the password file says.
+func TestWorkersOfTheSystem(t *testing.T) {
+	s := startWorkers(t, "")
+	k := s.dial()
+	if got := k.say("a LOGIN root s3cretword\r\n", "a "); !strings.HasPrefix(got, "a NO [UNAVAILABLE]") {
+		t.Error(got)
+	}
+	s.wait("uid 100 is below isolation.min_uid")
+	k.say("b LOGIN ann s3cretword\r\n", "b OK")
+}
+
+// worker gives the process of a uid.
+func (s *serving) worker(uid int) int {
+	s.t.Helper()
+	return s.processes()[fmt.Sprintf("worker %d", uid)]
+}
+
+// What a session does across the boundary: it is compressed, waits, goes back to the gate
+// and is looked at, as one in the same process.
+func TestWorkersSessions(t *testing.T) {
+	s := startWorkers(t, "[log]\naudit = \"log\"\n")
+	k := s.dial()
+	k.say("a LOGIN ann s3cretword\r\n", "a OK")
+	k.say("a SELECT INBOX\r\n", "a OK")
+
+	// News come while it idles.
+	k.say("b IDLE\r\n", "+ ")
+	other := s.dial()
+	other.say("a LOGIN ann s3cretword\r\na APPEND INBOX {10+}\r\na: b\r\n\r\ncd\r\n", "a OK") // pipelined
+	k.until("* 1 EXISTS")
+	k.say("DONE\r\n", "b OK")
+
+	// More than a socket holds, both ways.
+	big := strings.Repeat("x", 99) + "\n"
+	k.say(fmt.Sprintf("c APPEND INBOX {%d}\r\n", 3_000_000), "+ ")
+	k.say(strings.Repeat(big, 30_000)+"\r\n", "c OK")
+	k.say("d FETCH 2 BODY[]\r\n", "d OK")
+	k.say("d STORE 1 +FLAGS (\\Deleted)\r\nd EXPUNGE\r\n", "d OK")
+	k.until("d OK")
+	if line := s.wait("event=mail_expunge"); !strings.Contains(line, "user=ann") {
+		t.Error(line)
+	}
+	other.say("d NOOP\r\n", "d OK")
+
+	// The next login may be sent at once.
+	k.say("e UNAUTHENTICATE\r\nf LOGIN ben s3cretword\r\ng SELECT INBOX\r\n", "e OK")
+	k.until("f OK")
+	k.until("* 0 EXISTS")
+	k.until("g OK")
+	if code, out, _ := roost(t, "who", "--config", s.conf); code != 0 || strings.Count(out, "ben ") != 1 || strings.Count(out, "ann ") != 1 {
+		t.Errorf("%d\n%s", code, out)
+	}
+
+	// Somebody looks, and sees no secret.
+	trace := exec.Command(os.Args[0], "trace", "--config", s.conf, "--lines", "8", "ben")
+	trace.Env = append(os.Environ(), asProgram+"=1")
+	out, err := trace.StdoutPipe()
+	if err == nil {
+		err = trace.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewScanner(out)
+	in.Scan() // it looks
+	var lines []string
+	for in.Scan() {
+		lines = append(lines, in.Text())
+		if len(lines) == 7 {
+			break
+		}
+		k.say("h NOOP\r\nh APPEND INBOX {4+}\r\nabcd\r\n", "h OK")
+		k.until("h ")
+	}
+	if err := trace.Wait(); err != nil || !strings.Contains(strings.Join(lines, "\n"), "C h NOOP") || strings.Contains(strings.Join(lines, "\n"), "abcd") {
+		t.Errorf("%v\n%s", err, strings.Join(lines, "\n"))
+	}
+
+	// Compressed.
+	k.say("i COMPRESS DEFLATE\r\n", "i OK")
+	w, err := flate.NewWriter(k, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := bufio.NewReader(flate.NewReader(k.in))
+	fmt.Fprint(w, "j NOOP\r\n")
+	w.Flush()
+	if line, err := plain.ReadString('\n'); err != nil || !strings.HasPrefix(line, "j OK") {
+		t.Fatal(line, err)
+	}
+	// A worker that dies takes its own sessions with it, each with a word.
+	ann, ben := s.worker(annUID), s.worker(benUID)
+	if err := syscall.Kill(ben, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := plain.ReadString('\n'); err != nil || !strings.HasPrefix(line, "* BYE [SERVERBUG]") {
+		t.Fatal(line, err)
+	}
+	other.say("k NOOP\r\n", "k OK")
+	s.wait(fmt.Sprintf("event=isolation_worker_died uid=%d", benUID))
+	fresh := s.dial()
+	fresh.say("l LOGIN ben s3cretword\r\n", "l OK")
+	if s.worker(benUID) == ben || s.worker(annUID) != ann {
+		t.Error(s.processes())
+	}
+	syscall.Kill(ann, syscall.SIGKILL)
+	other.until("* BYE [SERVERBUG]")
+}
+
+// Each of the processes may end: the others go on, and it is started anew.
+func TestWorkersSurvive(t *testing.T) {
+	s := startWorkers(t, "")
+	ann := s.dial()
+	ann.say("a LOGIN ann s3cretword\r\n", "a OK")
+	worker := s.worker(annUID)
+
+	syscall.Kill(s.processes()["desk"], syscall.SIGKILL)
+	s.wait("event=isolation_died role=desk")
+	ann.say("b NOOP\r\n", "b OK")
+	for {
+		k := s.dial()
+		if got := k.say("c LOGIN ann s3cretword\r\n", "c "); strings.HasPrefix(got, "c OK") {
+			break
+		} else if !strings.HasPrefix(got, "c NO") {
+			t.Fatal(got)
+		}
+	}
+	if s.worker(annUID) != worker {
+		t.Error(s.processes())
+	}
+
+	syscall.Kill(s.processes()["front"], syscall.SIGKILL)
+	s.wait("event=isolation_died role=front")
+	k := s.dial() // the socket is the parent's too: who comes waits
+	k.say("d LOGIN ann s3cretword\r\n", "d OK")
+	k.say("e SELECT INBOX\r\n", "e OK")
+	if s.worker(annUID) != worker {
+		t.Error(s.processes())
+	}
+
+	// When the parent goes without a word, so do they.
+	fds := map[string]int{}
+	for role, pid := range s.processes() {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		fds[role] = fd
+	}
+	s.cmd.Process.Kill()
+	for role, fd := range fds {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+			if err == unix.EINTR {
+				continue
+			}
+			if n != 1 {
+				t.Errorf("%s is still there", role)
+			}
+			break
+		}
+	}
+}
+
+// A worker without a session ends, and the mail is served again by the next.
+func TestWorkersIdle(t *testing.T) {
+	s := startWorkers(t, "idle = \"1ms\"\n[log]\nlevel = \"debug\"\n")
+	for range 3 {
+		k := s.dial()
+		k.say("a LOGIN ann s3cretword\r\n", "a OK")
+		k.say("a SELECT INBOX\r\n", "a OK")
+		k.say("a APPEND INBOX {10+}\r\na: b\r\n\r\ncd\r\n", "a OK")
+		k.say("a LOGOUT\r\n", "a OK")
+		s.mu.Lock()
+		s.lines = nil
+		s.mu.Unlock()
+		s.wait("event=isolation_worker_end")
+	}
+	// While one ends the next login waits for it: they never share a mailbox.
+	for range 20 {
+		k := s.dial()
+		k.say("a LOGIN ann s3cretword\r\n", "a OK")
+		if got := k.say("a SELECT INBOX\r\n", "* OK [HIGHESTMODSEQ"); got == "" {
+			t.Error("another process has the index")
+		}
+		k.say("a LOGOUT\r\n", "a OK")
+	}
+}
+
+// SIGHUP and SIGTERM reach everybody.
+func TestWorkersReloadAndStop(t *testing.T) {
+	s := startWorkers(t, "")
+	old := s.dial()
+	old.say("a LOGIN ann s3cretword\r\n", "a OK")
+	text, err := os.ReadFile(s.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.certificate("two")
+	for _, ext := range []string{".pem", ".key"} {
+		if err := errors.Join(os.Rename(filepath.Join(s.dir, "two"+ext), filepath.Join(s.dir, "one"+ext)), os.Chmod(filepath.Join(s.dir, "one"+ext), 0o640),
+			os.Chown(filepath.Join(s.dir, "one"+ext), 0, frontUID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.write("roost.toml", strings.Replace(string(text), "[isolation]", "[limits]\nmessage = 65536\nbad_commands = 1\n[isolation]", 1), 0o644)
+	s.write("passwd", fmt.Sprintf("eve:{PLAIN}s3cretword:%d:%d::%s/home/ann::\n", annUID, annUID, s.dir), 0o644)
+	s.signal(syscall.SIGHUP)
+	for end := time.After(patience); strings.Count(strings.Join(s.log(), "\n"), "event=reload ") < 2; {
+		select {
+		case <-s.more:
+		case <-end:
+			t.Fatal("not both have read it again")
+		}
+	}
+	k := s.dial()
+	if name := k.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "two" {
+		t.Errorf("after the reload the certificate is %s", name)
+	}
+	k.say("a LOGIN eve s3cretword\r\n", "a OK")
+	if got := k.say("b APPEND INBOX {70000}\r\n", "b "); !strings.HasPrefix(got, "b NO [LIMIT]") && !strings.HasPrefix(got, "b NO [TOOBIG]") {
+		t.Error(got)
+	}
+	s.signal(syscall.SIGTERM)
+	old.until("* BYE")
+	k.until("* BYE")
+	<-s.done
+	if s.err != nil {
+		t.Error(s.err)
+	}
+}
+
+// asRole makes the test's binary a process of a role that was taken over by an attacker: it
+// is confined as the role is and tries what stands in a file.
+const asRole = "ROOST_TEST_ROLE"
+
+// attack is what such a process tries, and what came of it.
+type attack struct {
+	Dir     string
+	Outcome map[string]string
+}
+
+// takenOver is the attacker. Each try that succeeds is "ok".
+func takenOver(role workers.Role, dir string) {
+	sv := &service{path: filepath.Join(dir, "etc/roost.toml"), role: role, log: slog.New(slog.DiscardHandler)}
+	var err error
+	sv.config, err = config.Load(sv.path)
+	if err == nil && role == workers.RoleWorker {
+		err = sv.confineWorker([]string{filepath.Join(dir, "home/ann/Maildir")}, nil)
+	} else if err == nil {
+		err = sv.confine()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	a := attack{dir, map[string]string{}}
+	try := func(what string, err error) {
+		a.Outcome[what] = "ok"
+		if err != nil {
+			a.Outcome[what] = err.Error()
+		}
+	}
+	read := func(what, name string) {
+		_, err := os.ReadFile(name)
+		try(what, err)
+	}
+	read("ann's mail", filepath.Join(dir, "home/ann/Maildir/cur/1:2,S"))
+	read("ann's letter", filepath.Join(dir, "home/ann/letter"))
+	read("ben's mail", filepath.Join(dir, "home/ben/Maildir/cur/1:2,S"))
+	read("passwords", filepath.Join(dir, "passwd"))
+	read("the key", filepath.Join(dir, "tls/one.key"))
+	read("the system", "/etc/passwd")
+	try("writing mail", os.WriteFile(filepath.Join(dir, "home/ann/Maildir/tmp/2"), nil, 0o600))
+	try("writing elsewhere", os.WriteFile(filepath.Join(dir, "open", string(role)), nil, 0o600))
+	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	try("a socket", err)
+	try("a program", exec.Command("/bin/true").Run())
+	try("a signal", syscall.Kill(os.Getppid(), 0))
+	try("root", errors.Join(unix.Setresuid(0, 0, 0)))
+	try("another user", errors.Join(unix.Setresuid(benUID, benUID, benUID)))
+	json.NewEncoder(os.Stdout).Encode(a)
+}
+
+// What a process can do that an attacker has taken over whole.
+func TestWorkersTakenOver(t *testing.T) {
+	needsLandlock(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root: processes become other users")
+	}
+	p := newPatient(t)
+	s := p.serving
+	s.certificate("one")
+	layWorkers(t, s)
+	for _, u := range []struct {
+		name string
+		uid  int
+	}{{"ann", annUID}, {"ben", benUID}} {
+		for _, dir := range []string{"", "cur", "new", "tmp"} {
+			path := filepath.Join(s.dir, "home", u.name, "Maildir", dir)
+			if err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, u.uid, u.uid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, file := range []string{"Maildir/cur/1:2,S", "letter"} {
+			path := filepath.Join(s.dir, "home", u.name, file)
+			// The mode alone would let everybody read it: Landlock is tried too.
+			if err := errors.Join(os.WriteFile(path, nil, 0o666), os.Chown(path, u.uid, u.uid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, d := range []string{"tls", "open", "etc", "run", "state"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(s.dir, d), 0o755), os.Chmod(filepath.Join(s.dir, d), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(filepath.Join(s.dir, "open"), 0o777), os.Chmod(filepath.Join(s.dir, "state"), 0o777),
+		os.Rename(filepath.Join(s.dir, "one.key"), filepath.Join(s.dir, "tls/one.key")), os.Rename(filepath.Join(s.dir, "one.pem"), filepath.Join(s.dir, "tls/one.pem")),
+		os.Chown(filepath.Join(s.dir, "tls/one.key"), 0, frontUID), os.Chmod(filepath.Join(s.dir, "tls/one.key"), 0o640),
+		os.Chown(filepath.Join(s.dir, "passwd"), 0, authUID), os.Chmod(filepath.Join(s.dir, "passwd"), 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	s.write("etc/roost.toml", fmt.Sprintf(`state_dir = "%[1]s/state"
+[tls]
+cert = "%[1]s/tls/one.pem"
+key = "%[1]s/tls/one.key"
+[auth]
+passwd_file = "%[1]s/passwd"
+[control]
+socket = "%[1]s/run/control"
+[isolation]
+mode = "workers"
+front_user = "%[2]d"
+auth_user = "%[3]d"
+`, s.dir, frontUID, authUID), 0o644)
+	for _, tt := range []struct {
+		role workers.Role
+		uid  int
+		can  string // nothing else
+	}{
+		{workers.RoleFront, frontUID, "the key, a socket"},
+		{workers.RoleDesk, authUID, "passwords, the system, a socket, a program"},
+		{workers.RoleWorker, annUID, "ann's mail, writing mail"},
+	} {
+		cmd := exec.Command(os.Args[0])
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bin := filepath.Join(s.dir, "self")
+		if b, err := os.ReadFile(self); err != nil || os.WriteFile(bin, b, 0o755) != nil {
+			t.Fatal(err)
+		}
+		cmd.Path, cmd.Dir = bin, "/"
+		cmd.Env = append(os.Environ(), asRole+"="+string(tt.role)+" "+s.dir)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(tt.uid), Gid: uint32(tt.uid)}}
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		var a attack
+		if err == nil {
+			err = json.Unmarshal(out, &a)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", tt.role, err, out)
+		}
+		for what, outcome := range a.Outcome {
+			if can := slices.Contains(strings.Split(tt.can, ", "), what); can != (outcome == "ok") {
+				t.Errorf("%s: %s: %s", tt.role, what, outcome)
+			}
+		}
+	}
+}
+
+// A changed password ends sessions in other processes too, and with it no other.
+func TestWorkersRevoked(t *testing.T) {
+	s := startWorkers(t, "")
+	ann, ben := s.dial(), s.dial()
+	ann.say("a LOGIN ann s3cretword\r\n", "a OK")
+	ben.say("a LOGIN ben s3cretword\r\n", "a OK")
+	text, err := os.ReadFile(filepath.Join(s.dir, "passwd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("next", strings.Replace(string(text), "ann:{PLAIN}s3cretword", "ann:{PLAIN}another", 1), 0o644)
+	if err := os.Rename(filepath.Join(s.dir, "next"), filepath.Join(s.dir, "passwd")); err != nil {
+		t.Fatal(err)
+	}
+	ann.until("* BYE")
+	ben.say("b NOOP\r\n", "b OK")
+}

@@ -1,0 +1,405 @@
+package workers
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"roost/auth"
+	"roost/events"
+	"roost/server/session"
+)
+
+// Users is what a Desk asks: *auth.Auth.
+type Users interface {
+	Mechanisms(at auth.Attempt) []string
+	Passwords(at auth.Attempt) bool
+	Start(mech string, at auth.Attempt) (auth.Exchange, error)
+	Login(ctx context.Context, user, password string, at auth.Attempt) (auth.User, error)
+	OnChange(fn func())
+	Stands(ctx context.Context, u auth.User) error
+	Locked() []auth.Locked
+	Unlock(what string) ([]auth.Locked, error)
+	Gateway(addr netip.Addr)
+}
+
+// A Desk is the process that knows passwords and where mail is. It answers the front, and
+// tells the parent as whom to work: for those alone who have proved to it who they are.
+type Desk struct {
+	Users Users
+	Log   *slog.Logger
+
+	// Place says where a user's mail is and whose it is, and what the worker gets with the
+	// login, which has no Who yet.
+	Place func(ctx context.Context, u auth.User, in session.Login) (Order, error)
+
+	// Events gives the history of a user, Note adds to it.
+	Events func(user string, n int) ([]events.Event, error)
+	Note   func(events.Event)
+
+	// Most bounds the questions that are answered at one time, and what is kept between two
+	// of a login; 0 is 20,000.
+	Most int
+
+	parent *channel
+
+	mu     sync.Mutex // guards what follows; a map operation at a time
+	serial uint64
+	orders map[uint64]chan placed
+	newest *channel // to the front that is told of changes
+}
+
+type placed struct {
+	ordered
+	files []*os.File
+}
+
+// Serve answers until the parent closes the channel.
+func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
+	if d.Most <= 0 {
+		d.Most = 20_000
+	}
+	d.orders = map[uint64]chan placed{}
+	if d.parent, err = newChannel(parent); err != nil {
+		return err
+	}
+	d.Users.OnChange(func() {
+		d.mu.Lock()
+		front := d.newest
+		d.mu.Unlock()
+		if front != nil {
+			_ = front.send(answered{Changed: true}) // one that is gone has no sessions
+		}
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { d.parent.close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for {
+		var p placed
+		if p.files, err = d.parent.receive(&p.ordered, 2); err != nil {
+			if errors.Is(err, io.EOF) || ctx.Err() != nil {
+				err = nil
+			}
+			return err
+		}
+		if p.Front != 0 {
+			if len(p.files) != 1 {
+				closeAll(p.files)
+				continue
+			}
+			ch, err := newChannel(p.files[0])
+			if err != nil {
+				return err
+			}
+			d.mu.Lock()
+			d.newest = ch
+			d.mu.Unlock()
+			// Ends with that front, or ctx.
+			wg.Go(func() { d.serve(ctx, p.Front, ch) })
+			continue
+		}
+		d.mu.Lock()
+		to := d.orders[p.ID]
+		delete(d.orders, p.ID)
+		d.mu.Unlock()
+		if to == nil {
+			closeAll(p.files)
+			continue
+		}
+		to <- p
+	}
+}
+
+// counter is what the desk knows of one front.
+type counter struct {
+	desk  *Desk
+	front uint64
+	ch    *channel
+
+	mu        sync.Mutex // guards what follows; a map operation at a time
+	cancels   map[uint64]context.CancelFunc
+	exchanges map[uint64]*running
+	tickets   map[string]ticket
+}
+
+// running is an exchange. Its own mutex says who may go on with it: an honest front asks
+// one thing at a time.
+type running struct {
+	mu    sync.Mutex
+	ex    auth.Exchange
+	begun time.Time
+}
+
+// ticket is a login that may become a session, once.
+type ticket struct {
+	user auth.User
+	at   time.Time
+}
+
+// serve answers one front.
+func (d *Desk) serve(ctx context.Context, front uint64, ch *channel) {
+	defer ch.close()
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { ch.close() })
+	defer stop()
+	c := &counter{desk: d, front: front, ch: ch, cancels: map[uint64]context.CancelFunc{}, exchanges: map[uint64]*running{}, tickets: map[string]ticket{}}
+	places := make(chan struct{}, d.Most)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for {
+		var a asked
+		if _, err := ch.receive(&a, 0); err != nil {
+			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+				d.Log.Error("the process that speaks with clients is not understood", "event", "isolation_front", "err", err)
+			}
+			return
+		}
+		if a.Do == "cancel" {
+			c.cancel(a.Exchange)
+			continue
+		}
+		places <- struct{}{}
+		one, end := context.WithCancel(ctx)
+		c.mu.Lock()
+		c.cancels[a.ID] = end
+		c.mu.Unlock()
+		// Ends with its answer, or ctx.
+		wg.Go(func() {
+			r, files := c.answer(one, &a)
+			r.ID = a.ID
+			c.cancel(a.ID)
+			if err := ch.send(r, files...); err != nil {
+				cancel() // it does not read, or is gone
+			}
+			closeAll(files)
+			<-places
+		})
+	}
+}
+
+func (c *counter) cancel(id uint64) {
+	c.mu.Lock()
+	end := c.cancels[id]
+	delete(c.cancels, id)
+	c.mu.Unlock()
+	if end != nil {
+		end()
+	}
+}
+
+// mostLocked are told of at once: a message has a bound.
+const mostLocked = 300
+
+// answer does what was asked.
+func (c *counter) answer(ctx context.Context, a *asked) (r answered, files []*os.File) {
+	users, at := c.desk.Users, a.At.attempt()
+	switch a.Do {
+	case "mechanisms":
+		r.Names = users.Mechanisms(at)
+	case "passwords":
+		r.Yes = users.Passwords(at)
+	case "login":
+		u, err := users.Login(ctx, a.User, a.Password, at)
+		c.admit(&r, u, err)
+	case "start":
+		ex, err := users.Start(a.Mech, at)
+		if err == nil {
+			r.Exchange, err = c.keep(a.ID, ex)
+		}
+		if err != nil {
+			r.explain(err)
+		}
+	case "next":
+		c.next(ctx, &r, a)
+	case "enter":
+		files = c.enter(ctx, &r, a)
+	case "locked":
+		list := users.Locked()
+		r.Locked = list[:min(len(list), mostLocked)]
+	case "unlock":
+		list, err := users.Unlock(a.User)
+		if err != nil {
+			r.Failed = err.Error()
+		}
+		r.Locked = list[:min(len(list), mostLocked)]
+	case "stands":
+		if a.Who == nil {
+			r.Failed = auth.ErrUserGone.Error()
+		} else if err := users.Stands(ctx, auth.User{Name: a.Who.Name, Login: a.Who.Login, Proof: a.Who.Proof}); err != nil {
+			r.Failed = err.Error()
+		}
+	case "events":
+		if c.desk.Events == nil {
+			r.Failed = "no history of events is kept"
+			break
+		}
+		list, err := c.desk.Events(a.User, min(a.N, mostLocked))
+		if err != nil {
+			r.Failed = err.Error()
+		}
+		r.Events = list[:min(len(list), mostLocked)]
+	case "note":
+		if c.desk.Note != nil && a.Event != nil {
+			c.desk.Note(*a.Event)
+		}
+	case "gateway":
+		users.Gateway(a.Addr)
+	default:
+		r.Failed = "the desk does not know what is asked"
+	}
+	return r, files
+}
+
+// admit gives whoever proved who they are a ticket.
+func (c *counter) admit(r *answered, u auth.User, err error) {
+	if err != nil {
+		r.explain(err)
+		return
+	}
+	r.Done, r.Who, r.Ticket = true, &proven{u.Name, u.Login, u.Proof}, rand.Text()
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tickets) >= c.desk.Most {
+		for key, t := range c.tickets {
+			if now.Sub(t.at) > ticketTime {
+				delete(c.tickets, key)
+			}
+		}
+		if len(c.tickets) >= c.desk.Most {
+			r.Ticket = "" // it will not be let in
+			return
+		}
+	}
+	c.tickets[r.Ticket] = ticket{u, now}
+}
+
+// exchangeTime is how long an exchange is kept without an answer from the client, where room
+// is needed: longer than the time to log in.
+const exchangeTime = 5 * time.Minute
+
+// keep remembers an exchange by the number of the question that began it.
+func (c *counter) keep(id uint64, ex auth.Exchange) (uint64, error) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.exchanges) >= c.desk.Most {
+		for id, r := range c.exchanges {
+			if now.Sub(r.begun) > exchangeTime {
+				delete(c.exchanges, id)
+			}
+		}
+		if len(c.exchanges) >= c.desk.Most {
+			return 0, errors.New("too many logins are under way")
+		}
+	}
+	c.exchanges[id] = &running{ex: ex, begun: now}
+	return id, nil
+}
+
+// next goes on with an exchange.
+func (c *counter) next(ctx context.Context, r *answered, a *asked) {
+	c.mu.Lock()
+	run := c.exchanges[a.Exchange]
+	c.mu.Unlock()
+	if run == nil || !run.mu.TryLock() {
+		r.Failed = "there is no such exchange"
+		return
+	}
+	defer run.mu.Unlock()
+	response := a.Response
+	if !a.None && response == nil {
+		response = []byte{}
+	}
+	challenge, done, err := run.ex.Next(ctx, response)
+	if err != nil || done {
+		c.mu.Lock()
+		delete(c.exchanges, a.Exchange)
+		c.mu.Unlock()
+	}
+	if err != nil || done {
+		var u auth.User
+		if err == nil {
+			u = run.ex.User()
+		}
+		c.admit(r, u, err)
+		return
+	}
+	r.Challenge = challenge
+}
+
+// enter makes a login a session.
+func (c *counter) enter(ctx context.Context, r *answered, a *asked) []*os.File {
+	c.mu.Lock()
+	t, ok := c.tickets[a.Ticket]
+	delete(c.tickets, a.Ticket)
+	c.mu.Unlock()
+	if !ok || time.Since(t.at) > ticketTime || a.Login == nil {
+		r.Failed = "nobody has logged in"
+		return nil
+	}
+	o, err := c.desk.Place(ctx, t.user, *a.Login)
+	if err == nil {
+		o.Front = c.front
+		var p placed
+		if p, err = c.desk.order(ctx, o); err == nil {
+			r.Worker, r.Linked = p.Worker, p.Linked
+			return p.files
+		}
+	}
+	r.Failed = err.Error()
+	return nil
+}
+
+// order has the parent make a session.
+func (d *Desk) order(ctx context.Context, o Order) (placed, error) {
+	done := make(chan placed, 1)
+	d.mu.Lock()
+	d.serial++
+	o.ID = d.serial
+	d.orders[o.ID] = done
+	d.mu.Unlock()
+	if err := d.parent.send(o); err != nil {
+		d.mu.Lock()
+		delete(d.orders, o.ID)
+		d.mu.Unlock()
+		return placed{}, err
+	}
+	select {
+	case p := <-done:
+		if p.Failed != "" {
+			closeAll(p.files)
+			return placed{}, errors.New(p.Failed)
+		}
+		return p, nil
+	case <-ctx.Done():
+		d.mu.Lock()
+		_, mine := d.orders[o.ID]
+		delete(d.orders, o.ID)
+		d.mu.Unlock()
+		if !mine {
+			closeAll((<-done).files)
+		}
+		return placed{}, context.Cause(ctx)
+	}
+}
+
+// JobFor makes what a worker gets. settings are the program's.
+func JobFor(in session.Login, settings any) (json.RawMessage, error) {
+	b, err := json.Marshal(settings)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(Job{Login: in, Settings: b})
+}
