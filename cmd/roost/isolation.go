@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -175,21 +174,9 @@ func mailRoots(c *config.Config, users func() []auth.User) ([]string, error) {
 	return dirs, nil
 }
 
-// known are the users who can be listed.
-func known(a *auth.Auth) (list []auth.User) {
-	names, _, err := a.Users(context.Background()) // who cannot be listed has a place that the configuration names
-	if err != nil {
-		return nil
-	}
-	for _, name := range names {
-		if u, ok := a.Lookup(name, auth.Attempt{}); ok {
-			list = append(list, u)
-		}
-	}
-	return list
-}
-
-func (sv *service) users() []auth.User { return known(sv.auth) }
+// users are those who are known without asking anybody: a directory or a program would be
+// asked for each of them while nobody is served.
+func (sv *service) users() []auth.User { return sv.auth.FileUsers() }
 
 // confine takes away from this process what it does not need. No byte of a client was read
 // before.
