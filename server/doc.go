@@ -6,7 +6,7 @@
 // it an id and a place (server.go, limits.go) and shakes hands on TLS where that
 // comes first (tls.go); the gate greets, finds out who it is and finds their mail
 // (prelogin.go, sasl.go); Runner.Run carries the session (runner.go, package
-// session). All of that is one goroutine.
+// session; package workers for one in another process). All of that is one goroutine.
 //
 // How it stops stands in one function, Server.Serve: its context ends, nobody is
 // accepted any more, every connection's context ends with it, by which each

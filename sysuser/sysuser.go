@@ -146,23 +146,34 @@ type Cache struct {
 }
 
 type cached struct {
-	user User
-	at   time.Time
+	user    User
+	unknown bool
+	until   time.Time
 }
 
-// keep is how long a user is remembered: one client opens a dozen connections at once.
-const keep = time.Minute
+// How long it is remembered who a user is, and that there is none: one client opens a dozen
+// connections at once.
+const (
+	keep        = time.Minute
+	keepUnknown = 10 * time.Second
+)
 
 // Find is the package's Find.
 func (c *Cache) Find(ctx context.Context, name string) (User, error) {
 	c.mu.Lock()
 	got, ok := c.known[name]
 	c.mu.Unlock()
-	if ok && time.Since(got.at) < keep {
+	if ok && time.Now().Before(got.until) {
+		if got.unknown {
+			return User{}, ErrUnknown
+		}
 		return got.user, nil
 	}
 	u, err := Find(ctx, name)
-	if err != nil {
+	fresh := cached{user: u, until: time.Now().Add(keep)}
+	if errors.Is(err, ErrUnknown) {
+		fresh.unknown, fresh.until = true, time.Now().Add(keepUnknown)
+	} else if err != nil {
 		return u, err
 	}
 	c.mu.Lock()
@@ -170,6 +181,6 @@ func (c *Cache) Find(ctx context.Context, name string) (User, error) {
 	if c.known == nil || len(c.known) > 10_000 {
 		c.known = map[string]cached{}
 	}
-	c.known[name] = cached{u, time.Now()}
-	return u, nil
+	c.known[name] = fresh
+	return u, err
 }

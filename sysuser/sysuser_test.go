@@ -50,7 +50,13 @@ esac`)
 	if _, err := c.Find(t.Context(), "ann"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := c.Find(t.Context(), "nobody-else"); !errors.Is(err, ErrUnknown) {
+		t.Fatal(err)
+	}
 	fake(t, "exit 1")
+	if _, err := c.Find(t.Context(), "nobody-else"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("who was not there a moment ago: %v", err)
+	}
 	if _, err := c.Find(t.Context(), "ann"); err != nil {
 		t.Errorf("what was known a moment ago: %v", err)
 	}

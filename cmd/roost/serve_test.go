@@ -61,7 +61,7 @@ const patience = 30 * time.Second
 
 // serving is a server in a process of its own.
 type serving struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	conf string
 	addr string // IMAPS
@@ -76,7 +76,7 @@ type serving struct {
 
 // startServing serves a directory with the user ann. extra stands at the end of the
 // configuration, whose last table is [mail]; env is added to the process's.
-func startServing(t *testing.T, extra string, env ...string) *serving {
+func startServing(t testing.TB, extra string, env ...string) *serving {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "roost-serve-") // not t.TempDir: another user has to get in
 	if err != nil {
@@ -247,7 +247,7 @@ func (s *serving) signal(sig os.Signal) {
 
 // talker is a client's connection.
 type talker struct {
-	t *testing.T
+	t testing.TB
 	*tls.Conn
 	in *bufio.Reader
 }

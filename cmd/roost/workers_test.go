@@ -33,7 +33,7 @@ const (
 )
 
 // startWorkers serves two users of the system, each in a process of their own.
-func startWorkers(t *testing.T, extra string) *serving {
+func startWorkers(t testing.TB, extra string) *serving {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: processes become other users")
@@ -46,7 +46,7 @@ auth_user = "%d"
 }
 
 // layWorkers makes the homes of ann and ben in the place of a server's one directory.
-func layWorkers(t *testing.T, s *serving) {
+func layWorkers(t testing.TB, s *serving) {
 	t.Helper()
 	for _, u := range []struct {
 		name string

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// BenchmarkLogin is what a user waits for at LOGIN and SELECT, in one process and with a
+// process of the user's own, which is there ("worker") or has to be started ("start").
+func BenchmarkLogin(b *testing.B) {
+	const conf = "[isolation]\nmode = \"user\"\n"
+	login := func(b *testing.B, k *talker) {
+		k.say("a LOGIN ann s3cretword\r\n", "a OK")
+		k.say("b SELECT INBOX\r\n", "b OK")
+	}
+	for _, way := range []struct {
+		name string
+		open func(b *testing.B) *serving
+	}{
+		{"one", func(b *testing.B) *serving { return startServing(b, conf) }},
+		{"worker", func(b *testing.B) *serving { return startWorkers(b, "") }},
+		{"start", func(b *testing.B) *serving { return startWorkers(b, "idle = \"1ns\"\n[log]\nlevel = \"debug\"\n") }},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			s := way.open(b)
+			if way.name != "start" {
+				login(b, s.dial()) // stays
+			}
+			for b.Loop() {
+				b.StopTimer()
+				k := s.dial()
+				b.StartTimer()
+				login(b, k)
+				b.StopTimer()
+				k.say("c LOGOUT\r\n", "c OK")
+				k.Close()
+				if way.name == "start" {
+					s.wait("event=isolation_worker_end")
+					s.mu.Lock()
+					s.lines = nil
+					s.mu.Unlock()
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkIdleMemory is what the processes of a server take together (PSS: what is shared
+// is counted once) for users with five idle sessions each.
+func BenchmarkIdleMemory(b *testing.B) {
+	const users, each = 20, 5
+	for _, mode := range []string{"user", "workers"} {
+		b.Run(mode, func(b *testing.B) {
+			for b.Loop() {
+				if os.Getuid() != 0 {
+					b.Skip("needs root: processes become other users")
+				}
+				s := startServing(b, fmt.Sprintf("[isolation]\nmode = %q\nfront_user = \"%d\"\nauth_user = \"%d\"\n", mode, frontUID, authUID))
+				var list strings.Builder
+				for i := range users {
+					home := filepath.Join(s.dir, "home", fmt.Sprint(i))
+					if err := os.MkdirAll(home, 0o755); err != nil {
+						b.Fatal(err)
+					}
+					if err := os.Chown(home, 61000+i, 61000+i); err != nil {
+						b.Fatal(err)
+					}
+					fmt.Fprintf(&list, "u%d:{PLAIN}s3cretword:%d:%d::%s::\n", i, 61000+i, 61000+i, home)
+				}
+				s.write("next", list.String(), 0o644)
+				if err := os.Rename(filepath.Join(s.dir, "next"), filepath.Join(s.dir, "passwd")); err != nil {
+					b.Fatal(err)
+				}
+				before := s.pss(b)
+				for i := range users * each {
+					k := s.dial()
+					k.say(fmt.Sprintf("a LOGIN u%d s3cretword\r\n", i%users), "a OK")
+					k.say("b SELECT INBOX\r\n", "b OK")
+					k.say("c IDLE\r\n", "+ ")
+				}
+				after := s.pss(b)
+				b.ReportMetric(float64(before), "KiB-empty")
+				b.ReportMetric(float64(after-before)/users, "KiB/user")
+				b.ReportMetric(0, "ns/op")
+			}
+		})
+	}
+}
+
+// pss adds up what the processes of a server take, in KiB.
+func (s *serving) pss(b *testing.B) (sum int) {
+	b.Helper()
+	pids := []int{s.cmd.Process.Pid}
+	for _, pid := range s.processes() {
+		pids = append(pids, pid)
+	}
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var kib int
+			if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
+				sum += kib
+			}
+		}
+	}
+	return sum
+}
