@@ -32,8 +32,9 @@ type content struct {
 	all     bool       // they are the whole file, which is not packed; not changed once table is set
 	table   *crlfTable // nil: not read yet
 	inBuf   crlfTable  // what table points to where all is set
+	marks   []crlfMark // of the text in buf, where all is set and it is not as it goes to clients; nil: not asked
 	failed  error      // why the file can never be read, as it is
-	cursors []*cursor  // of a packed file, at rest; the one used last is the last
+	cursors []*cursor  // at rest; the one used last is the last
 
 	// Guarded by shelf.mu.
 	key  contentKey
@@ -41,7 +42,7 @@ type content struct {
 	idle time.Time // since when refs is 0
 }
 
-// maxCursors is how many readers of one packed file rest: two clients at once, or one
+// maxCursors is how many readers of one file rest: two clients at once, or one
 // that goes back to the header between the pieces of the body.
 const maxCursors = 2
 
@@ -103,7 +104,7 @@ func (c *content) readTo(end int64) error {
 func (c *content) drop() {
 	if c.buf != nil {
 		freeBuffer(c.buf)
-		c.buf, c.have = nil, 0
+		c.buf, c.have, c.marks = nil, 0, nil
 	}
 }
 
@@ -166,15 +167,16 @@ func (c *content) from(at crlfMark) (*cursor, error) {
 }
 
 // take gives a reader for what begins at off: the nearest that rests before it, so that a
-// message that is fetched piece by piece is unpacked once and not once a piece.
+// message that is fetched piece by piece is unpacked or converted once and not once a piece.
 func (c *content) take(off int64) (*cursor, error) {
+	start := crlfMark{}
 	if !c.packed() {
-		return c.from(c.table.before(off))
+		start = c.table.before(off)
 	}
 	c.mu.Lock()
 	best := -1
 	for i, cur := range c.cursors {
-		if cur.at.wire <= off && (best < 0 || cur.at.wire >= c.cursors[best].at.wire) {
+		if cur.at.wire <= off && cur.at.wire >= start.wire && (best < 0 || cur.at.wire >= c.cursors[best].at.wire) {
 			best = i
 		}
 	}
@@ -187,12 +189,12 @@ func (c *content) take(off int64) (*cursor, error) {
 	if cur != nil {
 		return cur, nil
 	}
-	return c.from(crlfMark{})
+	return c.from(start)
 }
 
 // rest takes a reader back.
 func (c *content) rest(cur *cursor, err error) {
-	if err != nil || !c.packed() || cur.at.raw == c.table.end.raw {
+	if err != nil || !c.packed() && c.table.asStored() || cur.at.raw == c.table.end.raw {
 		cur.r.Close()
 		return
 	}
@@ -238,10 +240,39 @@ func (c *content) peek(p []byte, off int64) bool {
 	if c.have == 0 || off > int64(c.have) {
 		return false
 	}
-	var cur cursor
-	out := crlfWriter{skip: off, left: int64(len(p)), buf: p}
-	cur.convert(c.buf[:c.have], &out) // no error: p has room for all
+	if c.table != nil && c.table.asStored() {
+		return copy(p, c.buf[off:c.have]) == len(p)
+	}
+	at := crlfMark{}
+	switch {
+	case c.table == nil || off < heldStride:
+	case c.all:
+		at = c.heldMarkLocked(off)
+	default:
+		return false // a cursor is nearer
+	}
+	cur := cursor{at: at}
+	out := crlfWriter{skip: off - at.wire, left: int64(len(p)), buf: p}
+	cur.convert(c.buf[at.raw:c.have], &out) // no error: p has room for all
 	return out.left == 0
+}
+
+// heldStride is how many bytes of buf lie between two of marks.
+const heldStride = 4 << 10
+
+// heldMarkLocked is the last noted place of buf that is not behind the offset off.
+func (c *content) heldMarkLocked(off int64) crlfMark {
+	if c.marks == nil {
+		at := crlfMark{}
+		for text := c.buf[:c.have]; ; {
+			c.marks = append(c.marks, at)
+			if len(text) <= heldStride {
+				break
+			}
+			at, text = at.after(text[:heldStride]), text[heldStride:]
+		}
+	}
+	return lastMark(c.marks, off)
 }
 
 // sliceWriter fills a slice.
@@ -329,10 +360,16 @@ func (c *content) writeHeld(w io.Writer, off, n int64) (int64, error) {
 		k, err := w.Write(text[off : off+n])
 		return int64(k), err
 	}
-	var cur cursor
-	out := crlfWriter{skip: off, left: n}
+	at := crlfMark{}
+	if off >= heldStride {
+		c.mu.Lock()
+		at = c.heldMarkLocked(off)
+		c.mu.Unlock()
+	}
+	cur := cursor{at: at}
+	out := crlfWriter{skip: off - at.wire, left: n}
 	defer out.to(w)()
-	_, err := cur.convert(text, &out)
+	_, err := cur.convert(text[at.raw:], &out)
 	if err == nil {
 		err = out.flush()
 	}

@@ -42,8 +42,13 @@ func (t *crlfTable) before(off int64) crlfMark {
 	if t.asStored() {
 		return crlfMark{raw: off, wire: off, cr: true}
 	}
-	i := sort.Search(len(t.marks), func(i int) bool { return t.marks[i].wire > off })
-	return t.marks[i-1]
+	return lastMark(t.marks, off)
+}
+
+// lastMark is the last of marks, of which the first is the start, that is not behind off.
+func lastMark(marks []crlfMark, off int64) crlfMark {
+	i := sort.Search(len(marks), func(i int) bool { return marks[i].wire > off })
+	return marks[i-1]
 }
 
 // crlfBuffers hold a stride of a file while it is read.

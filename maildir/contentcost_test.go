@@ -1,0 +1,69 @@
+package maildir
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// processorTime is what this process has used so far.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// A search reads the header and the text of each part of a message by itself. Of a message
+// of many parts each piece was converted from the beginning of what was held of the file.
+func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		line  string
+		lines int // four times as many too
+	}{
+		{"held, LF", "x\n", 20_000},
+		{"held, CRLF", "x\r\n", 20_000},
+		{"long, LF", "x\n", 150_000},
+		{"long, CRLF", "x\r\n", 150_000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cost := func(lines int) time.Duration {
+				m, err := writeMessage(t, bytes.Repeat([]byte(c.line), lines))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.close()
+				if size, err := m.Size(); err != nil || size != 3*int64(lines) {
+					t.Fatal(size, err)
+				}
+				best := time.Duration(1<<63 - 1)
+				for range 3 {
+					before := processorTime(t)
+					for off := int64(0); off < int64(3*lines); off += 9 {
+						piece := make([]byte, 3)
+						if _, err := m.ReadAt(piece, off); err != nil && err != io.EOF || string(piece) != "x\r\n" {
+							t.Fatalf("%q %v at %d", piece, err, off)
+						}
+						var out bytes.Buffer
+						if _, err := m.WriteRange(&out, off+1, 3); err != nil || out.String() != "\r\nx"[:out.Len()] {
+							t.Fatalf("%q %v at %d", out.String(), err, off+1)
+						}
+					}
+					best = min(best, processorTime(t)-before)
+				}
+				return best
+			}
+			one, four := cost(c.lines), cost(4*c.lines)
+			if four > 8*one {
+				t.Errorf("%d pieces cost %v, %d cost %v", c.lines, one, 4*c.lines, four)
+			}
+			t.Logf("%d pieces: %v, %d: %v", c.lines/3, one, 4*c.lines/3, four)
+		})
+	}
+}
