@@ -34,7 +34,18 @@ type keywordState struct {
 	used      letterSet           // every letter seen in a file name
 	waited    letterSet           // those without a name for whose writer the lock was waited for
 	sets      map[letterSet]store.Keywords
+	limit     int64 // bytes that the second file may have; 0: maxKeywordBytes
 }
+
+func (k *keywordState) most() int64 {
+	if k.limit > 0 {
+		return k.limit
+	}
+	return maxKeywordBytes
+}
+
+// errKeywordRoom says that the keywords without letters fill what is read of their file.
+var errKeywordRoom error = &store.Explained{Err: store.ErrLimit, Text: "There is no room for more keywords on messages of this mailbox"}
 
 // fileStamp tells whether a small file was replaced or written since.
 type fileStamp struct {
@@ -347,7 +358,8 @@ func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
 		k.strays = strays
 	}
 	write := func() error {
-		if !k.extraTorn && !k.extra.wasteful() {
+		most := k.most()
+		if !k.extraTorn && !k.extra.wasteful() && k.extraAt.size+int64(len(lines)) <= most {
 			f, err := m.dirs.control.Append(extraFile)
 			if err == nil {
 				_, err = f.Write(lines)
@@ -363,14 +375,19 @@ func (m *mailbox) saveExtra(set map[string][]string, durable bool) error {
 				return err
 			}
 		}
-		return fsys.Replace(m.dirs.control, extraFile, extraFile+".tmp", k.extra.encode(), m.fileMode, true)
+		b := k.extra.encode()
+		if int64(len(b)) > most { // it could not be read again
+			return errKeywordRoom
+		}
+		return fsys.Replace(m.dirs.control, extraFile, extraFile+".tmp", b, m.fileMode, true)
 	}
 	err := write()
-	if k.extraTorn = err != nil; err != nil { // the end of the file is not known then
+	if err != nil { // the end of the file is not known then, unless nothing was written
+		k.extraTorn = k.extraTorn || err != errKeywordRoom
 		for base, names := range before {
 			k.extra.set(base, names)
 		}
-	} else if k.extra.wasteful() {
+	} else if k.extraTorn = false; k.extra.wasteful() {
 		k.extra.lines = len(k.extra.byBase)
 	}
 	if st, serr := m.dirs.control.Stat(extraFile); serr == nil {

@@ -177,12 +177,27 @@ func (s *session) announced() (lit *wire.Literal, utf8 bool, err error) {
 	return lit, true, err
 }
 
-// keptFlags checks the flags of a client. \Recent, which copying programs send along,
-// is dropped: nobody can set it. Another unknown name with a backslash is BAD.
+// maxKeyword is how long a keyword may be, in bytes. FLAGS tells of all that a mailbox has to
+// whoever opens it.
+const maxKeyword = 255
+
+// keptFlags checks the flags of a client, and gives each once. \Recent, which copying programs
+// send along, is dropped: nobody can set it. Another unknown name with a backslash is BAD.
 func keptFlags(flags []imap.Flag) ([]imap.Flag, error) {
-	flags = slices.DeleteFunc(flags, func(f imap.Flag) bool { return strings.EqualFold(string(f), `\Recent`) })
+	seen := map[string]bool{`\recent`: true}
+	flags = slices.DeleteFunc(flags, func(f imap.Flag) bool {
+		name := strings.ToLower(string(f))
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
 	if _, _, unknown := store.SplitFlags(flags); unknown != "" {
 		return nil, bad("There is no system flag %s", shown(string(unknown)))
+	}
+	for _, f := range flags {
+		if len(f) > maxKeyword {
+			return nil, no("LIMIT", "Keyword %s is longer than %d bytes", shown(string(f)), maxKeyword)
+		}
 	}
 	return flags, nil
 }

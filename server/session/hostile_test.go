@@ -184,6 +184,29 @@ func TestCommandOfAMegabyte(t *testing.T) {
 	}
 }
 
+// A keyword of a megabyte was kept, and told to everybody who opened the mailbox.
+func TestEndlessKeywordsAreRefused(t *testing.T) {
+	b := newBench(t, Options{})
+	b.mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
+	s := b.stranger(t)
+	s.say("a SELECT INBOX\r\n")
+	s.until("a")
+	long := strings.Repeat("k", maxKeyword)
+	for _, c := range []struct{ command, want string }{
+		{"STORE 1 +FLAGS (" + long + ")", "b OK"},
+		{"STORE 1 +FLAGS (" + long + "k)", "b NO [LIMIT]"},
+		{"STORE 1 +FLAGS " + long + "k", "b NO [LIMIT]"},
+		{"STORE 1 -FLAGS (x " + strings.Repeat("k", 1_000_000) + ")", "b NO [LIMIT]"},
+		{"APPEND INBOX (" + long + "k) {1+}\r\nx", "b NO [LIMIT]"},
+		{"STORE 1 FLAGS (" + strings.Repeat("a A ", 200_000) + "a)", "* 1 FETCH (FLAGS (a \\Recent))"},
+	} {
+		s.say("b " + c.command + "\r\n")
+		if got := strings.Join(s.until("b"), "\n"); !strings.Contains(got, c.want) {
+			t.Errorf("%.60s: %.300q, want %s", c.command, got, c.want)
+		}
+	}
+}
+
 // A client that sends much and reads late gets every answer, in order.
 func TestClientThatReadsLate(t *testing.T) {
 	b := newBench(t, Options{})

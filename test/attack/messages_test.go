@@ -90,7 +90,9 @@ var hostileMessages = []struct {
 	{"parts with headers", 25_000, func(n int) string {
 		return multipart(n, "Content-Type: text/html; charset=utf-8; name=\"a\"\r\nContent-ID: <a@b>\r\nContent-Disposition: attachment; filename=x\r\n\r\n<p>x")
 	}},
-	{"boundaries that none is", 500_000, func(n int) string { return multipart(1, "\r\n"+strings.Repeat("--\r\n", n)+strings.Repeat("--c\r\n", n)) }},
+	{"boundaries that none is", 500_000, func(n int) string {
+		return multipart(1, "\r\n"+strings.Repeat("--\r\n", n)+strings.Repeat("--c\r\n", n))
+	}},
 	{"messages in messages", 10_000, func(n int) string {
 		return strings.Repeat("Content-Type: message/rfc822\r\n\r\n", n) + "Subject: inner\r\n\r\nx\r\n"
 	}},
