@@ -523,12 +523,16 @@ func (r *run) message(row store.Row) (truth, error) {
 	if !r.decided(t) && r.common {
 		if r.ahead.next != nil {
 			if note, ok := r.ahead.of(row.UID); ok {
-				r.header(note)
+				if err := r.header(note); err != nil {
+					return no, err
+				}
 				t = r.hold(r.pending)
 			}
 		} else {
 			for _, note := range r.notes(r.src.Fields) {
-				r.header(note)
+				if err := r.header(note); err != nil {
+					return no, err
+				}
 				t = r.hold(r.pending)
 			}
 		}
@@ -649,8 +653,9 @@ func (r *run) notes(kind store.NoteKind) iter.Seq2[imap.UID, []byte] {
 	return r.src.Box.Notes(r.ctx, []imap.UID{r.uid}, kind)
 }
 
-// header notes what the header fields decide.
-func (r *run) header(header []byte) {
+// header notes what the header fields decide. It fails as ctx does.
+func (r *run) header(header []byte) error {
+	compared := 0
 	for f := range message.Fields(header) {
 		if r.plan.dates && r.day == 0 && f.Is("Date") {
 			if t, ok := message.ParseDate(f.Value); ok {
@@ -664,10 +669,23 @@ func (r *run) header(header []byte) {
 		r.foldRoom = message.AppendFold(r.foldRoom[:0], []byte(message.DecodeText(f.Value)))
 		for _, i := range wanted {
 			r.match.found[i] = r.match.found[i] || bytes.Contains(r.foldRoom, r.plan.folded[i])
+			if compared += 64 + len(r.foldRoom); compared < comparisons {
+				continue
+			}
+			compared = 0
+			r.match.turns.give()
+			if err := r.ctx.Err(); err != nil {
+				return err
+			}
 		}
 	}
 	r.depth = byHeader
+	return nil
 }
+
+// comparisons is for how many bytes texts are looked for in fields, 64 for each beside them,
+// before it is asked whether the search shall go on.
+const comparisons = 1 << 20
 
 // read opens the message at hand for what is still not decided. What is to be kept is in
 // kept then.
@@ -689,7 +707,9 @@ func (r *run) read() (truth, error) {
 		if r.headRoom, err = readHeader(m, r.headRoom); err != nil {
 			return no, err
 		}
-		r.header(r.headRoom)
+		if err := r.header(r.headRoom); err != nil {
+			return no, err
+		}
 		if r.common { // there was no such note
 			r.kept.fields = r.src.commonOf(r.headRoom)
 		}
