@@ -77,3 +77,28 @@ func latin1(s string) string {
 	}
 	return b.String()
 }
+
+// A pattern of 16 KiB of wildcards took a millisecond and more for each name.
+func TestPatternOfManyWildcardsCostsItsLength(t *testing.T) {
+	name := Name(strings.Repeat("aaa/", 60) + "aaa")
+	for _, c := range []struct {
+		pattern string
+		want    bool
+	}{
+		{strings.Repeat("%*", 8000), true},
+		{strings.Repeat("*", 16000), true},
+		{strings.Repeat("%", 16000), false},
+		{strings.Repeat("*a", 8000), false},
+		{strings.Repeat("%/", 8000), false},
+		{strings.Repeat("%%/", 60) + "%%", true},
+		{"*%*a%*" + strings.Repeat("%", 16000), true},
+	} {
+		simpler, possible := simple(c.pattern, len(name))
+		if possible && len(simpler) > 2*len(name)+1 {
+			t.Errorf("%.20s... of %d is looked at as a pattern of %d", c.pattern, len(c.pattern), len(simpler))
+		}
+		if got := Match(c.pattern, name, '/'); got != c.want {
+			t.Errorf("%.20s...: %v", c.pattern, got)
+		}
+	}
+}

@@ -239,6 +239,11 @@ func dial(t *testing.T, addr string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return over(t, conn)
+}
+
+// over is a client on a connection.
+func over(t *testing.T, conn net.Conn) *client {
 	conn.SetDeadline(time.Now().Add(patience))
 	return &client{t: t, conn: conn, r: bufio.NewReaderSize(conn, 64<<10)}
 }
@@ -247,6 +252,19 @@ func dial(t *testing.T, addr string) *client {
 func (s *server) connect() *client {
 	s.t.Helper()
 	c := dial(s.t, s.PlainAddr)
+	c.line()
+	return c
+}
+
+// from is connect from another network of loopback.
+func (s *server) from(network byte) *client {
+	s.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 8, network, 8)}}
+	conn, err := d.Dial("tcp", s.PlainAddr)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := over(s.t, conn)
 	c.line()
 	return c
 }

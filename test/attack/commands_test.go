@@ -67,9 +67,9 @@ func TestDeepAndWideCommands(t *testing.T) {
 		{"FETCH 1 BODY.PEEK[]<0.4294967295>", "OK"},
 		{"FETCH 1 BODY.PEEK[]<18446744073709551616.1>", "BAD"},
 		{"FETCH 99999999999999999999999999999999 UID", "BAD"},
-		{"STORE 1 +FLAGS (" + strings.Repeat("a ", 500_000) + "b)", ""},
+		{"STORE 1:* +FLAGS (" + strings.Repeat("a ", 500_000) + "b)", "OK"},
 		{"STORE 1 +FLAGS " + nested(1_000_000, "(", "a", ")"), "BAD"},
-		{"STORE 1 +FLAGS (" + strings.Repeat("x", 1_000_000) + ")", ""},
+		{"STORE 1 +FLAGS (" + strings.Repeat("x", 1_000_000) + ")", "NO [LIMIT]"},
 		{"APPEND INBOX " + nested(1_000_000, "(", "\\Seen", ")") + " {1+}\r\nx", "BAD"},
 		{"APPEND INBOX (" + strings.Repeat("\\Seen ", 150_000) + "\\Seen) {1+}\r\nx", ""},
 		{"THREAD REFERENCES UTF-8 " + nested(400_000, "(", "ALL", ")"), "NO [LIMIT]"},
@@ -95,7 +95,7 @@ func TestDeepAndWideCommands(t *testing.T) {
 		{"SEARCH SUBJECT " + strings.Repeat("é", 500_000), "BAD"},
 	} {
 		name := a.command[:min(60, len(a.command))]
-		cost := s.attacked(name, 160<<20, func() {
+		s.attacked(name, 160<<20, func() {
 			_, answer := c.do(a.command)
 			switch {
 			case a.want == "" && !strings.HasPrefix(answer, "OK") && !strings.HasPrefix(answer, "NO") && !strings.HasPrefix(answer, "BAD"),
@@ -105,7 +105,6 @@ func TestDeepAndWideCommands(t *testing.T) {
 				t.Logf("%s: %.100s", name, answer)
 			}
 		})
-		_ = cost
 	}
 	c.ok("NOOP")
 }
