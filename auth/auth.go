@@ -52,6 +52,18 @@ type Options struct {
 	// Certificates says how clients log in by certificate (EXTERNAL); nil for not at all.
 	Certificates *ClientCertificates
 
+	// Tokens checks bearer tokens (OAUTHBEARER, XOAUTH2); nil: none are taken. Auth
+	// closes it.
+	Tokens Tokens
+
+	// TokenDomains are those of which a token lets in everybody whom it names, though no
+	// source has them; "*" is all names.
+	TokenDomains []string
+
+	// TokenOutlive is how long a session may live on when the token that began it has
+	// expired; 0 is a day, negative as long as it wants.
+	TokenOutlive time.Duration
+
 	// Verifiers is how many passwords are computed at one time; 0 is GOMAXPROCS.
 	Verifiers int
 
@@ -98,6 +110,9 @@ func New(opt Options) (*Auth, error) {
 	}
 	if opt.Verifiers <= 0 {
 		opt.Verifiers = runtime.GOMAXPROCS(0)
+	}
+	if opt.TokenOutlive == 0 {
+		opt.TokenOutlive = 24 * time.Hour
 	}
 	if opt.Remember == 0 {
 		opt.Remember = time.Minute
@@ -178,6 +193,9 @@ func (a *Auth) Close() error {
 	}
 	if a.uses != nil {
 		errs = append(errs, a.uses.close())
+	}
+	if a.opt.Tokens != nil {
+		errs = append(errs, a.opt.Tokens.Close())
 	}
 	for _, src := range a.sources {
 		errs = append(errs, src.Close())

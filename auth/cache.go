@@ -34,6 +34,9 @@ type cache struct {
 type outcome struct {
 	verdict Verdict
 	account *Account // what is known of the user by the password alone; nil: nothing more
+
+	token *Token      // of a token, not a password
+	bad   *TokenError // why there is none
 }
 
 type remembered struct {
@@ -123,5 +126,9 @@ func (c *cache) rememberLocked(m mac, out outcome) {
 		}
 		delete(c.right, k)
 	}
-	c.right[m] = remembered{out, now.Add(c.ttl)}
+	until := now.Add(c.ttl)
+	if out.token != nil && !out.token.Expires.IsZero() && out.token.Expires.Before(until) {
+		until = out.token.Expires
+	}
+	c.right[m] = remembered{out, until}
 }

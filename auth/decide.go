@@ -14,6 +14,7 @@ type decision struct {
 	user    User          // when there is no refusal
 	refusal *Refusal      // nil: welcome
 	delay   time.Duration // of its answer, since the attempt began
+	unknown bool          // vouched: no source has the user
 }
 
 func (d *decision) deny(format string, args ...any) {
@@ -137,6 +138,7 @@ func (a *Auth) vouched(ctx context.Context, name string, at Attempt) (decision, 
 	case err != nil:
 		return d, d.unavailable(ctx, src, err)
 	case acc == nil:
+		d.unknown = true
 		d.deny("unknown user")
 	case acc.locked() && !acc.NoPassword:
 		d.deny("%s%s", acc.at(), acc.Refused)
@@ -207,7 +209,7 @@ func (a *Auth) verify(ctx context.Context, acc *Account, apps *userApps, login, 
 				if p := apps.match(login, password, time.Now()); p != nil && p.Name != "" {
 					with := *acc
 					with.app = p
-					out = outcome{Right, &with}
+					out = outcome{verdict: Right, account: &with}
 					return
 				}
 			}

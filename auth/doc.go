@@ -15,6 +15,10 @@
 // crypt.go and its neighbours compute them. Then the entry's own rules (allow_nets,
 // nologin, ...) have their say, and a failure is answered when its delay is over.
 //
+// A login without a password (external.go, and bearer.go with token.go for tokens, which
+// package oidc checks) goes through the same throttle, and then asks the same sources
+// whether the user may log in.
+//
 // What a newcomer gets wrong: a login must not tell why it failed. Unknown user,
 // wrong password, disabled user and forbidden network go one way, cost one hash and
 // are answered at one time, counted from the start of the attempt; only Refusal.Reason,

@@ -122,24 +122,6 @@ func (t *table) user(e *entry, login string, at Attempt) User {
 	return e.user(name, login, at)
 }
 
-// FileUsers gives the users of the password files as these describe them: those whom nobody
-// has to be asked for. Whoever has a line that cannot be used is not among them.
-func (a *Auth) FileUsers() (list []User) {
-	for _, src := range a.sources {
-		f, ok := src.(*file)
-		if !ok {
-			continue
-		}
-		t := f.current()
-		for name, e := range t.entries {
-			if e.refused == "" {
-				list = append(list, t.user(e, name, Attempt{}))
-			}
-		}
-	}
-	return list
-}
-
 // Users gives the users of the newest good version, but those whose lines cannot be used.
 func (f *file) Users(context.Context) ([]string, error) {
 	var list []*entry

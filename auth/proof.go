@@ -15,6 +15,10 @@ type Proof struct {
 
 	Service string // that it was for
 	Master  bool   // Login is a master user
+	// Token: a bearer token let them in. Ends is when the session has to end, in seconds
+	// since 1970; 0 for never.
+	Token bool
+	Ends  int64
 
 	// Secret stands for the stored password; zero where there is none.
 	Secret [sha256.Size]byte
@@ -24,6 +28,7 @@ type Proof struct {
 var (
 	ErrUserGone        = errors.New("the user may not log in any more")
 	ErrPasswordChanged = errors.New("the password was changed")
+	ErrTokenEnded      = errors.New("the token has expired")
 	ErrAppRevoked      = errors.New("the app password was revoked or has ended")
 )
 
@@ -79,6 +84,9 @@ func (a *Auth) awaitExpiry() {
 // or why not. Only sources that tell of changes are asked; what others know is taken to
 // stand.
 func (a *Auth) Stands(ctx context.Context, u User) error {
+	if u.Proof.Ends != 0 && time.Now().Unix() >= u.Proof.Ends {
+		return ErrTokenEnded
+	}
 	if u.Proof.Master {
 		return a.masterStands(ctx, u)
 	}
@@ -94,6 +102,9 @@ func (a *Auth) Stands(ctx context.Context, u User) error {
 			continue
 		}
 		return a.holds(acc, u)
+	}
+	if u.Proof.Token && a.admits(u.Login) {
+		return nil
 	}
 	return ErrUserGone
 }

@@ -14,8 +14,10 @@ import (
 type Exchange interface {
 	// Next takes what the client sent and gives the next challenge, or with done the
 	// end of it. A nil response is for the first call only and says that there was no
-	// initial response; an empty one was sent. Errors are those of Auth.Login and
-	// ErrMalformed; none may follow.
+	// initial response; an empty one was sent. Errors are those of Auth.Login, ErrMalformed,
+	// ErrExpired and ErrNoToken; no call may follow. A challenge beside an error is sent
+	// first: the client answers it, or cancels, and whatever it says the error is the end
+	// (RFC 7628 section 3.2.3).
 	Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
 
 	// User is who logged in, once Next was done.
@@ -48,6 +50,8 @@ func init() { // not a literal: SCRAM asks the table what else is offered
 		{"SCRAM-SHA-1-PLUS", scramUsable("SCRAM-SHA-1", true), nil, startScram("SCRAM-SHA-1", true)},
 		{"SCRAM-SHA-1", scramUsable("SCRAM-SHA-1", false), nil, startScram("SCRAM-SHA-1", false)},
 		{"EXTERNAL", (*Auth).externalUsable, (*Auth).certified, func(a *Auth, at Attempt) Exchange { return &external{auth: a, at: at} }},
+		{"OAUTHBEARER", (*Auth).tokens, nil, startOAuthBearer},
+		{"XOAUTH2", (*Auth).tokens, nil, startXOAuth2},
 		{"PLAIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &plain{auth: a, at: at} }},
 		{"LOGIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &login{auth: a, at: at} }},
 	}

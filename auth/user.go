@@ -3,6 +3,7 @@ package auth
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net/netip"
 )
 
@@ -78,6 +79,13 @@ var (
 	// ErrMechanism: Start was asked for a mechanism that is not offered here.
 	ErrMechanism = errors.New("mechanism is not available")
 
+	// ErrExpired: the token is one that the issuer made, and its time is over. The client
+	// gets another one; nobody has guessed.
+	ErrExpired = errors.New("the token has expired")
+
+	// ErrNoToken: the client has no token, and asks which one it should have.
+	ErrNoToken = errors.New("a token is needed")
+
 	// ErrMalformed: what the client sent is no message of its mechanism.
 	ErrMalformed = errors.New("malformed response")
 )
@@ -100,7 +108,9 @@ type Refusal struct {
 
 // Guess reports whether somebody may have tried to guess a password: it was wrong and not
 // a repetition, or was not looked at for what came before it.
-func (r *Refusal) Guess() bool { return !r.Repeated && !errors.Is(r.Err, ErrUnavailable) }
+func (r *Refusal) Guess() bool {
+	return !r.Repeated && !errors.Is(r.Err, ErrUnavailable) && !errors.Is(r.Err, ErrExpired) && !errors.Is(r.Err, ErrNoToken)
+}
 
 // Error gives what may be shown.
 func (r *Refusal) Error() string {
@@ -111,3 +121,15 @@ func (r *Refusal) Error() string {
 }
 
 func (r *Refusal) Unwrap() error { return r.Err }
+
+// LoggedAs gives the level and the stable name of the event with which a refusal is
+// logged: "login_refused" is what may be guessing.
+func (r *Refusal) LoggedAs() (slog.Level, string) {
+	switch {
+	case errors.Is(r, ErrExpired):
+		return slog.LevelInfo, "token_expired"
+	case errors.Is(r, ErrNoToken):
+		return slog.LevelDebug, "token_wanted"
+	}
+	return slog.LevelWarn, "login_refused"
+}

@@ -539,7 +539,9 @@ func (d *door) admit(e *entry) *visit {
 		return refuse("LIMIT", sentence(err.Error()))
 	}
 	d.seat.login(true)
+	ending := d.ending(e.user)
 	v.leave = func() {
+		ending()
 		d.seat.login(false)
 		d.on.left()
 		g.traces.claims(d.on) // what follows is nobody's

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"time"
 
 	"roost/auth"
 	"roost/server/session"
@@ -38,6 +39,20 @@ func (s *Server) revoke(ctx context.Context, changed <-chan struct{}) {
 			p.leave(session.Goodbye(sentence(why.Error())))
 		}
 	}
+}
+
+// ending has the connection end when the login of u does not count any longer; what it
+// returns stops that.
+func (d *door) ending(u auth.User) (stop func()) {
+	if u.Proof.Ends == 0 {
+		return func() {}
+	}
+	on, log := d.on, d.log
+	timer := time.AfterFunc(time.Until(time.Unix(u.Proof.Ends, 0)), func() {
+		log.Info("session ended", "event", "token_ended", "user", u.Name, "login", u.Login, "reason", auth.ErrTokenEnded)
+		on.leave(session.Goodbye(sentence(auth.ErrTokenEnded.Error())))
+	})
+	return func() { timer.Stop() }
 }
 
 type proven struct {

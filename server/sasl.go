@@ -88,31 +88,43 @@ func (d *door) authenticate(ctx context.Context, tag string) (answer, error) {
 	for {
 		challenge, done, err := ex.Next(ctx, response)
 		if err != nil {
-			return d.refused(mech, err)
+			ans, err := d.refused(mech, err)
+			if err == nil && challenge != nil {
+				_, err = d.ask(challenge)
+				if errors.Is(err, errCancelled) || errors.Is(err, errBase64) {
+					err = nil // RFC 7628 section 4.3: that is a NO too
+				}
+			}
+			return ans, err
 		}
 		if done {
 			d.entered = &entry{user: ex.User(), tag: tag, mech: mech}
 			return answer{}, nil
 		}
-		d.enc.Raw("+ ").Raw(base64.StdEncoding.EncodeToString(challenge)).CRLF()
-		c, err := d.lex.Peek()
-		if err != nil {
-			return answer{}, err
-		}
-		response = []byte{}
-		if c != '\r' && c != '\n' { // an empty line is an empty response, and Wait would pass over it
-			// Each response is a line of its own and has the limit for itself.
-			if err := d.lex.Wait(); err != nil {
-				return answer{}, err
-			}
-			if response, err = d.response(false); err != nil {
-				return d.cancelled(err)
-			}
-		}
-		if err := d.lex.End(); err != nil {
-			return answer{}, err
+		if response, err = d.ask(challenge); err != nil {
+			return d.cancelled(err)
 		}
 	}
+}
+
+// ask sends a challenge and reads what the client answers.
+func (d *door) ask(challenge []byte) ([]byte, error) {
+	d.enc.Raw("+ ").Raw(base64.StdEncoding.EncodeToString(challenge)).CRLF()
+	c, err := d.lex.Peek()
+	if err != nil {
+		return nil, err
+	}
+	response := []byte{}
+	if c != '\r' && c != '\n' { // an empty line is an empty response, and Wait would pass over it
+		// Each response is a line of its own and has the limit for itself.
+		if err := d.lex.Wait(); err != nil {
+			return nil, err
+		}
+		if response, err = d.response(false); err != nil {
+			return nil, err
+		}
+	}
+	return response, d.lex.End()
 }
 
 // Why an exchange ends before its mechanism has decided.
@@ -200,11 +212,12 @@ func (d *door) refused(method string, err error) (answer, error) {
 	if reason == "" {
 		reason = r.Error()
 	}
-	args := []any{"event", "login_refused", "user", r.User, "method", method, "reason", reason, "client", d.client}
+	level, event := r.LoggedAs()
+	args := []any{"event", event, "user", r.User, "method", method, "reason", reason, "client", d.client}
 	if !r.Guess() {
 		args = append(args, "guess", false) // the last: fail2ban passes over it
 	}
-	d.log.Warn("login refused", args...)
+	d.log.Log(context.Background(), level, "login refused", args...)
 	if r.Event != "" {
 		d.log.Warn("login to look at", "event", r.Event, "user", r.User, "method", method, "reason", reason, "client", d.client)
 	}
@@ -212,6 +225,10 @@ func (d *door) refused(method string, err error) (answer, error) {
 	switch {
 	case errors.Is(r, auth.ErrDenied):
 		ans.code, ans.text = "AUTHENTICATIONFAILED", "Authentication failed"
+	case errors.Is(r, auth.ErrNoToken):
+		ans.code = "AUTHENTICATIONFAILED"
+	case errors.Is(r, auth.ErrExpired):
+		ans.code = "EXPIRED" // RFC 5530 section 3
 	case errors.Is(r, auth.ErrUnauthorized):
 		ans.code, ans.text = "AUTHORIZATIONFAILED", "Not authorized to act for this user"
 	}

@@ -122,6 +122,8 @@ type request struct {
 	at       auth.Attempt
 	log      *slog.Logger
 	busy     bool // a response is looked at; guarded by conn.mu
+
+	verdict string // the answer to whatever comes next; "": Next decides
 }
 
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
@@ -329,10 +331,14 @@ func (c *conn) run(r *request, response []byte) {
 			return // it was answered, or nobody waits for it
 		}
 	}
+	if r.verdict != "" { // was told already why, and what is said to that does not count
+		c.finish(r, r.verdict)
+		return
+	}
 	challenge, done, err := r.exchange.Next(r.ctx, response)
 	switch {
 	case err != nil:
-		c.refused(r, err)
+		c.refused(r, err, challenge)
 	case done:
 		u := r.exchange.User()
 		fields := []string{"OK", number(r.id), param("user", u.Name)}
@@ -343,19 +349,24 @@ func (c *conn) run(r *request, response []byte) {
 			r.log.Info("login", "event", "login", "user", u.Name, "login", u.Login, "method", r.mech, "service", r.at.Protocol)
 		}
 	default:
-		c.mu.Lock()
-		r.busy = false
-		gone := c.requests[r.id] != r
-		c.mu.Unlock()
-		if !gone {
-			c.send(line("CONT", number(r.id), base64.StdEncoding.EncodeToString(challenge)))
-		}
+		c.goOn(r, challenge)
+	}
+}
+
+// goOn asks for the next response.
+func (c *conn) goOn(r *request, challenge []byte) {
+	c.mu.Lock()
+	r.busy = false
+	gone := c.requests[r.id] != r
+	c.mu.Unlock()
+	if !gone {
+		c.send(line("CONT", number(r.id), base64.StdEncoding.EncodeToString(challenge)))
 	}
 }
 
 // refused answers a login that did not happen, and logs it in the form that fail2ban
 // reads.
-func (c *conn) refused(r *request, err error) {
+func (c *conn) refused(r *request, err error, challenge []byte) {
 	var refusal *auth.Refusal
 	if !errors.As(err, &refusal) {
 		c.finish(r, fail(r.id, "temp", "code=temp_fail"))
@@ -372,10 +383,16 @@ func (c *conn) refused(r *request, err error) {
 		fields = append(fields, param("reason", refusal.Error()))
 	case refusal.Disabled:
 		fields = append(fields, "code=user_disabled", "user_disabled", param("reason", refusal.Error()))
+	case errors.Is(refusal, auth.ErrExpired), errors.Is(refusal, auth.ErrNoToken):
+		fields = append(fields, "code=pass_expired", param("reason", refusal.Error()))
 	case !errors.Is(refusal, auth.ErrDenied): // later it may be let in: 454, and no new password is asked for
 		fields = append(fields, "code=temp_fail", "temp", param("reason", refusal.Error()))
 	}
-	if !c.finish(r, fail(r.id, fields...)) || errors.Is(refusal, auth.ErrMalformed) {
+	answer := fail(r.id, fields...)
+	if challenge != nil {
+		r.verdict = answer
+		c.goOn(r, challenge)
+	} else if !c.finish(r, answer) || errors.Is(refusal, auth.ErrMalformed) {
 		return
 	}
 	reason := refusal.Reason
@@ -385,11 +402,12 @@ func (c *conn) refused(r *request, err error) {
 	if refusal.Event != "" {
 		r.log.Warn("login to look at", "event", refusal.Event, "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol)
 	}
-	args := []any{"event", "login_refused", "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol}
+	level, event := refusal.LoggedAs()
+	args := []any{"event", event, "user", refusal.User, "method", r.mech, "reason", reason, "service", r.at.Protocol}
 	if !refusal.Guess() {
 		args = append(args, "guess", false)
 	}
-	r.log.Warn("login refused", args...)
+	r.log.Log(context.Background(), level, "login refused", args...)
 }
 
 // finish ends a request with its answer; false when it was over.

@@ -66,8 +66,12 @@ func newAuth(t *testing.T, log *slog.Logger) *auth.Auth {
 func serve(t *testing.T) *serving {
 	t.Helper()
 	log := &buffer{}
-	l := slog.New(slog.NewTextHandler(log, nil))
-	server := NewServer(newAuth(t, l), l)
+	return serveWith(t, newAuth(t, slog.New(slog.NewTextHandler(log, nil))), log)
+}
+
+func serveWith(t *testing.T, a *auth.Auth, log *buffer) *serving {
+	t.Helper()
+	server := NewServer(a, slog.New(slog.NewTextHandler(log, nil)))
 	client, end := net.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -173,6 +177,54 @@ func TestTranscript(t *testing.T) {
 		}
 		if strings.Contains(s.log.String(), "secret") {
 			t.Error("the log has the password")
+		}
+	})
+}
+
+// tokens are never good; "old" was.
+type tokens struct{}
+
+func (tokens) Verify(_ context.Context, token string, _ func(string, ...any)) (auth.Token, error) {
+	if token == "old" {
+		return auth.Token{}, &auth.TokenError{Kind: auth.TokenExpired, Claim: "exp", Reason: "it has expired"}
+	}
+	return auth.Token{}, &auth.TokenError{Claim: "aud", Reason: "it is for the wiki"}
+}
+func (tokens) Hint() auth.TokenHint { return auth.TokenHint{Scope: "smtp"} }
+func (tokens) Close() error         { return nil }
+
+// A token that does not do is answered by what would, and then by FAIL whatever the client
+// says: RFC 7628 section 4.4. It is logged though the client says nothing.
+func TestRefusedTokenIsToldWhatWouldDo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &buffer{}
+		l := slog.New(slog.NewTextHandler(log, nil))
+		a, err := auth.New(auth.Options{Tokens: tokens{}, TokenDomains: []string{"*"}, NoWatch: true, Log: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { a.Close() })
+		s := serveWith(t, a, log)
+		if greeting := strings.Join(s.greeted(), "\n"); !strings.Contains(greeting, "MECH OAUTHBEARER plaintext\nMECH XOAUTH2 plaintext\n") {
+			t.Error(greeting)
+		}
+		const from = " service=smtp rip=192.0.2.7 resp="
+		hint := b64(`{"status":"401","schemes":"bearer","scope":"smtp"}`)
+		for _, c := range []struct{ say, want string }{
+			{"AUTH 1 XOAUTH2" + from + b64("user=ann\x01auth=Bearer wiki\x01\x01"), "CONT 1 " + hint},
+			{"CONT 1 ", "FAIL 1 user=ann"},
+			{"AUTH 2 OAUTHBEARER" + from + b64("n,a=ann,\x01auth=Bearer old\x01\x01"), "CONT 2 " + b64(`{"status":"invalid_token","scope":"smtp"}`)},
+			{"CONT 2 AQ==", "FAIL 2 user=ann code=pass_expired reason=the token has expired"},
+			{"AUTH 3 XOAUTH2" + from + b64("user=ann\x01auth=Bearer wiki\x01\x01"), "CONT 3 " + hint},
+		} {
+			s.send(c.say)
+			if got := s.line(); got != c.want {
+				t.Errorf("%s\n got %s\nwant %s", c.say, got, c.want)
+			}
+		}
+		synctest.Wait()
+		if text := log.String(); strings.Count(text, "event=login_refused") != 2 || strings.Count(text, "event=token_expired") != 1 {
+			t.Error(text)
 		}
 	})
 }

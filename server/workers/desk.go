@@ -323,6 +323,7 @@ func (c *counter) next(ctx context.Context, r *answered, a *asked) {
 		response = []byte{}
 	}
 	challenge, done, err := run.ex.Next(ctx, response)
+	r.Challenge = challenge // beside an error too
 	if err != nil || done {
 		c.mu.Lock()
 		delete(c.exchanges, a.Exchange)
@@ -334,9 +335,7 @@ func (c *counter) next(ctx context.Context, r *answered, a *asked) {
 			u = run.ex.User()
 		}
 		c.admit(r, u, err)
-		return
 	}
-	r.Challenge = challenge
 }
 
 // enter makes a login a session.

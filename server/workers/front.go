@@ -255,7 +255,7 @@ type exchange struct {
 func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
 	r := e.front.ask(ctx, asked{Do: "next", Exchange: e.id, Response: response, None: response == nil})
 	if r.err != nil {
-		return nil, false, r.err
+		return r.Challenge, false, r.err
 	}
 	if r.Done {
 		e.user = r.user()

@@ -89,7 +89,7 @@ type refusal struct {
 	Text, User, Reason string
 }
 
-var refusals = []error{auth.ErrUnavailable, auth.ErrDenied, auth.ErrUnauthorized, auth.ErrThrottled, auth.ErrMechanism, auth.ErrMalformed}
+var refusals = []error{auth.ErrUnavailable, auth.ErrDenied, auth.ErrUnauthorized, auth.ErrThrottled, auth.ErrMechanism, auth.ErrMalformed, auth.ErrExpired, auth.ErrNoToken}
 
 // explain puts an error of package auth into an answer.
 func (a *answered) explain(err error) {

@@ -67,6 +67,9 @@ func (e *twoSteps) Next(ctx context.Context, response []byte) (challenge []byte,
 		return []byte("who?"), false, nil
 	}
 	name, password, _ := strings.Cut(string(response), " ")
+	if password == "expired" { // a token
+		return []byte("another"), false, &auth.Refusal{Err: auth.ErrExpired}
+	}
 	e.user, err = e.users.Login(ctx, name, password, auth.Attempt{})
 	return nil, err == nil, err
 }
@@ -189,6 +192,14 @@ func TestDeskBelievesNobody(t *testing.T) {
 	}
 	tb.refused("an exchange that failed", asked{Do: "next", Exchange: id, Response: []byte("ann wrong")})
 	tb.refused("and is gone on with", asked{Do: "next", Exchange: id, Response: []byte("ann right")})
+
+	// What a client is told beside a refusal is not lost on the way.
+	r, _ = tb.ask(asked{Do: "start", Mech: "PLAIN"})
+	id = r.Exchange
+	tb.ask(asked{Do: "next", Exchange: id, None: true})
+	if r, _ = tb.ask(asked{Do: "next", Exchange: id, Response: []byte("ann expired")}); string(r.Challenge) != "another" || !errors.Is(r.err(), auth.ErrExpired) || r.Done {
+		t.Errorf("%+v", r)
+	}
 
 	// Who logged in is who logged in, whatever the front says of them.
 	r, _ = tb.ask(asked{Do: "login", User: "ann", Password: "right"})
