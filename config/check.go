@@ -56,6 +56,7 @@ func (c *Config) Check(now time.Time, p Protocol) error {
 	k.auth()
 	k.authListeners()
 	k.mechanisms(p.Mechanisms)
+	k.oauth2()
 	k.mail()
 	k.folders()
 	k.limits()
@@ -275,7 +276,7 @@ func whoami() string {
 
 func (k *checker) auth() {
 	a := k.c.Auth
-	if a.PasswdFile == "" && len(a.Source) == 0 {
+	if a.PasswdFile == "" && len(a.Source) == 0 && len(a.OAuth2.Domains) == 0 {
 		k.wrong("auth.passwd_file", "nobody could log in: auth.passwd_file is empty")
 	}
 	if a.PasswdFile != "" {

@@ -84,6 +84,7 @@ type Auth struct {
 
 	Mechanisms  []string // of SASL, that may be offered; empty for all
 	Certificate ClientCertificate
+	OAuth2      OAuth2
 	Source      []Source // asked behind PasswdFile, in their order
 	Listen      []AuthListen
 }

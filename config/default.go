@@ -43,6 +43,7 @@ var sections = []struct {
 	{"auth", false, "Who may log in."},
 	{"auth.throttle", false, "How those who guess passwords are slowed down and turned away: docs/throttling.md. limits.trusted_networks are not."},
 	{"auth.certificate", false, "Logins by client certificate: AUTHENTICATE EXTERNAL."},
+	{"auth.oauth2", false, "Logins by bearer token: AUTHENTICATE OAUTHBEARER and XOAUTH2. docs/oauth2.md has an example. With an issuer and nothing else its tokens are checked by the keys that it publishes (OpenID Connect Discovery)."},
 	{"auth.source", true, "Where users come from, asked in this order: the first that has a user decides. auth.passwd_file, where it is written, comes before them; where it is not, these are all there are. docs/users.md says more of each kind."},
 	{"auth.listen", true, "Sockets on which other programs ask who may log in, in Dovecot's protocol: Postfix (smtpd_sasl_type = dovecot), Exim. docs/postfix.md has the lines. Whoever reaches one may try passwords in the clear."},
 	{"mail", false, "Where mail lies. Paths may hold ~ %h (home), %u (user), %n (before the @), %d (behind it), with modifiers: %Lu, %2.256Nu, %1Mu, %{user | username | lower}."},
@@ -108,7 +109,7 @@ var keys = []key{
 	{name: "auth.master_file", value: "", sample: "/etc/roost/masters", about: "Password file of master users: with their own password they open the mail of others, as user*admin. Empty: there are none. docs/users.md says more."},
 	{name: "auth.master_separator", value: "*", about: "What stands between the user and the admin."},
 
-	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca. The LOGIN command goes with PLAIN and LOGIN."},
+	{name: "auth.mechanisms", value: []string{}, sample: "PLAIN", about: "SASL mechanisms that are offered, where they can succeed: with none named all of them. SCRAM-SHA-256, SCRAM-SHA-1 and their -PLUS forms need passwords that are stored for them or in the clear, of all users; EXTERNAL needs auth.certificate.ca, OAUTHBEARER and XOAUTH2 auth.oauth2.issuer. The LOGIN command goes with PLAIN and LOGIN."},
 
 	{name: "auth.throttle.guesses", value: 12, live: true, about: "Different wrong passwords a minute from one address (of IPv6 a /64), over however many connections; the networks around it may send a few times as many. At least 3."},
 	{name: "auth.throttle.lock_after", value: 20, live: true, about: "Failures until an address is refused for a time, half of it for a user at one address. One is forgiven every five minutes. At least 4."},
@@ -119,6 +120,17 @@ var keys = []key{
 	{name: "auth.certificate.crl", value: "", sample: "/etc/roost/clients.crl", about: "Revocation lists of these authorities, PEM; read again when the file changes. One that is out of date refuses all certificates of its authority."},
 	{name: "auth.certificate.user", value: "email", oneOf: []string{"email", "cn", "map"}, about: "What names the user: the mail address of the certificate, its common name, or auth.certificate.map."},
 	{name: "auth.certificate.map", value: "", sample: "/etc/roost/clients.map", about: "File with a line for each certificate: its SHA-256 fingerprint in hex, a blank, the user."},
+
+	{name: "auth.oauth2.issuer", value: "", sample: "https://id.example.org/realms/example", about: "Who issues the tokens, as the tokens spell it (iss); empty: none are taken."},
+	{name: "auth.oauth2.audience", value: []string{}, sample: "mail.example.org", about: "Names of which a token has to be for one (aud): else a token for any other service of the issuer, which that service sees, would open the mail too. Empty is the hostname alone; [\"*\"] takes tokens for anybody."},
+	{name: "auth.oauth2.scope", value: []string{}, sample: "imap", about: "Scopes that a token has to have, all of them. The first is told to clients that come without."},
+	{name: "auth.oauth2.claim", value: "email", sample: "preferred_username", about: "What in a token names the user. With email the token has to say too that the address was verified (email_verified)."},
+	{name: "auth.oauth2.domains", value: []string{}, sample: "example.org", about: "Domains of which everybody whom a token names is let in, though no source of users has them; mail.home then says where their mail is. \"*\" is every name. Empty: a token is good for users of the sources only."},
+	{name: "auth.oauth2.outlive", value: 24 * time.Hour, off: true, about: "How long a session may go on when the token that began it has expired. Tokens live for minutes, sessions for days, and nobody asks for the former to end the latter; but who has lost their account there is out after this time. \"off\" lets them go on."},
+	{name: "auth.oauth2.client_id", value: "", sample: "roost", about: "With it the issuer is asked about each token (RFC 7662), by which it can be revoked at once and need not be a JWT: the name by which it knows this server."},
+	{name: "auth.oauth2.client_secret_file", value: "", sample: "/etc/roost/oauth2.secret", about: "File with the secret to that name. It is read each time."},
+	{name: "auth.oauth2.introspection_url", value: "", sample: "https://id.example.org/oauth2/introspect", about: "Where to ask; empty is where the issuer's configuration says."},
+	{name: "auth.oauth2.ca", value: "", sample: "/etc/roost/ca.pem", about: "Certificates of authorities that the issuer's is signed by, PEM; empty are those of the machine."},
 
 	{name: "auth.source.kind", value: "", oneOf: []string{"passwd", "system", "ldap", "command", "dovecot"}, sample: "passwd", about: "What it is: a password file (passwd), the accounts of this machine (system), a directory (ldap), a program that is asked (command), a Dovecot (dovecot)."},
 	{name: "auth.source.file", value: "", kinds: []string{"passwd"}, sample: "/etc/roost/passwd.staff", about: "File of users and password hashes, as auth.passwd_file."},

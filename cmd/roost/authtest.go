@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 
 	"roost/auth"
 )
@@ -15,16 +16,26 @@ import (
 var authTestVerb = verb{
 	name:  "auth test",
 	about: "Say what becomes of a user's login, and why.",
-	args:  "USER",
+	args:  "[USER]",
 	more: "Nothing is counted against the user, and a server that runs is not asked: it decides by the same file. " +
-		"Exits with 1 when the login would be refused.",
+		"Exits with 1 when the login would be refused. With --token it reads a bearer token in place of a password, " +
+		"and USER is whom the client asks for, which it need not. A token says to everybody who has it who you are: it is read from " +
+		"the terminal or standard input, and not shown.",
 	example: "roost auth test --no-password --addr 192.0.2.7 ann@example.org",
 	setup: func(fs *flag.FlagSet) runner {
 		where := passwdFlags(fs)
 		stdin := fs.Bool("stdin", false, "read the password from standard input, its first line")
 		without := fs.Bool("no-password", false, "decide as if the password were right")
+		token := fs.Bool("token", false, "a bearer token is asked for, or read from standard input with --stdin")
 		from := fs.String("addr", "", "decide as for a client at this `address`")
-		return one("USER", func(ctx context.Context, env *environment, user string) error {
+		return func(ctx context.Context, env *environment, args []string) error {
+			if len(args) > 1 || !*token && (len(args) == 0 || args[0] == "") {
+				return usagef("one USER is needed")
+			}
+			if *token && *without {
+				return usagef("--token and --no-password are no pair: a token says who it is")
+			}
+			user := strings.Join(args, "")
 			at := auth.Attempt{Secure: true, Protocol: "imap"}
 			if *from != "" {
 				var err error
@@ -41,15 +52,25 @@ var authTestVerb = verb{
 				return err
 			}
 			defer a.Close()
-			var password *string
-			if !*without {
-				p, err := askPassword(ctx, env, "Password: ", *stdin)
+			var steps []string
+			var u auth.User
+			var ok bool
+			switch {
+			case *token:
+				text, err := askPassword(ctx, env, "Token: ", *stdin)
 				if err != nil {
 					return err
 				}
-				password = &p
+				steps, u, ok = a.ExplainToken(ctx, strings.TrimSpace(text), user, at)
+			case *without:
+				steps, u, ok = a.Explain(ctx, user, nil, at)
+			default:
+				password, err := askPassword(ctx, env, "Password: ", *stdin)
+				if err != nil {
+					return err
+				}
+				steps, u, ok = a.Explain(ctx, user, &password, at)
 			}
-			steps, u, ok := a.Explain(ctx, user, password, at)
 			for _, s := range steps {
 				fmt.Fprintln(env.stdout, s)
 			}
@@ -73,6 +94,6 @@ var authTestVerb = verb{
 			}
 			fmt.Fprintln(env.stdout, "the login would succeed")
 			return nil
-		})
+		}
 	},
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ func asks(c *config.Config) bool {
 	if slices.ContainsFunc(c.Event, func(e config.Event) bool { return len(e.Run) > 0 }) {
 		return true
 	}
-	return len(c.TLS.ACME.Names) > 0 || slices.ContainsFunc(c.Auth.Source, func(s config.Source) bool { return s.Kind != "passwd" })
+	return len(c.TLS.ACME.Names) > 0 || c.Auth.OAuth2.Issuer != "" || slices.ContainsFunc(c.Auth.Source, func(s config.Source) bool { return s.Kind != "passwd" })
 }
 
 // system are directories that are never opened as a whole because something of Roost's is
@@ -174,9 +175,21 @@ func mailRoots(c *config.Config, users func() []auth.User) ([]string, error) {
 	return dirs, nil
 }
 
-// users are those who are known without asking anybody: a directory or a program would be
-// asked for each of them while nobody is served.
-func (sv *service) users() []auth.User { return sv.auth.FileUsers() }
+// known are the users who can be listed.
+func known(a *auth.Auth) (list []auth.User) {
+	names, _, err := a.Users(context.Background()) // who cannot be listed has a place that the configuration names
+	if err != nil {
+		return nil
+	}
+	for _, name := range names {
+		if u, ok := a.Lookup(name, auth.Attempt{}); ok {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+func (sv *service) users() []auth.User { return known(sv.auth) }
 
 // confine takes away from this process what it does not need. No byte of a client was read
 // before.

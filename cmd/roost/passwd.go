@@ -383,7 +383,7 @@ func (s *newSecret) hash(bare bool) (string, error) {
 }
 
 // maxPasswordLine bounds what is read of standard input.
-const maxPasswordLine = 4096
+const maxPasswordLine = 64 << 10 // a token can be long
 
 // askPassword reads a password without showing it, or the first line of standard input.
 func askPassword(ctx context.Context, env *environment, prompt string, stdin bool) (string, error) {

@@ -25,7 +25,7 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 	}
 	files = append(files, path)
 	files = append(files, keyFiles(c)...)
-	for _, p := range []string{c.Auth.Certificate.CA, c.Auth.Certificate.CRL, c.Auth.Certificate.Map} {
+	for _, p := range []string{c.Auth.Certificate.CA, c.Auth.Certificate.CRL, c.Auth.Certificate.Map, c.Auth.OAuth2.ClientSecretFile} {
 		if p != "" {
 			files = append(files, p)
 		}

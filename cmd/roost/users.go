@@ -10,6 +10,7 @@ import (
 	"roost/auth/command"
 	"roost/auth/dovecot"
 	"roost/auth/ldap"
+	"roost/auth/oidc"
 	accounts "roost/auth/system"
 	"roost/config"
 	"roost/server"
@@ -43,6 +44,14 @@ func openAuth(c *config.Config, watch bool, log *slog.Logger) (*auth.Auth, error
 	var err error
 	if opt.Certificates, err = clientCertificates(c); err != nil {
 		return nil, err
+	}
+	if c.Auth.OAuth2.Issuer != "" {
+		// A nil pointer would be no nil interface.
+		tokens, err := openTokens(c, watch, log)
+		if err != nil {
+			return nil, err
+		}
+		opt.Tokens, opt.TokenDomains, opt.TokenOutlive = tokens, c.Auth.OAuth2.Domains, c.Auth.OAuth2.Outlive
 	}
 	if opt.Sources, err = openSources(c, watch, log); err != nil {
 		return nil, err
@@ -137,5 +146,16 @@ func openIssuer(c *config.Config, log *slog.Logger) (*acme.Issuer, error) {
 	return acme.Open(acme.Options{
 		Names: a.Names, Email: a.Email, Directory: a.Directory, Roots: a.Roots, Listen: a.Listen,
 		Dir: filepath.Join(c.State(), "acme"), Log: log,
+	})
+}
+
+// openTokens opens what auth.oauth2 says. A server asks the issuer at once, so that the log
+// has what is wrong before a user finds out.
+func openTokens(c *config.Config, server bool, log *slog.Logger) (*oidc.Verifier, error) {
+	o := c.Auth.OAuth2
+	return oidc.Open(oidc.Options{
+		Issuer: o.Issuer, Audience: c.Audiences(), Scopes: o.Scope, Claim: o.Claim,
+		ClientID: o.ClientID, SecretFile: o.ClientSecretFile, IntrospectionURL: o.IntrospectionURL,
+		CA: o.CA, Ahead: server, Log: log,
 	})
 }
