@@ -25,7 +25,7 @@ func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		end   string // of lines
-		lines int // four times as many too
+		lines int    // four times as many too
 	}{
 		{"held, LF", "\n", 3_000},
 		{"held, CRLF", "\r\n", 3_000},
