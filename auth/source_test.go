@@ -15,10 +15,12 @@ type asked struct {
 	blind bool              // it cannot tell without a password whom it has
 	err   error
 	calls int // of Check
+
+	dummies int // of Dummy
 }
 
 func (s *asked) Name() string        { return "test source" }
-func (s *asked) Dummy() (Hash, bool) { return Hash{}, false }
+func (s *asked) Dummy() (Hash, bool) { s.dummies++; return Hash{}, false }
 func (s *asked) Reload() error       { return nil }
 func (s *asked) Close() error        { return nil }
 func (s *asked) Find(_ context.Context, login string, at Attempt) (*Account, error) {
@@ -79,6 +81,27 @@ func TestSourcesAreAskedInTheirOrder(t *testing.T) {
 		before := last.calls
 		if u, err := a.Login(t.Context(), "ben", "secret", Attempt{Secure: true}); err != nil || u.Home != "/home/ben" || last.calls != before {
 			t.Errorf("what was right a moment ago: %+v, %v, asked %d times", u, err, last.calls-before)
+		}
+	})
+}
+
+// Whom no source has costs a hash, and so does a wrong password where another program
+// computes it.
+func TestWrongPasswordElsewhereCostsAHash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, blind := range []bool{false, true} {
+			src := &asked{has: map[string]string{"ann": "secret"}, blind: blind}
+			a := newTestAuth(t, Options{Sources: []Source{src}})
+			for _, c := range []struct {
+				user, password string
+				hashes         int
+			}{{"ann", "secret", 0}, {"ann", "wrong", 1}, {"ben", "secret", 1}} {
+				before := src.dummies
+				a.Login(t.Context(), c.user, c.password, Attempt{Secure: true}) // whether it succeeds is told elsewhere
+				if got := src.dummies - before; got != c.hashes {
+					t.Errorf("blind %v: %s with %q costs %d hashes, want %d", blind, c.user, c.password, got, c.hashes)
+				}
+			}
 		}
 	})
 }

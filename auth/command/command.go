@@ -50,6 +50,7 @@ type Options struct {
 type Source struct {
 	opt  Options
 	idle chan *process // all that may be: those that were not started too
+	all  sync.Mutex    // held by who takes every process there is
 	last atomic.Pointer[auth.Hash]
 }
 
@@ -96,6 +97,8 @@ func (s *Source) Close() error {
 
 // each has all processes to itself, one after the other.
 func (s *Source) each(fn func(*process)) {
+	s.all.Lock()
+	defer s.all.Unlock()
 	var all []*process
 	for range s.opt.Processes {
 		p := <-s.idle // a request ends within its time

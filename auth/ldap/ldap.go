@@ -19,6 +19,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,10 +55,11 @@ const maxBinds = 16 // connections on which passwords are tried at one time
 type Source struct {
 	opt    Options
 	fields [][2]string // attribute, field
-	tls    *tls.Config
+	tls    atomic.Pointer[tls.Config]
 	good   atomic.Int32 // the server that answered last
 	last   atomic.Pointer[auth.Hash]
 
+	all    sync.Mutex      // held by who takes every connection there is
 	search chan *ldap.Conn // holds one: the connection of the service, or nil
 	binds  chan *ldap.Conn // connections to bind on, or nil
 	down   []atomic.Bool   // servers of which it was logged
@@ -96,16 +98,8 @@ func Open(opt Options) (*Source, error) {
 	if _, err := ldap.ParseDN(opt.Base); err != nil {
 		return nil, fmt.Errorf("base %q: %w", opt.Base, err)
 	}
-	s.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	if opt.CA != "" {
-		pem, err := os.ReadFile(opt.CA)
-		if err != nil {
-			return nil, err
-		}
-		s.tls.RootCAs = x509.NewCertPool()
-		if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate", opt.CA)
-		}
+	if err := s.trust(); err != nil {
+		return nil, err
 	}
 	if opt.PasswordFile != "" {
 		if _, err := s.secret(); err != nil {
@@ -113,6 +107,23 @@ func Open(opt Options) (*Source, error) {
 		}
 	}
 	return s, nil
+}
+
+// trust reads the authorities.
+func (s *Source) trust() error {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.opt.CA != "" {
+		pem, err := os.ReadFile(s.opt.CA)
+		if err != nil {
+			return err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("%s has no certificate", s.opt.CA)
+		}
+	}
+	s.tls.Store(c)
+	return nil
 }
 
 // secret reads the service's password, which may change.
@@ -148,8 +159,23 @@ func (s *Source) Dummy() (auth.Hash, bool) {
 	return auth.Hash{}, false
 }
 
-// Reload lets go of the connections, so that the password file is read again.
+// Reload reads the authorities again, and lets go of the connections, so that the password
+// is read again too.
 func (s *Source) Reload() error {
+	err := s.trust()
+	s.letGo()
+	return err
+}
+
+// Close ends the connections. No call may follow.
+func (s *Source) Close() error {
+	s.letGo()
+	return nil
+}
+
+func (s *Source) letGo() {
+	s.all.Lock()
+	defer s.all.Unlock()
 	for _, pool := range []chan *ldap.Conn{s.search, s.binds} {
 		for range cap(pool) {
 			if c := <-pool; c != nil { // whoever has it gives it back within the timeout
@@ -160,11 +186,7 @@ func (s *Source) Reload() error {
 			pool <- nil
 		}
 	}
-	return nil
 }
-
-// Close ends the connections. No call may follow.
-func (s *Source) Close() error { return s.Reload() }
 
 // Find searches for a user's entry.
 func (s *Source) Find(ctx context.Context, login string, at auth.Attempt) (*auth.Account, error) {
@@ -418,7 +440,7 @@ func (s *Source) dial(ctx context.Context, server string, service bool) (*ldap.C
 	deadline, _ := ctx.Deadline()
 	nc.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) }) // it was given up
-	config := s.tls.Clone()
+	config := s.tls.Load().Clone()
 	config.ServerName = u.Hostname()
 	wire := nc
 	if u.Scheme == "ldaps" {

@@ -153,6 +153,50 @@ func TestDirectoryWithoutTrust(t *testing.T) {
 	}
 }
 
+// A password of the service and an authority that changed are read again on Reload.
+func TestDirectoryIsReadAgain(t *testing.T) {
+	s := directory(t)
+	opt := options(t, s)
+	opt.StartTLS, opt.CA = true, filepath.Join(t.TempDir(), "ca.pem")
+	put := func(path, from string) {
+		t.Helper()
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(path, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(opt.CA, s.CAFile)
+	a := asking(t, opt)
+	login := func(user string, want error) {
+		t.Helper()
+		if _, err := a.Login(t.Context(), user+"@example.org", "secret", imap); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", user, err, want)
+		}
+	}
+	login("ann", nil)
+	if err := os.WriteFile(opt.PasswordFile, []byte("wrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	login("ben", nil) // on the connection that is there
+	if err := a.Reload(); err != nil {
+		t.Error(err)
+	}
+	login("nobody", auth.ErrUnavailable)
+	if err := os.WriteFile(opt.CA, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Reload(); err == nil {
+		t.Error("an authority without a certificate is taken")
+	}
+	if err := os.WriteFile(opt.PasswordFile, []byte("servicesecret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	login("star*(x)\\", nil) // by the authority that was good
+}
+
 // While the first server is silent, away or stopped in the middle, the second answers;
 // without any the login is refused for now, and all is well when one is back.
 func TestDirectoryThatFails(t *testing.T) {

@@ -33,6 +33,13 @@ func rereadFiles(path string, c *config.Config) (files []string) {
 	if c.Auth.MasterFile != "" {
 		files = append(files, c.Auth.MasterFile)
 	}
+	for _, s := range c.Auth.Source { // what a directory asks for is read when it is asked
+		for _, file := range []string{s.BindPassword, s.CA} {
+			if file != "" {
+				files = append(files, file)
+			}
+		}
+	}
 	return append(files, c.Auth.PasswdFiles()...)
 }
 
