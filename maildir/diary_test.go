@@ -313,7 +313,7 @@ func (d *diary) rest() {
 	m.files.Lock()
 	defer m.files.Unlock()
 	m.lookAll() // a poll, for no look before could be sure; it fails where all calls do
-	m.tend()
+	m.tendNow()
 	m.index.tries = settleTries // no timer
 	m.settle()
 }

@@ -102,10 +102,33 @@ func (m *mailbox) subscribeOrPoll() {
 	}
 }
 
-// watchLate sets the watches of a mailbox that was opened by its index: the kernel goes
-// through all files of a directory that it remembers, which takes longer than to open a
-// mailbox of 100,000. What changed since is told by the stamps, for the index was believed
-// only where they were old; then a look is due. Called with files held, before any change
+// isCalm reports whether a change of the directories that happens from now on can be told by
+// their stamps, so that a look needs no watches.
+func (m *mailbox) isCalm() bool {
+	s, err := m.stamps()
+	return err == nil && m.writable() && !m.dirs.cur.Remote() && m.st.wall().UnixNano()-s.newest() >= int64(remoteTick)
+}
+
+// leaveWatches leaves them to watchLate, where all is as the look has seen it. Called at the
+// end of load.
+func (m *mailbox) leaveWatches() {
+	s, list, err := m.indexStamps()
+	known, _ := m.list.file.Stat()
+	k := &m.keywords
+	if err == nil && !m.doubt && !m.list.volatile && m.unchanged(dirsIn(s)) && index.StampOf(list) == index.StampOf(known) &&
+		k.letterAt == fileStampIn(s.Letters) && k.extraAt == fileStampIn(s.Extra) {
+		m.watch.late = &s
+		return
+	}
+	m.subscribeOrPoll()
+	m.doubt = true
+	m.wake()
+}
+
+// watchLate sets the watches of a mailbox behind the answer: the kernel goes through all files
+// of a directory that it remembers, which takes longer than to open a mailbox of 100,000 by its
+// index. What changed since is told by the stamps, for they were old when the index was believed,
+// or the directories looked at; then a look is due. Called with files held, before any change
 // of our own.
 func (m *mailbox) watchLate() {
 	if m.watch.late == nil {

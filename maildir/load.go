@@ -46,8 +46,9 @@ func newMailbox(s *Store, p place) *mailbox {
 
 // load opens the mailbox: by the summary of its index where nothing changed since (the rest
 // is read behind, see unread.go), from the whole index, or else by a look at its directories.
-// The watches are set before the look, so that nothing falls between; where none is needed
-// they are set behind, and what the index says is checked again.
+// The watches are set before the look, so that nothing falls between; where none is needed,
+// or nobody has changed the directories for a while, they are set behind, and that nothing
+// changed since is checked again (watchLate).
 func (m *mailbox) load(p place) (err error) {
 	m.files.queuedLock.Lock()
 	defer m.files.Unlock()
@@ -85,8 +86,11 @@ func (m *mailbox) load(p place) (err error) {
 	if !m.openBySummary() {
 		snap, b = m.readIndex()
 	}
+	calm := b != beliefLast && m.isCalm()
 	if b != beliefLast {
-		m.subscribeOrPoll()
+		if !calm {
+			m.subscribeOrPoll()
+		}
 		if _, err := m.readKeywords(); err != nil {
 			return err
 		}
@@ -115,6 +119,9 @@ func (m *mailbox) load(p place) (err error) {
 		} else {
 			m.text.index = fts.New(m.dirs.index, m.fileMode, fts.TextVersion(), m.list.validity, m.textSums)
 		}
+	}
+	if calm {
+		m.leaveWatches()
 	}
 	if m.watch.late != nil {
 		m.watch.young.Store(true)

@@ -165,7 +165,7 @@ func (m *mailbox) tend() {
 	if !m.loaded || !m.keepsIndex() || m.alive() != nil {
 		return
 	}
-	if (x.log == nil || x.log.Wasteful()) && time.Now().After(x.retry) {
+	if (x.log == nil || x.log.Wasteful()) && !time.Now().Before(x.retry) {
 		if err := m.writeSnapshot(false); err != nil {
 			m.warn(index.Name+" cannot be written; if this process is killed the mailbox opens slowly next time", err)
 			x.retry = time.Now().Add(retryIndexAfter)

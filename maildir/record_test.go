@@ -21,6 +21,12 @@ func indexed(box store.Mailbox) {
 	m.files.Lock()
 	defer m.files.Unlock()
 	m.pull()
+	m.tendNow()
+}
+
+// tendNow is tend when a while has passed. Called with files held.
+func (m *mailbox) tendNow() {
+	m.index.retry = time.Time{}
 	m.tend()
 }
 

@@ -1,6 +1,8 @@
 package maildir
 
 import (
+	"time"
+
 	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys"
@@ -199,7 +201,8 @@ func (m *mailbox) beginLog(snap *index.Snapshot, b belief) {
 		return
 	}
 	if b < beliefBehind || snap.Torn || snap.Head.Validity != m.list.validity {
-		m.wake() // for the snapshot
+		x.retry = time.Now().Add(m.st.lateAfter) // the snapshot has time until SELECT was answered
+		time.AfterFunc(m.st.lateAfter, m.wake)
 		return
 	}
 	x.log = snap.Log()
