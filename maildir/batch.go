@@ -284,10 +284,9 @@ func (m *mailbox) assign(list []newcomer, durable bool) (*arrival, error) {
 		}
 	}
 	if m.list.birth != nil {
-		if err := m.bearList(records); err != nil {
-			return nil, err
-		}
-	} else if len(records) > 0 {
+		return m.bearWith(list, records)
+	}
+	if len(records) > 0 {
 		if err := m.list.file.Append(records); err != nil {
 			if errors.Is(err, uidlist.ErrUsedUp) {
 				err = fmt.Errorf("%w: %w", store.ErrLimit, err)

@@ -192,7 +192,7 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	}
 	err = m.look()
 	if m.list.birth != nil {
-		if berr := m.bearList(nil); berr != nil {
+		if berr := m.bearList(); berr != nil {
 			err = berr
 		}
 	}
@@ -308,13 +308,34 @@ func (m *mailbox) identify(snap *index.Snapshot, c uidlist.Change, locked bool) 
 // errUnborn says that a uidlist could not be made, and that the mailbox goes on without.
 var errUnborn = errors.New("no uidlist could be made")
 
-// bearList writes a uidlist where none was, with its first lines, in one durable step.
-// Called with the dotlock held, while the mailbox is opened.
-func (m *mailbox) bearList(records []uidlist.Record) error {
+// bearWith is enqueue of messages with whose lines the uidlist is born: the one waits for the
+// disk, the other for the processor.
+func (m *mailbox) bearWith(list []newcomer, records []uidlist.Record) (*arrival, error) {
+	h := *m.list.birth
+	written := make(chan error, 1)
+	go func() { written <- m.list.file.Begin(h, records) }() // joined below
+	a := m.enqueue(list)
+	if err := m.bornList(h, <-written); err != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.table, m.queue, m.inNew = newTable(), nil, nil // as it was
+		return nil, err
+	}
+	return a, nil
+}
+
+// bearList writes a uidlist where none was, for no message, in one durable step. Called with
+// the dotlock held, while the mailbox is opened.
+func (m *mailbox) bearList() error {
+	h := *m.list.birth
+	return m.bornList(h, m.list.file.Begin(h, nil))
+}
+
+// bornList is told how the writing of the first uidlist went.
+func (m *mailbox) bornList(h uidlist.Header, err error) error {
 	l := &m.list
-	h := *l.birth
 	l.birth = nil
-	if err := l.file.Begin(h, records); err != nil {
+	if err != nil {
 		m.warn("the uidlist cannot be written", err)
 		// What was there is known again, or nothing is.
 		if _, rerr := l.file.Refresh(); rerr != nil {

@@ -215,10 +215,11 @@ func (m *mailbox) look() error {
 			m.doubt = true
 			return err
 		}
-		quiet := before == after && began-before.newest() > int64(m.tick())
+		still := before == after
+		quiet := still && began-before.newest() > int64(m.tick())
 		again := v.settle()
 		var more bool
-		if arrivals, more = v.newcomers(quiet); more {
+		if arrivals, more = v.newcomers(still); more {
 			again = true
 		}
 		unseen = unseen[:0]
@@ -358,9 +359,10 @@ func (m *mailbox) freshName(s sighting, why string) bool {
 }
 
 // newcomers are the files without a row, in the order in which they get UIDs; again is
-// true when one has gone elsewhere meanwhile. Where the pass was quiet, their names prove
-// that they are there, and a mailbox that is being opened does not ask for more: see measure.
-func (v *survey) newcomers(quiet bool) (list []newcomer, again bool) {
+// true when one has gone elsewhere meanwhile. Where the directories stood still their names are
+// enough for a mailbox that is being opened: what was seen is believed, and a change within the
+// same tick is told by an event, or by the next look where none come. For dates see measure.
+func (v *survey) newcomers(still bool) (list []newcomer, again bool) {
 	m := v.m
 	list = make([]newcomer, 0, len(v.fresh))
 	at := v.sorted() // names of one base stand together
@@ -391,7 +393,7 @@ func (v *survey) newcomers(quiet bool) (list []newcomer, again bool) {
 		err := fs.ErrNotExist
 		switch {
 		case s.name == "":
-		case quiet && !m.loaded && one.regular && len(names) == 1:
+		case still && !m.loaded && one.regular && len(names) == 1:
 			n, err = unmeasured(s, base), nil
 		default:
 			n, err = m.newcomer(s)
