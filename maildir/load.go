@@ -315,13 +315,13 @@ func (m *mailbox) bearWith(list []newcomer, records []uidlist.Record) (*arrival,
 	written := make(chan error, 1)
 	go func() { written <- m.list.file.Begin(h, records) }() // joined below
 	a := m.enqueue(list)
-	if err := m.bornList(h, <-written); err != nil {
+	err := <-written
+	if err != nil {
 		m.mu.Lock()
-		defer m.mu.Unlock()
 		m.table, m.queue, m.inNew = newTable(), nil, nil // as it was
-		return nil, err
+		m.mu.Unlock()
 	}
-	return a, nil
+	return a, m.bornList(h, err)
 }
 
 // bearList writes a uidlist where none was, for no message, in one durable step. Called with
