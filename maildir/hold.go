@@ -259,35 +259,55 @@ func (m *mailbox) havingLocked(out, uids []imap.UID, mask, want store.Flags) []i
 }
 
 // changedAmong leaves out those of uids of which it is known that their MODSEQ is not above
-// newer: a client that was away for a while costs what changed, and not the mailbox.
+// newer, without a look at their rows.
 func (m *mailbox) changedAmong(uids []imap.UID, newer store.ModSeq) []imap.UID {
 	if newer == 0 || len(uids) < 64 {
 		return uids
 	}
 	m.mu.Lock()
-	changed, ok := m.changed.between(newer, m.lastMod)
+	changed, ok := m.changedSinceLocked(newer)
 	ok = ok && m.dead == nil // else that is the answer
-	// Messages got their MODSEQs in the order of their UIDs, as they were shown; what has a
-	// higher one behind the last that is not above newer was changed.
-	for i := m.table.rows.len() - 1; ok && i >= 0; i-- {
-		r := m.table.rows.at(i)
-		if r.state&rowDead != 0 || m.hiddenLocked(r.uid) {
-			continue
-		}
-		if r.modSeq <= newer {
-			break
-		}
-		changed = append(changed, r.uid)
-	}
 	m.mu.Unlock()
 	if !ok {
 		return uids
 	}
-	slices.Sort(changed)
-	return slices.DeleteFunc(slices.Compact(changed), func(u imap.UID) bool {
+	return slices.DeleteFunc(changed, func(u imap.UID) bool {
 		_, asked := slices.BinarySearch(uids, u)
 		return !asked
 	})
+}
+
+// changedSinceLocked gives all whose MODSEQ is above since, ascending; false where that is not
+// known. What a client that was away for a while asks costs what changed, and not the mailbox.
+func (m *mailbox) changedSinceLocked(since store.ModSeq) (changed []imap.UID, known bool) {
+	changed, known = m.changed.between(since, m.lastMod)
+	// Messages got their MODSEQs in the order of their UIDs, as they were shown; what has a
+	// higher one behind the last that is not above since was changed.
+	for i := m.table.rows.len() - 1; known && i >= 0; i-- {
+		r := m.table.rows.at(i)
+		if r.state&rowDead != 0 || m.hiddenLocked(r.uid) {
+			continue
+		}
+		if r.modSeq <= since {
+			break
+		}
+		changed = append(changed, r.uid)
+	}
+	slices.Sort(changed)
+	return slices.Compact(changed), known
+}
+
+// Changed implements store.Mailbox.
+func (h *hold) Changed(since store.ModSeq, _ store.View) ([]imap.UID, bool, error) {
+	m := h.m
+	m.whole()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead != nil {
+		return nil, false, m.wrapped(h, "list changes", m.dead)
+	}
+	uids, known := m.changedSinceLocked(since)
+	return uids, known, nil
 }
 
 // Vanished implements store.Mailbox.

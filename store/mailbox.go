@@ -90,6 +90,11 @@ type Mailbox interface {
 	// are used. Where all is known, which is nearly always, it costs nothing.
 	Measure(ctx context.Context, rows []Row) error
 
+	// Changed gives UIDs, ascending, among which are all messages of v whose MODSEQ is above
+	// since; it may name others. It costs what has changed. known is false where the store does
+	// not remember that far back: then it may be any.
+	Changed(since ModSeq, v View) (uids []imap.UID, known bool, err error)
+
 	// Vanished gives the UIDs that were expunged after since and up to v, ascending
 	// (RFC 7162 section 3.2.6). known is false where the store does not remember that far
 	// back: then any UID below v.UIDNext that v lacks may be one.

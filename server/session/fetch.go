@@ -339,7 +339,12 @@ func (s *session) fetch(ctx context.Context, c call) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	uids, err := s.sel.resolve(set)
+	var uids []imap.UID
+	if mods.partial.text != "" || s.messageLimit() > 0 { // which count what has not changed too
+		uids, err = s.sel.resolve(set)
+	} else {
+		uids, err = s.sel.resolveChanged(set, mods.since)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -195,7 +195,7 @@ func (s *session) resync(ctx context.Context, r *resync) error {
 	if err := s.writeEarlier(known, r.since, r.matched(sel.view)); err != nil {
 		return err
 	}
-	uids, err := sel.resolve(known)
+	uids, err := sel.resolveChanged(known, r.since)
 	if err != nil {
 		return err
 	}

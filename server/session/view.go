@@ -107,6 +107,36 @@ func (sel *selected) resolve(set imap.NumSet) ([]imap.UID, error) {
 	return uids, nil
 }
 
+// resolveChanged is resolve without messages of which the store knows that they have not
+// changed since. It costs what has.
+func (sel *selected) resolveChanged(set imap.NumSet, since store.ModSeq) ([]imap.UID, error) {
+	if since == 0 || imap.IsSearchRes(set) {
+		return sel.resolve(set)
+	}
+	changed, known, err := sel.box.Changed(since, sel.view)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		return sel.resolve(set)
+	}
+	ranges, err := sel.ranges(set)
+	if err != nil {
+		return nil, err
+	}
+	uids := changed[:0]
+	for _, uid := range changed {
+		at, ok := sel.view.UIDs.Find(uid)
+		for len(ranges) > 0 && ranges[0].to <= at {
+			ranges = ranges[1:]
+		}
+		if ok && len(ranges) > 0 && ranges[0].from <= at {
+			uids = append(uids, uid)
+		}
+	}
+	return uids, nil
+}
+
 // ranges is resolve without the UIDs, for a set that is not "$".
 func (sel *selected) ranges(set imap.NumSet) ([]indexes, error) {
 	var out []indexes

@@ -184,6 +184,25 @@ func (h *hold) Having(ctx context.Context, uids []imap.UID, mask, want store.Fla
 // Measure implements store.Mailbox.
 func (h *hold) Measure(context.Context, []store.Row) error { return nil }
 
+// Changed implements store.Mailbox.
+func (h *hold) Changed(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
+	if forgotten, err := h.forgotten(since); forgotten || err != nil {
+		return nil, false, err
+	}
+	rows, err := h.rows(context.Background(), v.UIDs.Slice(0, v.UIDs.Len()), since)
+	var uids []imap.UID
+	for _, r := range rows {
+		uids = append(uids, r.UID)
+	}
+	return uids, err == nil, err
+}
+
+func (h *hold) forgotten(since store.ModSeq) (bool, error) {
+	err := h.lock()
+	defer h.unlock()
+	return since < h.b.forgot, err
+}
+
 // Vanished implements store.Mailbox.
 func (h *hold) Vanished(since store.ModSeq, v store.View) ([]imap.UID, bool, error) {
 	err := h.lock()

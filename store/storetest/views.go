@@ -192,6 +192,65 @@ var views = []promise{
 			check(s, from, len(steps), s.view)
 		}
 	}},
+	{"what changed since is named without what did not", func(w *world) {
+		w.add(store.Inbox, plain(40)...)
+		s := w.hold(store.Inbox, true)
+		type moment struct {
+			view store.View
+			here bool // and not before the store was opened anew
+		}
+		var moments []moment
+		step := func(do func()) {
+			moments = append(moments, moment{s.view, true})
+			do()
+			s.advance(true)
+		}
+		check := func() {
+			w.Helper()
+			all := s.view.UIDs.Slice(0, s.view.UIDs.Len())
+			for i, m := range moments {
+				var want []imap.UID
+				for rows, err := range s.Rows(w.Context(), all, m.view.ModSeq) {
+					w.ok(err)
+					for _, r := range rows {
+						want = append(want, r.UID)
+					}
+				}
+				got, known, err := s.Changed(m.view.ModSeq, s.view)
+				w.ok(err)
+				if !known {
+					if m.here {
+						w.Fatalf("changes since step %d are forgotten already", i)
+					}
+					continue
+				}
+				if !slices.IsSorted(got) {
+					w.Fatalf("changes since step %d are %v", i, got)
+				}
+				for _, uid := range want {
+					if !slices.Contains(got, uid) {
+						w.Fatalf("UID %d changed since step %d, which names %v", uid, i, got)
+					}
+				}
+				if m.here && len(got) > len(want)+2 { // an expunged one that was changed before
+					w.Fatalf("since step %d %v changed, and %v are named", i, want, got)
+				}
+			}
+		}
+		step(func() { s.flag(imap.StoreFlagsAdd, imap.FlagSeen, 7, 30) })
+		step(func() { s.expunge(30, 31) })
+		step(func() { w.add(store.Inbox, plain(2)...) })
+		step(func() { s.flag(imap.StoreFlagsAdd, imap.FlagFlagged, 7, 41) })
+		step(func() {})
+		check()
+		w.reopen()
+		s = w.hold(store.Inbox, true)
+		for i := range moments {
+			moments[i].here = false
+		}
+		step(func() { s.flag(imap.StoreFlagsDel, imap.FlagFlagged, 7) })
+		check()
+	}},
 	{"everything wakes those who hold the mailbox", func(w *world) {
 		w.create("b")
 		w.add("b", plain(3)...)
