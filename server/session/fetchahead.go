@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/emersion/go-imap/v2"
@@ -40,8 +42,9 @@ type ahead struct {
 
 // loaded is what became of one message.
 type loaded struct {
-	m   *opened
-	err error
+	m        *opened
+	err      error
+	panicked string
 }
 
 // opensFor tells whether a row cannot be answered without opening its message.
@@ -86,13 +89,23 @@ func (f *fetcher) readAhead(ctx context.Context, rows []store.Row, notes []rowNo
 		a.wg.Go(func() {
 			for k := range a.jobs {
 				i := need[k]
-				m, err := f.load(ctx, rows[i], &notes[i])
-				a.ready[k%aheadMost] <- loaded{m, err}
+				a.ready[k%aheadMost] <- f.loaded(ctx, rows[i], &notes[i])
 			}
 		})
 	}
 	a.start()
 	return a
+}
+
+// loaded is load for a goroutine of which nobody would take a panic.
+func (f *fetcher) loaded(ctx context.Context, row store.Row, notes *rowNotes) (l loaded) {
+	defer func() {
+		if v := recover(); v != nil {
+			l = loaded{panicked: fmt.Sprintf("%v\n%s", v, debug.Stack())}
+		}
+	}()
+	l.m, l.err = f.load(ctx, row, notes)
+	return l
 }
 
 // start has more messages opened, as many as may be.
@@ -116,6 +129,9 @@ func (a *ahead) take(i int) (l loaded, ok bool) {
 	l = <-a.ready[a.next%aheadMost]
 	a.bytes -= a.size(a.next)
 	a.next++
+	if l.panicked != "" {
+		panic(l.panicked) // where it ends this session and no other
+	}
 	a.start()
 	return l, true
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +21,7 @@ import (
 type watchedStore struct {
 	store.Store
 	opened  atomic.Int32 // messages
+	closed  atomic.Int32
 	read    atomic.Int64 // bytes of them
 	open    func(uid imap.UID) error
 	reading func(uid imap.UID) error // after half of a range
@@ -106,6 +109,11 @@ type watchedMessage struct {
 	uid imap.UID
 }
 
+func (m *watchedMessage) Close() error {
+	m.w.closed.Add(1)
+	return m.Message.Close()
+}
+
 func (m *watchedMessage) Size() (int64, error) {
 	n, err := m.Message.Size()
 	return n + m.w.size, err
@@ -151,6 +159,35 @@ func watchedMailbox(t *testing.T, messages ...string) (*watchedStore, *peer) {
 }
 
 const small = "From: a@b.example\nSubject: s\n\nbody\n"
+
+// A bug met by a goroutine that reads ahead ended the process: it ends the session, and leaves
+// no message open.
+func TestPanicOfAReadAhead(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	w, p := watchedMailbox(t, slices.Repeat([]string{small}, 20)...)
+	w.reading = func(uid imap.UID) error {
+		if uid == 7 {
+			panic("of one message")
+		}
+		return nil
+	}
+	io.WriteString(p.conn, "t9 FETCH 1:20 (ENVELOPE BODYSTRUCTURE)\r\n")
+	for n := 0; ; n++ {
+		switch line := p.response(); {
+		case strings.HasPrefix(line, "* BYE Internal server error"):
+			if n > 6 {
+				t.Errorf("%d messages were answered before it", n)
+			}
+			io.Copy(io.Discard, p.r) // until the session is at its end
+			if opened, closed := w.opened.Load(), w.closed.Load(); opened != closed {
+				t.Errorf("of %d messages %d were closed", opened, closed)
+			}
+			return
+		case n == 20 || strings.HasPrefix(line, "t9 "):
+			t.Fatal(line)
+		}
+	}
+}
 
 func TestWarmFetchOpensNoMessage(t *testing.T) {
 	w, p := watchedMailbox(t, small, small, small)

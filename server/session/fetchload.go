@@ -46,14 +46,21 @@ func (f *fetcher) load(ctx context.Context, row store.Row, notes *rowNotes) (*op
 		return nil, err
 	}
 	m := &opened{Message: msg, size: -1}
-	err = f.fill(ctx, m, row, notes)
-	if err == nil && f.plan.preview && notes.of(notePreview) == nil {
-		err = m.makePreview()
-	}
-	if err != nil {
-		m.Close()
+	whole := false
+	defer func() {
+		if !whole { // by a panic perhaps
+			m.Close()
+		}
+	}()
+	if err := f.fill(ctx, m, row, notes); err != nil {
 		return nil, err
 	}
+	if f.plan.preview && notes.of(notePreview) == nil {
+		if err := m.makePreview(); err != nil {
+			return nil, err
+		}
+	}
+	whole = true
 	return m, nil
 }
 
