@@ -169,6 +169,10 @@ func TestAllThatNeedsRowsReadsThem(t *testing.T) {
 			gone, exact, err := h.Vanished(h.m.vanished.since, h.View())
 			return exact && slices.Equal(gone, []imap.UID{4, 9}), err
 		},
+		"Changed": func(h *hold) (bool, error) {
+			uids, known, err := h.Changed(h.View().ModSeq, h.View())
+			return known && len(uids) == 0, err
+		},
 		"Measure": func(h *hold) (bool, error) {
 			rows := []store.Row{{UID: 1, Internal: store.Unmeasured}}
 			err := h.Measure(t.Context(), rows)
