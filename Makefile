@@ -28,6 +28,9 @@ lint: ## format, vet, staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
+vuln: ## what the Go vulnerability database knows of this tree and its modules; needs the network
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
 fuzz: ## every fuzz target, FUZZTIME each (10s)
 	bash test/fuzz.sh $(FUZZTIME)
 
@@ -44,4 +47,4 @@ compat: ## docs/compatibility.md, from the tests that run other programs; all of
 docs: ## what is made from the code: docs/config.md and docs/roost.md
 	go generate ./...
 
-.PHONY: help build install demo test check lint fuzz bench compat docs release
+.PHONY: help build install demo test check lint vuln fuzz bench compat docs release

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"roost/config"
 	"roost/server/session"
+	"roost/test/neighbour"
 )
 
 // pages are the README and all of docs, by their path from the top.
@@ -65,6 +67,59 @@ func TestDocsConfigurations(t *testing.T) {
 	}
 	if seen < 3 {
 		t.Errorf("only %d configurations were found", seen)
+	}
+}
+
+// Each promise of docs/security.md is attacked by a test that there is.
+func TestDocsPromises(t *testing.T) {
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z0-9]*)`").FindAllStringSubmatch(pages(t)["docs/security.md"], -1)
+	if len(named) < 30 {
+		t.Fatalf("only %d tests are named", len(named))
+	}
+	there := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range declared.FindAllSubmatch(b, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range named {
+		if !there[m[1]] {
+			t.Errorf("docs/security.md names %s, which is not there", m[1])
+		}
+	}
+}
+
+// The commands of roost that docs/hardening.md shows are understood.
+func TestDocsHardening(t *testing.T) {
+	bin, err := neighbour.BuildRoost(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, text := range blocks(pages(t)["docs/hardening.md"], "sh") {
+		for line := range strings.Lines(text) {
+			args, ok := strings.CutPrefix(strings.TrimSpace(line), "sudo roost ")
+			if !ok {
+				t.Errorf("%q is no command of roost", line)
+				continue
+			}
+			seen++
+			if out, err := exec.Command(bin, append(strings.Fields(args), "-h")...).CombinedOutput(); err != nil {
+				t.Errorf("roost %s -h: %v\n%s", args, err, out)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no command was found")
 	}
 }
 
