@@ -150,7 +150,11 @@ func TestClientOfABadServer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFake(t, c.greeting, c.answer)
-			a := asking(t, SourceOptions{Socket: f.path, Timeout: 300 * time.Millisecond})
+			opt := SourceOptions{Socket: f.path, Timeout: 20 * time.Second}
+			if c.reason == "no answer within" {
+				opt.Timeout = 3 * time.Second
+			}
+			a := asking(t, opt)
 			_, err := a.Login(t.Context(), "ann", "secret", imap)
 			var r *auth.Refusal
 			if !errors.As(err, &r) || !errors.Is(r, auth.ErrUnavailable) || !strings.Contains(r.Reason, c.reason) {
