@@ -343,10 +343,10 @@ func TestWorkersIdle(t *testing.T) {
 		k.say("a LOGIN ann s3cretword\r\n", "a OK")
 		k.say("a SELECT INBOX\r\n", "a OK")
 		k.say("a APPEND INBOX {10+}\r\na: b\r\n\r\ncd\r\n", "a OK")
-		k.say("a LOGOUT\r\n", "a OK")
 		s.mu.Lock()
 		s.lines = nil
 		s.mu.Unlock()
+		k.say("a LOGOUT\r\n", "a OK")
 		s.wait("event=isolation_worker_end")
 	}
 	// While one ends the next login waits for it: they never share a mailbox.
@@ -561,4 +561,51 @@ func TestWorkersRevoked(t *testing.T) {
 	}
 	ann.until("* BYE")
 	ben.say("b NOOP\r\n", "b OK")
+}
+
+// Who has no uid in the password file is asked of the system, with home and groups.
+func TestWorkersOfTheMachine(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: processes become other users")
+	}
+	p := newPatient(t)
+	s := p.serving
+	s.certificate("one")
+	layWorkers(t, s)
+	home := filepath.Join(s.dir, "home/cat")
+	if err := errors.Join(os.Mkdir(home, 0o700), os.Chown(home, 60013, 60014)); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []struct{ name, more string }{
+		{"passwd", fmt.Sprintf("cat:x:60013:60014::%s:/bin/sh\n", home)},
+		{"group", "cats:x:60014:\npets:x:60015:cat\ndisk2:x:6:cat\n"},
+	} {
+		b, err := os.ReadFile("/etc/" + file.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write("etc-"+file.name, string(b)+file.more, 0o644)
+	}
+	s.write("passwd", "cat:{PLAIN}s3cretword\ndog:{PLAIN}s3cretword\n", 0o644)
+	if err := os.Chmod(filepath.Join(s.dir, "passwd"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.write("roost.toml", strings.Replace(s.config("one", fmt.Sprintf("[isolation]\nmode = \"workers\"\nfront_user = \"%d\"\nauth_user = \"%d\"\n", frontUID, authUID)), s.dir+"/mail/%n", "~/Maildir", 1), 0o644)
+	if err := os.Chmod(s.conf, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// No user is made: the process alone sees another /etc/passwd.
+	p.start(fmt.Sprintf(`exec unshare -m sh -c 'mount --bind %[1]s/etc-passwd /etc/passwd && mount --bind %[1]s/etc-group /etc/group && exec "$@"' sh "$@"`, s.dir))
+	s.addr = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.wait("event=listen"))
+	k := s.dial()
+	k.say("a LOGIN cat s3cretword\r\n", "a OK")
+	k.say("a SELECT INBOX\r\n", "a OK")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.worker(60013)))
+	if err != nil || !strings.Contains(string(status), "Gid:\t60014\t60014\t60014\t60014\n") || !regexp.MustCompile(`Groups:\t60014 60015 ?\n`).Match(status) {
+		t.Errorf("%v\n%s", err, status)
+	}
+	if got := k.say("b UNAUTHENTICATE\r\nc LOGIN dog s3cretword\r\n", "c "); !strings.HasPrefix(got, "c NO [UNAVAILABLE]") {
+		t.Error(got)
+	}
+	s.wait("user dog has no userdb_uid, and the system has no such user")
 }

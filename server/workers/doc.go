@@ -2,13 +2,13 @@
 // the system, and a hole before the login reaches none of it: the Runner of package server
 // that works by processes, and what stands on the other sides.
 //
-//	         parent (root)                       starts the others; parent.go
-//	        /      |      \
-//	  front      desk      worker, worker ...    front.go, desk.go, worker.go
-//	    \_________/           /
-//	    |    questions       /                   message.go
-//	    \___________________/                    link.go, visit.go
-//	         sessions
+//	       parent (root)                       starts the others; parent.go
+//	      /      |      \
+//	front      desk      worker, worker ...    front.go, desk.go, worker.go
+//	  \_________/           /
+//	  |    questions       /                   message.go
+//	  \___________________/                    link.go, visit.go
+//	       sessions
 //
 // One login: the front asks the desk (Front.Login, or the steps of an exchange); who proved
 // who they are gets a ticket. With that the front asks for a session (Front.Run); the desk

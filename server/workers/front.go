@@ -314,6 +314,13 @@ func (f *Front) linkTo(ctx context.Context, worker uint64, file *os.File) (*work
 		w.link = l
 		f.links[worker] = w
 		f.mu.Unlock()
+		w.mu.Lock()
+		lost := w.lost
+		w.mu.Unlock()
+		if lost { // before it was known here
+			f.lose(worker, w)
+			return nil, errLost
+		}
 		return w, nil
 	}
 	for {

@@ -31,10 +31,12 @@ type visit struct {
 	in      *session.Login
 	tap     *wire.Tap
 	timeout time.Duration
+	silence time.Duration // of a worker whose client is gone, or that was told to end
 
 	outcome    chan *outcome // one, or closed where none will come
 	input      []byte        // of the link's goroutine until outcome
 	compressed atomic.Bool
+	leaving    atomic.Bool // the client says no more, or was told to go
 }
 
 // enter finds a worker for a login.
@@ -47,7 +49,7 @@ func (f *Front) enter(ctx context.Context, client conn, in *session.Login) (*vis
 	if len(r.files) == 0 || r.Linked != (len(r.files) == 2) {
 		return nil, errors.New("an answer without its streams")
 	}
-	v := &visit{client: client, in: in, outcome: make(chan *outcome, 1), timeout: f.opt.WriteTimeout, tap: new(wire.Tap)}
+	v := &visit{client: client, in: in, outcome: make(chan *outcome, 1), timeout: f.opt.WriteTimeout, silence: longestSilence, tap: new(wire.Tap)}
 	if f.opt.Tap != nil {
 		if t := f.opt.Tap(in.ID); t != nil {
 			v.tap = t
@@ -93,6 +95,7 @@ func (v *visit) carry(ctx context.Context) (*session.Outcome, error) {
 			text = string(goodbye)
 		}
 		go v.link.tell(linked{ID: v.in.ID, Bye: &text}) // ends with the link, if not before
+		v.leave()
 	})
 	defer stop()
 	v.tap.Follow(func(on bool) { v.link.post(linked{ID: v.in.ID, Watch: &on}) })
@@ -109,8 +112,20 @@ func (v *visit) carry(ctx context.Context) (*session.Outcome, error) {
 		v.client.SetReadDeadline(time.Unix(1, 0)) // ends toWorker
 	})
 	v.toWorker()
+	v.leave()
 	back.Wait()
-	out := <-v.outcome
+	v.worker.Close()
+	late := time.NewTimer(v.silence)
+	defer late.Stop()
+	var out *outcome
+	select {
+	case out = <-v.outcome:
+	case <-late.C:
+		v.link.mu.Lock()
+		delete(v.link.sessions, v.in.ID)
+		v.link.mu.Unlock()
+		return &session.Outcome{Reason: "the worker does not answer"}, fmt.Errorf("the process of user %s does not answer", v.in.Who.User)
+	}
 	v.client.SetDeadline(time.Time{})
 	if out == nil {
 		return v.crashed(failed.Load())
@@ -120,6 +135,16 @@ func (v *visit) carry(ctx context.Context) (*session.Outcome, error) {
 		return o, errors.New(out.Failed)
 	}
 	return o, nil
+}
+
+// longestSilence is what a command may take that nobody waits for any more. A worker may
+// have been stopped by its user.
+const longestSilence = 10 * time.Minute
+
+// leave bounds the silence of the worker from now on.
+func (v *visit) leave() {
+	v.leaving.Store(true)
+	v.worker.SetReadDeadline(time.Now().Add(v.silence))
 }
 
 // crashed is the end of a session whose worker is gone without a word.
@@ -177,6 +202,9 @@ func (v *visit) toClient() error {
 		buf := down.Get().(*[]byte)
 		n, err := v.worker.Read(*buf)
 		if n > 0 {
+			if v.leaving.Load() {
+				v.leave()
+			}
 			v.client.SetWriteDeadline(time.Now().Add(v.timeout))
 			_, werr := v.client.Write((*buf)[:n])
 			down.Put(buf)

@@ -294,7 +294,9 @@ func TestFrontAndAWorkerTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine := &visit{in: &session.Login{ID: "mine"}, link: w, outcome: make(chan *outcome, 1)}
+	w.mu.Lock()
 	w.sessions["mine"] = mine
+	w.mu.Unlock()
 	for _, id := range []string{"another", "", "mine"} {
 		if err := worker.send(linked{ID: id, Notice: &session.Activity{Mailbox: "x"}}); err != nil {
 			t.Fatal(err)
@@ -344,7 +346,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &visit{client: client, worker: front, link: l, in: &session.Login{ID: "x"}, outcome: make(chan *outcome, 1), timeout: time.Millisecond}
+	v := &visit{client: client, worker: front, link: l, in: &session.Login{ID: "x"}, outcome: make(chan *outcome, 1), timeout: time.Millisecond, silence: time.Minute}
 	v.tap = new(wire.Tap)
 	go func() { // the worker: it writes until it is told that nobody listens
 		for {
@@ -370,4 +372,29 @@ func newLinkPair(t *testing.T) (*workerLink, error) {
 		t.Cleanup(func() { l.end(); l.wg.Wait() })
 	}
 	return w, err
+}
+
+// A worker that its user has stopped holds nobody who goes.
+func TestWorkerThatSaysNothing(t *testing.T) {
+	client, far := net.Pipe()
+	a, b := mustPair(t, unix.SOCK_STREAM)
+	defer b.Close()
+	sa, err := socket(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := newStream(sa)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLinkPair(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visit{client: client, worker: front, link: l, in: &session.Login{ID: "x"}, outcome: make(chan *outcome, 1), tap: new(wire.Tap), timeout: time.Minute, silence: time.Millisecond}
+	l.sessions["x"] = v
+	far.Close()
+	if out, err := v.carry(t.Context()); err == nil || out.Unauthenticated || len(l.sessions) > 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
 }
