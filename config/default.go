@@ -185,7 +185,7 @@ var keys = []key{
 	{name: "limits.login_time", value: 30 * time.Second, live: true, about: "Time to log in, whatever trickles in."},
 	{name: "limits.prelogin_line", value: 8 * kib, live: true, about: "A line before login."},
 	{name: "limits.prelogin_literal", value: 4 * kib, live: true, about: "A literal before login."},
-	{name: "limits.auth_line", value: 32 * kib, live: true, about: "An answer in AUTHENTICATE; tokens are long."},
+	{name: "limits.auth_line", value: 24 * kib, live: true, about: "An answer in AUTHENTICATE; tokens are long. With the default, and all that TLS holds, one who has not logged in costs less than 64 KiB."},
 	{name: "limits.bad_commands", value: 3, live: true, about: "Bad commands before login, then the connection ends."},
 	{name: "limits.connections", value: 20000, live: true, about: "Connections in all."},
 	{name: "limits.connections_per_address", value: 50, live: true, about: "Connections from one address that have not logged in."},

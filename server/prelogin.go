@@ -54,7 +54,7 @@ type gate struct {
 // default.
 type gateLimits struct {
 	Line        int64         // bytes of a command; 8 KiB
-	AuthLine    int64         // bytes of AUTHENTICATE and of a SASL response; 32 KiB
+	AuthLine    int64         // bytes of AUTHENTICATE and of a SASL response; 24 KiB
 	Literal     int64         // bytes of one literal; 4 KiB
 	Time        time.Duration // from greeting to login; 30 s
 	BadCommands int           // until the connection ends; 3
@@ -67,7 +67,7 @@ func (l gateLimits) withDefaults() gateLimits {
 		}
 	}
 	def(&l.Line, 8<<10)
-	def(&l.AuthLine, 32<<10)
+	def(&l.AuthLine, 24<<10)
 	def(&l.Literal, 4<<10)
 	if l.Time <= 0 {
 		l.Time = 30 * time.Second
@@ -163,7 +163,7 @@ type entry struct {
 func (d *door) start(input []byte) {
 	d.enc = wire.NewEncoder(d.conn)
 	d.enc.Tap = &d.on.tap
-	d.lex = wire.NewLexer(d.conn, input, wire.Limits{}, wire.Hooks{
+	d.lex = wire.NewLexer(lean{d.conn}, input, wire.Limits{}, wire.Hooks{
 		Tap:  &d.on.tap,
 		Fill: d.enc.Flush,
 		Invite: func() error {

@@ -532,7 +532,7 @@ func TestShutdownBeforeLogin(t *testing.T) {
 func TestLongResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTestGate(t, gateLimits{})
-		fits := b64("\x00ann\x00" + strings.Repeat("x", 24000)) // 32,007 bytes
+		fits := b64("\x00ann\x00" + strings.Repeat("x", 18000)) // 24,007 bytes
 		for _, c := range []struct{ text, want string }{
 			{"a1 AUTHENTICATE PLAIN " + fits + "\r\n", "a1 NO"},
 			{"a1 AUTHENTICATE PLAIN\r\n" + fits + "\r\n", "a1 NO"},
@@ -608,7 +608,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 func TestPreloginMemory(t *testing.T) {
 	const clients, limit = 200, 64 << 10
 	for name, text := range map[string]string{
-		"response": "a1 AUTHENTICATE PLAIN " + strings.Repeat("A", 32700),
+		"response": "a1 AUTHENTICATE PLAIN " + strings.Repeat("A", 24500),
 		"line":     "a1 LOGIN ann " + strings.Repeat("A", 8000),
 		"literal":  "a1 LOGIN {4096+}\r\n" + strings.Repeat("A", 4096) + " {4096+}\r\n" + strings.Repeat("A", 4000),
 		"id":       "a1 ID (" + strings.Repeat(`"" `, 2700),

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -99,17 +100,36 @@ func (c *restingConn) try(fd uintptr) bool {
 // no memory meanwhile. It may return before; a Read must follow in either case. For the
 // goroutine that reads, between two Reads.
 func (c *heardConn) Rest() error {
-	below, _ := c.Conn.(*restingConn)
-	if t, ok := c.Conn.(*tls.Conn); ok {
+	if below := emptied(c.Conn); below != nil {
+		return below.wait()
+	}
+	return nil
+}
+
+// lean is a connection before the login: whatever a client sends and does not end, TLS's
+// buffers do not wait for the rest of it.
+type lean struct{ net.Conn }
+
+func (c lean) Read(p []byte) (int, error) {
+	if below := emptied(c.Conn); below != nil {
+		if err := below.wait(); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Read(p)
+}
+
+// emptied makes TLS let go of its buffers and gives what is below it, to wait there; nil
+// where that cannot be. Who waits stands on its caller's frame, not on this one's.
+func emptied(conn net.Conn) *restingConn {
+	below, _ := conn.(*restingConn)
+	if t, ok := conn.(*tls.Conn); ok {
 		below, _ = t.NetConn().(*restingConn)
 		if below == nil || !tlsInside.letGo(t) {
 			return nil
 		}
 	}
-	if below == nil {
-		return nil
-	}
-	return below.wait()
+	return below
 }
 
 // tlsInside is where crypto/tls keeps what it received. Nothing public tells whether a
@@ -152,6 +172,11 @@ func (in insideTLS) letGo(c *tls.Conn) bool {
 	raw := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.rawInput))
 	plain := (*bytes.Reader)(unsafe.Add(unsafe.Pointer(c), in.input))
 	hand := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.handIn))
+	if plain.Len()+hand.Len() == 0 && raw.Len() > 0 && raw.Cap() > 4*raw.Len()+smallBuffer {
+		// The beginning of a record in what the records before it had need of.
+		*raw = *bytes.NewBuffer(slices.Clone(raw.Bytes()))
+		plain.Reset(nil)
+	}
 	if raw.Len()+plain.Len()+hand.Len() > 0 {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"slices"
 
 	"roost/auth"
 	"roost/server/wire"
@@ -194,6 +195,9 @@ func (d *door) response(initial bool) ([]byte, error) {
 			return nil, errBase64
 		}
 		padded = 3 - k
+		if len(out)+k > cap(out) { // append would go beyond what there can be
+			out = slices.Grow(out[:len(out):len(out)], min(max(len(out), 384), max(int(d.limits.AuthLine)*3/4-len(out), k)))
+		}
 		out = append(out, raw[:k]...)
 	}
 }

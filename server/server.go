@@ -66,7 +66,7 @@ type Guard interface {
 type Limits struct {
 	LoginTime      time.Duration  // from accept through TLS, and from greeting to login; 30 s
 	Line           int64          // bytes of a line before login; 8 KiB
-	AuthLine       int64          // bytes of an answer in AUTHENTICATE; 32 KiB
+	AuthLine       int64          // bytes of an answer in AUTHENTICATE; 24 KiB
 	Literal        int64          // bytes of a literal before login; 4 KiB
 	BadCommands    int            // before login; 3
 	Connections    int            // in all; 20,000
