@@ -229,7 +229,7 @@ func (sv *service) confine() error {
 		return nil
 	}
 	for _, dir := range sv.within.Missing() {
-		if slices.Contains(everyProgram.Read, dir) || dir == sv.config.State() {
+		if slices.Contains(everyProgram.Read, dir) || slices.Contains(asking, dir) || dir == sv.config.State() {
 			continue
 		}
 		sv.log.Warn("what is made here later is out of reach until a restart", "event", "isolation_missing", "path", dir)
