@@ -85,7 +85,9 @@ func (a *attempt) attempt() auth.Attempt {
 
 // refusal is an auth.Refusal.
 type refusal struct {
-	Kind               int // index of refusals
+	Kind               int    // index of refusals
+	Event              string `json:",omitempty"`
+	Repeated, Disabled bool   `json:",omitempty"`
 	Text, User, Reason string
 }
 
@@ -101,7 +103,7 @@ func (a *answered) explain(err error) {
 			return
 		}
 	}
-	out := &refusal{Text: r.Text, User: r.User, Reason: r.Reason}
+	out := &refusal{Text: r.Text, User: r.User, Reason: r.Reason, Event: r.Event, Repeated: r.Repeated, Disabled: r.Disabled}
 	for i, known := range refusals {
 		if errors.Is(r, known) {
 			out.Kind = i
@@ -118,7 +120,8 @@ func (a *answered) err() error {
 		if k := a.Refusal.Kind; k >= 0 && k < len(refusals) {
 			kind = refusals[k]
 		}
-		return &auth.Refusal{Err: kind, Text: a.Refusal.Text, User: a.Refusal.User, Reason: a.Refusal.Reason}
+		r := a.Refusal
+		return &auth.Refusal{Err: kind, Text: r.Text, User: r.User, Reason: r.Reason, Event: r.Event, Repeated: r.Repeated, Disabled: r.Disabled}
 	case a.Failed != "":
 		return errors.New(a.Failed)
 	}
