@@ -5,7 +5,7 @@
 // One connection's way: a Listener accepts (listener.go); Server.serveConn gives
 // it an id and a place (server.go, limits.go) and shakes hands on TLS where that
 // comes first (tls.go); the gate greets, finds out who it is and finds their mail
-// (prelogin.go, sasl.go); Runner.Run carries the session (runner.go, package
+// (prelogin.go, sasl.go, visit.go); Runner.Run carries the session (runner.go, package
 // session; package workers for one in another process). All of that is one goroutine.
 //
 // How it stops stands in one function, Server.Serve: its context ends, nobody is
