@@ -43,6 +43,7 @@ type presence struct {
 	user   string     // "" before login
 	login  string
 	by     auth.Proof
+	ended  bool // it was told that by does not hold any more
 	since  time.Time
 	tls    string
 	client string
@@ -109,6 +110,7 @@ func (p *presence) entered(u auth.User, client string, conn net.Conn) {
 	p.out.Store(0)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ended = false
 	p.user, p.login, p.by, p.client, p.since, p.tls, p.doing = u.Name, u.Login, u.Proof, client, now, "", session.Activity{}
 	if c, ok := conn.(*tls.Conn); ok {
 		p.tls = tls.VersionName(c.ConnectionState().Version)
@@ -127,11 +129,18 @@ func (p *presence) moved(addr, proxy netip.Addr, tls string) {
 	}
 }
 
-// proof is who is logged in and by what; false for nobody.
+// proof is who is logged in and by what; false for nobody, and for who was told to go.
 func (p *presence) proof() (auth.User, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return auth.User{Name: p.user, Login: p.login, Proof: p.by}, p.user != ""
+	return auth.User{Name: p.user, Login: p.login, Proof: p.by}, p.user != "" && !p.ended
+}
+
+// end notes that who is logged in was told to go.
+func (p *presence) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
 }
 
 // left notes that nobody is logged in any more.

@@ -36,6 +36,7 @@ func (s *Server) revoke(ctx context.Context, changed <-chan struct{}) {
 			}
 			opt.Log.Warn("session ended", "event", "login_revoked", "sess", p.id, "addr", p.addr, "user", u.Name, "login", u.Login,
 				"app", u.Proof.App, "reason", why)
+			p.end()
 			p.leave(session.Goodbye(sentence(why.Error())))
 		}
 	}

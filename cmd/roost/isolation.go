@@ -143,6 +143,9 @@ func mailRoots(c *config.Config, users func() []auth.User) ([]string, error) {
 		return nil, err
 	}
 	mail, beside := locator.Prefixes()
+	for i, dir := range mail {
+		mail[i] = standing(dir)
+	}
 	dirs := slices.Concat(mail, beside)
 	dirs = slices.DeleteFunc(dirs, func(d string) bool { return d == "/" })
 	dirs = slices.Concat(dirs, c.Mail.LinkTo, c.Isolation.Write)
@@ -173,6 +176,21 @@ func mailRoots(c *config.Config, users func() []auth.User) ([]string, error) {
 		return nil, errNoRoots
 	}
 	return dirs, nil
+}
+
+// standing is dir, or where that is not there yet what it will be made in: who may open
+// the one could never open what comes into being there. Never one of system, nor where
+// others than mail have their place.
+func standing(dir string) string {
+	for d := dir; ; {
+		if _, err := os.Stat(d); err == nil {
+			return d
+		}
+		d = filepath.Dir(d)
+		if slices.Contains(system, d) || slices.Contains([]string{"/home", "/mnt", "/srv", "/var/cache", "/var/spool"}, d) {
+			return dir
+		}
+	}
 }
 
 // known are the users who can be listed.

@@ -202,3 +202,17 @@ func TestAround(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Mail that is not there yet can be made and opened later: what it will be made in is open.
+func TestMailThatComesLaterIsWithinReach(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "mail"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := config.Default()
+	c.Mail.Location = dir + "/mail/ann/Maildir"
+	got, err := mailRoots(c, func() []auth.User { return nil })
+	if err != nil || !slices.Equal(got, []string{dir + "/mail"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
