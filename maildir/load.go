@@ -138,12 +138,12 @@ func (m *mailbox) canWrite() bool { return m.dirs.cur.Writable() && m.dirs.contr
 // knows.
 func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	var lock *uidlist.Lock
-	var err error
+	var err, unlocked error
 	if !m.readOnly {
 		ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
 		defer cancel()
-		if lock, err = m.list.file.Lock(ctx); err != nil {
-			m.warn("the uidlist cannot be locked; what it knows is served", err)
+		if lock, unlocked = m.list.file.Lock(ctx); unlocked != nil {
+			m.warn("the uidlist cannot be locked; what it knows is served", unlocked)
 		}
 	}
 	defer func() {
@@ -155,7 +155,7 @@ func (m *mailbox) loadFiles(snap *index.Snapshot, b belief) error {
 	if err != nil {
 		return err
 	}
-	if err := m.keepPromise(&c, snap != nil, lock != nil); err != nil {
+	if err := m.keepPromise(&c, snap != nil, lock != nil, unlocked); err != nil {
 		return err
 	}
 	if err := m.meetCourier(&c, snap != nil, lock != nil); err != nil {

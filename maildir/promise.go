@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -315,10 +316,14 @@ func (s *Store) dropPromiseLocked(key placeKey) {
 	}
 }
 
+// errOnceMore is a promise that could not be kept for a reason that need not last; who waits
+// for the mailbox tries again at once, and then serves it without.
+var errOnceMore = errors.New("the uidlist cannot be locked")
+
 // keepPromise writes the uidlist that was promised, where there still is none. c is what the
 // uidlist said, and is changed to what it says now. Called with the dotlock held, if it was
-// had.
-func (m *mailbox) keepPromise(c *uidlist.Change, snapshot, locked bool) error {
+// had; unlocked says why it was not.
+func (m *mailbox) keepPromise(c *uidlist.Change, snapshot, locked bool, unlocked error) error {
 	pr := m.promise
 	if pr == nil {
 		return nil
@@ -327,8 +332,10 @@ func (m *mailbox) keepPromise(c *uidlist.Change, snapshot, locked bool) error {
 	switch {
 	case err != nil:
 		return err
+	case !locked && !m.readOnly && !pr.failed && (errors.Is(unlocked, uidlist.ErrBusy) || errors.Is(unlocked, context.DeadlineExceeded)):
+		return fmt.Errorf("%w: the uidlist cannot be locked", store.ErrInUse)
 	case !locked && !m.readOnly && !pr.failed:
-		return fmt.Errorf("%w: the uidlist cannot be locked", store.ErrInUse) // the log knows why
+		return fmt.Errorf("%w: %w", errOnceMore, unlocked)
 	case !c.Missing, snapshot, !locked, !same:
 		m.log.Warn("the mailbox was counted and then changed by another program; what was told of its UIDs is void", "event", "uidvalidity",
 			"path", m.dirs.control.Path(), "from", pr.validity, "to", m.list.file.Header().Validity)

@@ -364,3 +364,24 @@ func TestPromiseSurvivesAnyFailure(t *testing.T) {
 		}
 	}
 }
+
+// On a full disk the first who opens a mailbox that was only counted sees its mail, and need
+// not ask twice.
+func TestCountedMailboxOpensOnAFullDisk(t *testing.T) {
+	l := newCountLab(t)
+	if _, err := l.a.Status(context.Background(), "Archive", false); err != nil {
+		t.Fatal(err)
+	}
+	l.fs.FailWhere(func(_ int, call string) error {
+		if strings.HasPrefix(call, "create ") || strings.HasPrefix(call, "link ") {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	uids, _, err := l.contents("Archive")
+	if err != nil || len(uids) == 0 {
+		t.Errorf("%v, %v", uids, err)
+	}
+	l.fs.FailWhere(nil)
+	l.close()
+}

@@ -234,6 +234,9 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 			}
 			close(m.ready)
 			s.mu.Unlock()
+			if errors.Is(err, errOnceMore) {
+				continue
+			}
 			if err != nil {
 				return nil, fmt.Errorf("open %q: %w", p.name, storageError(err))
 			}
@@ -256,6 +259,9 @@ func (s *Store) acquire(ctx context.Context, p place) (*mailbox, error) {
 		case <-ctx.Done():
 			s.release(m)
 			return nil, ctx.Err()
+		}
+		if errors.Is(m.err, errOnceMore) {
+			continue
 		}
 		if m.err != nil {
 			// The opener's failure is not necessarily ours: its context may have ended.
