@@ -78,7 +78,7 @@ service auth {
 		`user=cat method=LOGIN reason="wrong password"`, `user=nobody method=LOGIN reason="unknown user"`, `user=closed method=LOGIN reason="the entry has nologin"`,
 		"event=login user=cat login=kitty ",
 	} {
-		if !strings.Contains(r.Log(), want) {
+		if !logged(r, want) {
 			t.Errorf("the log has no %q", want)
 		}
 	}

@@ -53,7 +53,7 @@ func TestTokensOfAProvider(t *testing.T) {
 		if out, err := list("ann@example.org", good); err != nil || !strings.Contains(out, `"/" INBOX`) {
 			t.Errorf("%s: %v\n%s", mech, err, out)
 		}
-		if !strings.Contains(r.Log(), "event=login user=ann@example.org login=ann@example.org method="+mech) {
+		if !logged(r, "event=login user=ann@example.org login=ann@example.org method="+mech) {
 			t.Error("the log has no login by " + mech)
 		}
 		all := []string{good}
@@ -70,7 +70,7 @@ func TestTokensOfAProvider(t *testing.T) {
 			if out, err := list(c.user, bad); err == nil || !strings.Contains(out, c.answer) {
 				t.Errorf("%s, %s: %v\n%s", mech, c.client, err, out)
 			}
-			if !strings.Contains(r.Log(), c.log) {
+			if !logged(r, c.log) {
 				t.Errorf("%s, %s: the log has no %q", mech, c.client, c.log)
 			}
 		}
@@ -127,7 +127,7 @@ func TestTokensAreRevoked(t *testing.T) {
 	if err := p.Revoke("opaque", good); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := list(good); err == nil || !strings.Contains(out, "NO [AUTHENTICATIONFAILED]") || !strings.Contains(r.Log(), "token: claim active: ") {
+	if out, err := list(good); err == nil || !strings.Contains(out, "NO [AUTHENTICATIONFAILED]") || !logged(r, "token: claim active: ") {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if err := p.Close(); err != nil {

@@ -80,7 +80,7 @@ func TestPostfixSubmission(t *testing.T) {
 		`addr=127.0.0.1 event=login_refused user=ann@example.org method=PLAIN reason="wrong password" service=smtp`,
 		`addr=127.0.0.1 event=login_refused user=nobody@example.org method=LOGIN reason="unknown user" service=smtp`,
 	} {
-		if !strings.Contains(r.Log(), want) {
+		if !logged(r, want) {
 			t.Errorf("the log has no %q", want)
 		}
 	}
