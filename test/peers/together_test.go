@@ -320,6 +320,11 @@ func TestDovecotAndRoostTogether(t *testing.T) {
 		if strings.Contains(line, "dovecot.index") && (strings.Contains(line, "/.Made") || strings.Contains(line, "/.Named")) {
 			continue
 		}
+		// One of its processes may wait three minutes for a lock of its own that went with
+		// such a mailbox, and the others for that one.
+		if strings.Contains(line, "dovecot.list.index.log") || strings.Contains(line, "/Maildir/mailboxes.lock") {
+			continue
+		}
 		if strings.Contains(line, "Error:") || strings.Contains(line, "Warning:") || strings.Contains(line, "Panic:") {
 			t.Errorf("Dovecot complains: %s", line)
 		}
