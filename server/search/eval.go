@@ -341,7 +341,7 @@ func (r *run) open() error {
 	})
 	for i := range r.looks {
 		l := &r.looks[i]
-		if err := r.missed(l.err); err != nil {
+		if err := r.found.missed(r.ctx, l.err); err != nil {
 			return err
 		}
 		r.keep(l.row.UID, l.kept)
@@ -395,7 +395,7 @@ func (r *run) openNow(row store.Row) (truth, error) {
 		}
 	}
 	t, err := r.read()
-	if err := r.missed(err); err != nil {
+	if err := r.found.missed(r.ctx, err); err != nil {
 		return no, err
 	}
 	r.keep(row.UID, r.kept)
@@ -404,15 +404,15 @@ func (r *run) openNow(row store.Row) (truth, error) {
 
 // missed takes note of a message that could not be read, which does not match; other errors
 // end the search.
-func (r *run) missed(err error) error {
+func (f *Found) missed(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
-	case r.ctx.Err() != nil:
-		return r.ctx.Err()
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case errors.Is(err, store.ErrGone):
 	case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
-		if r.found.Unread++; r.found.Err == nil {
-			r.found.Err = err
+		if f.Unread++; f.Err == nil {
+			f.Err = err
 		}
 	default:
 		return err

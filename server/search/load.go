@@ -2,7 +2,6 @@ package search
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"roost/store"
@@ -185,16 +184,7 @@ func (l *loader) open() error {
 	})
 	for i := range l.looks {
 		look := &l.looks[i]
-		switch err := look.err; {
-		case err == nil:
-		case l.ctx.Err() != nil:
-			return l.ctx.Err()
-		case errors.Is(err, store.ErrGone):
-		case errors.Is(err, store.ErrUnreadable), errors.Is(err, store.ErrUnsupported):
-			if l.found.Unread++; l.found.Err == nil {
-				l.found.Err = err
-			}
-		default:
+		if err := l.found.missed(l.ctx, look.err); err != nil {
 			return err
 		}
 		row := &l.rows[look.i]
