@@ -30,7 +30,7 @@ type mechanism struct {
 
 	// usable reports whether all users can log in by it over such a connection: a client
 	// picks the first that it knows and does not try another when that fails.
-	usable func(a *Auth, at Attempt) bool
+	usable func(o *offer) bool
 
 	// startable reports whether it may be tried though it is not offered, so that the log
 	// has a reason; nil: no.
@@ -49,11 +49,11 @@ func init() { // not a literal: SCRAM asks the table what else is offered
 		{"SCRAM-SHA-256", scramUsable("SCRAM-SHA-256", false), nil, startScram("SCRAM-SHA-256", false)},
 		{"SCRAM-SHA-1-PLUS", scramUsable("SCRAM-SHA-1", true), nil, startScram("SCRAM-SHA-1", true)},
 		{"SCRAM-SHA-1", scramUsable("SCRAM-SHA-1", false), nil, startScram("SCRAM-SHA-1", false)},
-		{"EXTERNAL", (*Auth).externalUsable, (*Auth).certified, func(a *Auth, at Attempt) Exchange { return &external{auth: a, at: at} }},
-		{"OAUTHBEARER", (*Auth).tokens, nil, startOAuthBearer},
-		{"XOAUTH2", (*Auth).tokens, nil, startXOAuth2},
-		{"PLAIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &plain{auth: a, at: at} }},
-		{"LOGIN", (*Auth).passwords, nil, func(a *Auth, at Attempt) Exchange { return &login{auth: a, at: at} }},
+		{"EXTERNAL", ofAuth((*Auth).externalUsable), (*Auth).certified, func(a *Auth, at Attempt) Exchange { return &external{auth: a, at: at} }},
+		{"OAUTHBEARER", ofAuth((*Auth).tokens), nil, startOAuthBearer},
+		{"XOAUTH2", ofAuth((*Auth).tokens), nil, startXOAuth2},
+		{"PLAIN", ofAuth((*Auth).passwords), nil, func(a *Auth, at Attempt) Exchange { return &plain{auth: a, at: at} }},
+		{"LOGIN", ofAuth((*Auth).passwords), nil, func(a *Auth, at Attempt) Exchange { return &login{auth: a, at: at} }},
 	}
 }
 
@@ -68,8 +68,9 @@ func AllMechanisms() (names []string) {
 // Mechanisms lists what Start takes for a connection; none where passwords would travel
 // in the clear.
 func (a *Auth) Mechanisms(at Attempt) (names []string) {
+	o := &offer{auth: a, at: at}
 	for _, m := range mechanisms {
-		if a.offers(m.name, at) {
+		if a.mechanism(m.name, at) != nil && m.usable(o) {
 			names = append(names, m.name)
 		}
 	}
@@ -82,7 +83,7 @@ func (a *Auth) Passwords(at Attempt) bool { return a.offers("PLAIN", at) || a.of
 
 func (a *Auth) offers(name string, at Attempt) bool {
 	m := a.mechanism(name, at)
-	return m != nil && m.usable(a, at)
+	return m != nil && m.usable(&offer{auth: a, at: at})
 }
 
 // mechanism gives the row of a mechanism that the options allow on a connection, or nil.
@@ -110,7 +111,7 @@ func startScram(mech string, plus bool) func(*Auth, Attempt) Exchange {
 // names ignore case.
 func (a *Auth) Start(mech string, at Attempt) (Exchange, error) {
 	m := a.mechanism(strings.ToUpper(mech), at)
-	if m == nil || !m.usable(a, at) && (m.startable == nil || !m.startable(a, at)) {
+	if m == nil || !m.usable(&offer{auth: a, at: at}) && (m.startable == nil || !m.startable(a, at)) {
 		return nil, fmt.Errorf("%w: %.20q", ErrMechanism, mech)
 	}
 	return m.start(a, at), nil

@@ -7,21 +7,59 @@ import (
 	"time"
 )
 
+// offer is one look at what a connection can be offered. What costs a look at a file or at
+// TLS is looked at once, for all mechanisms: it is done for each greeting.
+type offer struct {
+	auth *Auth
+	at   Attempt
+
+	looked bool
+	files  []*file  // the sources; nil where one is no file
+	tables []*table // their versions in force
+	apps   *appTable
+
+	asked, bound bool // whether it was looked whether the client can bind to TLS, and it can
+}
+
+func ofAuth(usable func(*Auth, Attempt) bool) func(*offer) bool {
+	return func(o *offer) bool { return usable(o.auth, o.at) }
+}
+
+func (o *offer) look() {
+	if o.looked {
+		return
+	}
+	o.looked = true
+	for _, src := range o.auth.sources {
+		f, ok := src.(*file)
+		if !ok {
+			o.files = nil
+			return
+		}
+		o.files, o.tables = append(o.files, f), append(o.tables, f.current())
+	}
+	o.apps = o.auth.appTable()
+}
+
+func (o *offer) bindable() bool {
+	if !o.asked {
+		o.asked, o.bound = true, o.at.bindings("tls-exporter") != nil || o.at.bindings("tls-server-end-point") != nil
+	}
+	return o.bound
+}
+
 // scramUsable reports whether all users can log in by a mechanism: a client that picks it
 // and fails does not try another one.
-func scramUsable(mech string, plus bool) func(*Auth, Attempt) bool {
-	return func(a *Auth, at Attempt) bool {
-		if plus && at.bindings("tls-exporter") == nil && at.bindings("tls-server-end-point") == nil {
+func scramUsable(mech string, plus bool) func(*offer) bool {
+	return func(o *offer) bool {
+		if plus && !o.bindable() {
 			return false
 		}
-		apps, barred := a.appTable(), slices.Contains(a.opt.AppsOnly, at.Protocol)
+		o.look()
+		q := scramQuestion{mech, slices.Contains(o.auth.opt.AppsOnly, o.at.Protocol)}
 		some := false
-		for _, src := range a.sources {
-			f, ok := src.(*file)
-			if !ok {
-				return false
-			}
-			able := f.scram.ask(f.current(), apps, scramQuestion{mech, barred})
+		for i, f := range o.files {
+			able := f.scram.ask(o.tables[i], o.apps, q)
 			if able == notAll {
 				return false
 			}
