@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"sync"
@@ -271,18 +272,19 @@ func (c *counter) admit(r *answered, u auth.User, err error) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.tickets) >= c.desk.Most {
-		for key, t := range c.tickets {
-			if now.Sub(t.at) > ticketTime {
-				delete(c.tickets, key)
-			}
-		}
-		if len(c.tickets) >= c.desk.Most {
-			r.Ticket = "" // it will not be let in
-			return
-		}
+	if !room(c.tickets, c.desk.Most, func(t ticket) bool { return now.Sub(t.at) > ticketTime }) {
+		r.Ticket = "" // it will not be let in
+		return
 	}
 	c.tickets[r.Ticket] = ticket{u, now}
+}
+
+// room reports whether m may have one more, and where it is full lets go of what is old.
+func room[K comparable, V any](m map[K]V, most int, old func(V) bool) bool {
+	if len(m) >= most {
+		maps.DeleteFunc(m, func(_ K, v V) bool { return old(v) })
+	}
+	return len(m) < most
 }
 
 // exchangeTime is how long an exchange is kept without an answer from the client, where room
@@ -294,15 +296,8 @@ func (c *counter) keep(id uint64, ex auth.Exchange) (uint64, error) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.exchanges) >= c.desk.Most {
-		for id, r := range c.exchanges {
-			if now.Sub(r.begun) > exchangeTime {
-				delete(c.exchanges, id)
-			}
-		}
-		if len(c.exchanges) >= c.desk.Most {
-			return 0, errors.New("too many logins are under way")
-		}
+	if !room(c.exchanges, c.desk.Most, func(r *running) bool { return now.Sub(r.begun) > exchangeTime }) {
+		return 0, errors.New("too many logins are under way")
 	}
 	c.exchanges[id] = &running{ex: ex, begun: now}
 	return id, nil
