@@ -132,7 +132,7 @@ func (h *hold) Advance(v store.View, expunges bool) (store.View, store.Delta, er
 func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) iter.Seq2[[]store.Row, error] {
 	return func(yield func([]store.Row, error) bool) {
 		for part := range slices.Chunk(uids, 512) {
-			rows, err := h.rows(ctx, part, newer)
+			rows, err := h.rows(ctx, part, changedSince(newer))
 			if err != nil {
 				yield(nil, err)
 				return
@@ -144,7 +144,8 @@ func (h *hold) Rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) it
 	}
 }
 
-func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([]store.Row, error) {
+// rows gives those of the messages that want names.
+func (h *hold) rows(ctx context.Context, uids []imap.UID, want func(store.Row) bool) ([]store.Row, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -155,30 +156,29 @@ func (h *hold) rows(ctx context.Context, uids []imap.UID, newer store.ModSeq) ([
 	}
 	var rows []store.Row
 	for _, u := range uids {
-		if m := h.b.messages[u]; m != nil && m.row.ModSeq > newer {
+		if m := h.b.messages[u]; m != nil && want(m.row) {
 			rows = append(rows, m.row)
 		}
 	}
 	return rows, nil
 }
 
+func changedSince(since store.ModSeq) func(store.Row) bool {
+	return func(row store.Row) bool { return row.ModSeq > since }
+}
+
+// uidsOf gives the UIDs of rows.
+func uidsOf(rows []store.Row) (uids []imap.UID) {
+	for _, row := range rows {
+		uids = append(uids, row.UID)
+	}
+	return uids
+}
+
 // Having implements store.Mailbox.
 func (h *hold) Having(ctx context.Context, uids []imap.UID, mask, want store.Flags) ([]imap.UID, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err := h.lock()
-	defer h.unlock()
-	if err != nil {
-		return nil, err
-	}
-	var out []imap.UID
-	for _, u := range uids {
-		if m := h.b.messages[u]; m != nil && m.row.Flags&mask == want {
-			out = append(out, u)
-		}
-	}
-	return out, nil
+	rows, err := h.rows(ctx, uids, func(row store.Row) bool { return row.Flags&mask == want })
+	return uidsOf(rows), err
 }
 
 // Measure implements store.Mailbox.
@@ -189,12 +189,8 @@ func (h *hold) Changed(since store.ModSeq, v store.View) ([]imap.UID, bool, erro
 	if forgotten, err := h.forgotten(since); forgotten || err != nil {
 		return nil, false, err
 	}
-	rows, err := h.rows(context.Background(), v.UIDs.Slice(0, v.UIDs.Len()), since)
-	var uids []imap.UID
-	for _, r := range rows {
-		uids = append(uids, r.UID)
-	}
-	return uids, err == nil, err
+	rows, err := h.rows(context.Background(), v.UIDs.Slice(0, v.UIDs.Len()), changedSince(since))
+	return uidsOf(rows), err == nil, err
 }
 
 func (h *hold) forgotten(since store.ModSeq) (bool, error) {
