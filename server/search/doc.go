@@ -5,7 +5,7 @@
 // The way of one search: the session gathers Keys in a Query (query.go), in
 // postfix order, so that neither parsing nor evaluation recurses however deep a
 // client nests. Plan (plan.go) parts what must hold together into pieces and puts
-// the cheap ones first. Search (result.go, eval.go) goes through the view in slices: what UIDs
+// the cheap ones first. Search (result.go, eval.go, look.go) goes through the view in slices: what UIDs
 // alone decide, then what rows decide, then header fields, and only messages that
 // are still undecided are read, as a stream (content.go, text.go). Values are three:
 // no, yes and maybe, which is what a key gives that was not looked at so far; a
