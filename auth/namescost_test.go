@@ -9,18 +9,9 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sys/unix"
-)
 
-// processorTime is what this process has used so far.
-func processorTime(t *testing.T) time.Duration {
-	t.Helper()
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ts.Nano())
-}
+	"roost/test/usage"
+)
 
 // A guesser learns no names from what a login takes: one whom there is not, who is disabled,
 // may not come from there or has app passwords costs what a wrong password costs. Processor
@@ -44,9 +35,9 @@ func TestNamesAreNotToldByTheCost(t *testing.T) {
 			for i, name := range kinds {
 				at := home
 				at.Addr = netip.AddrFrom4([4]byte{198, byte(round), byte(i), 7}) // nobody waits for another
-				before := processorTime(t)
+				before := usage.Processor(t)
 				_, err := a.Login(t.Context(), name, fmt.Sprintf("wrong%d", round), at)
-				cost := processorTime(t) - before
+				cost := usage.Processor(t) - before
 				if err == nil || err.Error() != "authentication failed" {
 					t.Fatalf("%s: %v", name, err)
 				}

@@ -6,18 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"roost/test/usage"
 )
-
-// processorTime is what this process has used so far.
-func processorTime(t *testing.T) time.Duration {
-	t.Helper()
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ts.Nano())
-}
 
 // A search reads the header and the text of each part of a message by itself. Of a message
 // of many parts each piece was converted from the beginning of what was held of the file.
@@ -45,7 +35,7 @@ func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
 				}
 				best := time.Duration(1<<63 - 1)
 				for range 3 {
-					before := processorTime(t)
+					before := usage.Processor(t)
 					for off := int64(0); off < int64(16*lines); off += 48 {
 						piece := make([]byte, 16)
 						if _, err := m.ReadAt(piece, off); err != nil && err != io.EOF || string(piece) != text+"\r\n" {
@@ -56,7 +46,7 @@ func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
 							t.Fatalf("%q %v at %d", out.String(), err, off+1)
 						}
 					}
-					best = min(best, processorTime(t)-before)
+					best = min(best, usage.Processor(t)-before)
 				}
 				return best
 			}

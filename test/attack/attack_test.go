@@ -21,9 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"roost/test/neighbour"
+	"roost/test/usage"
 )
 
 var roostBin string // the program under attack, built once
@@ -114,12 +113,7 @@ func (s *server) deliver(user, name, text string) {
 // cpu is the processor time that the server has used so far.
 func (s *server) cpu() time.Duration {
 	s.t.Helper()
-	var ts unix.Timespec
-	// The clock of another process: clock_getcpuclockid(3).
-	if err := unix.ClockGettime(int32(^s.PID()<<3|2), &ts); err != nil {
-		s.t.Fatal(err)
-	}
-	return time.Duration(ts.Nano())
+	return usage.Of(s.t, s.PID())
 }
 
 // spent is the processor time of work.
