@@ -2,15 +2,12 @@ package maildir
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
 
-	"roost/maildir/fsys/faultfs"
 	"roost/maildir/index"
 	"roost/maildir/watch/watchtest"
 	"roost/store"
@@ -102,21 +99,7 @@ func TestFirstSelectStoppedAnywhere(t *testing.T) {
 		l := newCountLab(t)
 		l.fs.Stop(n)
 		shown, told, err := l.contents("Archive")
-		after := map[string]*faultfs.Mem{"killed": l.mem.Clone()}
-		for seed := range uint64(4) {
-			after[fmt.Sprintf("power cut %d", seed)] = l.mem.Crash(rand.New(rand.NewPCG(uint64(n), seed)))
-		}
-		now := l.mem.Now
-		l.close()
-		for how, tree := range after {
-			what := fmt.Sprintf("%s at call %d", how, n)
-			tree.Now = now
-			again := newLab(t, tree)
-			boot := "boot 2"
-			if how == "killed" {
-				boot = "boot 1"
-			}
-			again.must(again.open(boot))
+		l.stopped(n, func(what string, again *lab) {
 			texts, validity, cerr := again.contents("Archive")
 			again.must(cerr)
 			if len(texts) != 2 {
@@ -125,8 +108,7 @@ func TestFirstSelectStoppedAnywhere(t *testing.T) {
 			if err == nil && (validity != told || !maps.Equal(texts, shown)) {
 				t.Errorf("%s: UIDVALIDITY %d, messages %v; told were %d, %v", what, validity, texts, told, shown)
 			}
-			again.close()
-		}
+		})
 		if t.Failed() {
 			return
 		}

@@ -281,21 +281,7 @@ func TestPromiseStoppedAnywhere(t *testing.T) {
 		l := newCountLab(t)
 		l.fs.Stop(n)
 		told, shown, err := l.countAndOpen()
-		after := map[string]*faultfs.Mem{"killed": l.mem.Clone()}
-		for seed := range uint64(4) {
-			after[fmt.Sprintf("power cut %d", seed)] = l.mem.Crash(rand.New(rand.NewPCG(uint64(n), seed)))
-		}
-		now := l.mem.Now
-		l.close()
-		for how, tree := range after {
-			what := fmt.Sprintf("%s at call %d", how, n)
-			tree.Now = now
-			again := newLab(t, tree)
-			boot := "boot 2"
-			if how == "killed" {
-				boot = "boot 1"
-			}
-			again.must(again.open(boot))
+		l.stopped(n, func(what string, again *lab) {
 			texts, validity, cerr := again.contents("Archive")
 			again.must(cerr)
 			if validity < told.UIDValidity {
@@ -317,14 +303,36 @@ func TestPromiseStoppedAnywhere(t *testing.T) {
 			if validity == told.UIDValidity && (st.UIDNext < told.UIDNext || st.ID != told.ID || st.HighestModSeq < told.HighestModSeq) {
 				t.Errorf("%s: status is %+v, told was %+v", what, st, told)
 			}
-			again.close()
-		}
+		})
 		if t.Failed() {
 			return
 		}
 		if err == nil {
 			break
 		}
+	}
+}
+
+// stopped ends a lab whose filesystem was stopped at call n, and opens what a kill would have
+// left of it, and what some power cuts.
+func (l *lab) stopped(n int, look func(what string, again *lab)) {
+	l.Helper()
+	after := map[string]*faultfs.Mem{"killed": l.mem.Clone()}
+	for seed := range uint64(4) {
+		after[fmt.Sprintf("power cut %d", seed)] = l.mem.Crash(rand.New(rand.NewPCG(uint64(n), seed)))
+	}
+	now := l.mem.Now
+	l.close()
+	for how, tree := range after {
+		tree.Now = now
+		again := newLab(l.T, tree)
+		boot := "boot 2"
+		if how == "killed" {
+			boot = "boot 1"
+		}
+		again.must(again.open(boot))
+		look(fmt.Sprintf("%s at call %d", how, n), again)
+		again.close()
 	}
 }
 
