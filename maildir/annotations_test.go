@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -346,30 +345,17 @@ func TestAnnotateStoppedAnywhere(t *testing.T) {
 				st = now
 			}
 		}
-		after := map[string]*faultfs.Mem{"killed": mem.Clone()}
-		for seed := range uint64(2) {
-			after[fmt.Sprintf("power cut %d", seed)] = mem.Crash(rand.New(rand.NewPCG(uint64(n), seed)))
-		}
-		l.close()
-		for how, tree := range after {
-			tree.Now = mem.Now
-			again := newLab(t, tree)
-			boot := "boot 2"
-			if how == "killed" {
-				boot = "boot 1"
-			}
-			again.must(again.open(boot))
+		l.stopped(n, 2, func(what string, again *lab) {
 			if later, err := again.a.Status(t.Context(), "Archive", false); err != nil || later.HighestModSeq < st.HighestModSeq {
-				t.Errorf("%s at call %d: MODSEQ was %d, is %d, %v", how, n, st.HighestModSeq, later.HighestModSeq, err)
+				t.Errorf("%s: MODSEQ was %d, is %d, %v", what, st.HighestModSeq, later.HighestModSeq, err)
 			}
 			for _, box := range []store.Name{"", store.Inbox, "Archive"} {
 				if got := annotationsOf(t, again.a, box); got != now && (done[box] || got != old) {
-					t.Errorf("%s at call %d: %q has %s, acknowledged: %v", how, n, box, got, done[box])
+					t.Errorf("%s: %q has %s, acknowledged: %v", what, box, got, done[box])
 				}
 				again.must(annotate(again.a, box, "/private/a", "last"))
 			}
-			again.close()
-		}
+		})
 		if err == nil || t.Failed() {
 			break
 		}

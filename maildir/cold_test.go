@@ -99,7 +99,7 @@ func TestFirstSelectStoppedAnywhere(t *testing.T) {
 		l := newCountLab(t)
 		l.fs.Stop(n)
 		shown, told, err := l.contents("Archive")
-		l.stopped(n, func(what string, again *lab) {
+		l.stopped(n, 4, func(what string, again *lab) {
 			texts, validity, cerr := again.contents("Archive")
 			again.must(cerr)
 			if len(texts) != 2 {

@@ -281,7 +281,7 @@ func TestPromiseStoppedAnywhere(t *testing.T) {
 		l := newCountLab(t)
 		l.fs.Stop(n)
 		told, shown, err := l.countAndOpen()
-		l.stopped(n, func(what string, again *lab) {
+		l.stopped(n, 4, func(what string, again *lab) {
 			texts, validity, cerr := again.contents("Archive")
 			again.must(cerr)
 			if validity < told.UIDValidity {
@@ -314,11 +314,11 @@ func TestPromiseStoppedAnywhere(t *testing.T) {
 }
 
 // stopped ends a lab whose filesystem was stopped at call n, and opens what a kill would have
-// left of it, and what some power cuts.
-func (l *lab) stopped(n int, look func(what string, again *lab)) {
+// left of it, and what so many power cuts.
+func (l *lab) stopped(n, cuts int, look func(what string, again *lab)) {
 	l.Helper()
 	after := map[string]*faultfs.Mem{"killed": l.mem.Clone()}
-	for seed := range uint64(4) {
+	for seed := range uint64(cuts) {
 		after[fmt.Sprintf("power cut %d", seed)] = l.mem.Crash(rand.New(rand.NewPCG(uint64(n), seed)))
 	}
 	now := l.mem.Now
