@@ -167,6 +167,7 @@ func TestTranscript(t *testing.T) {
 				t.Fatalf("%s\n got %q\nwant %q", c.say, got, c.want)
 			}
 		}
+		synctest.Wait() // lines of the log come behind the answers
 		for _, want := range []string{
 			`level=WARN msg="login refused" sess=`, ` addr=192.0.2.7 event=login_refused user=plain method=PLAIN reason="wrong password" service=smtp`,
 			` addr=192.0.2.7 event=login user=plain login=plain method=PLAIN service=smtp`,
