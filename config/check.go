@@ -171,9 +171,9 @@ func (k *checker) prefix(key, value string) {
 func (m Mail) Owner() (uid, gid int, err error) {
 	uid, gid = -1, -1
 	if m.User != "" {
-		u, err := user.Lookup(m.User)
+		u, err := lookUpUser(m.User)
 		if err != nil {
-			u, err = user.LookupId(m.User)
+			u, err = lookUpUserID(m.User)
 		}
 		// A number needs no name: in a container mail often belongs to one that has none.
 		if n, nerr := strconv.ParseUint(m.User, 10, 31); err != nil && nerr == nil && n > 0 {
@@ -187,9 +187,9 @@ func (m Mail) Owner() (uid, gid int, err error) {
 		gid, _ = strconv.Atoi(u.Gid)
 	}
 	if m.Group != "" {
-		g, err := user.LookupGroup(m.Group)
+		g, err := lookUpGroup(m.Group)
 		if err != nil {
-			g, err = user.LookupGroupId(m.Group)
+			g, err = lookUpGroupID(m.Group)
 		}
 		if n, nerr := strconv.ParseUint(m.Group, 10, 31); err != nil && nerr == nil {
 			g, err = &user.Group{Gid: strconv.FormatUint(n, 10)}, nil

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/user"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -175,10 +174,10 @@ func (k *checker) authListeners() {
 		if n, err := strconv.ParseUint(l.Mode, 8, 9); l.Mode != "" && (err != nil || n&0o007 != 0) {
 			k.wrong(path+".mode", "%s is no mode for it: write \"0660\" or \"0600\"; others may not try passwords", quote(l.Mode))
 		}
-		if _, err := user.Lookup(l.User); l.User != "" && err != nil {
+		if _, err := lookUpUser(l.User); l.User != "" && err != nil {
 			k.wrong(path+".user", "there is no such user as %s", quote(l.User))
 		}
-		if _, err := user.LookupGroup(l.Group); l.Group != "" && err != nil {
+		if _, err := lookUpGroup(l.Group); l.Group != "" && err != nil {
 			k.wrong(path+".group", "there is no such group as %s", quote(l.Group))
 		}
 	}

@@ -243,7 +243,12 @@ func (c *caller) says(lines, want string) {
 	}
 }
 
-const systemdConf = `[tls]
+const systemdConf = `[[listen]]
+address = ":993"
+[[listen]]
+address = ":143"
+starttls = true
+[tls]
 cert = "/etc/roost/cert.pem"
 key = "/etc/roost/key.pem"
 [auth]
@@ -382,6 +387,7 @@ func underSystemd(t *testing.T) {
 			}
 			s.run("journalctl", "--rotate")
 			s.run("journalctl", "--vacuum-time=1s")
+			s.shell("/", "rm -rf /var/lib/roost")
 		})
 	}
 }

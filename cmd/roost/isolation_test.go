@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -214,5 +215,55 @@ func TestMailThatComesLaterIsWithinReach(t *testing.T) {
 	got, err := mailRoots(c, func() []auth.User { return nil })
 	if err != nil || !slices.Equal(got, []string{dir + "/mail"}) {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// Who has confined itself cannot read /etc/passwd any more, and the users that the
+// configuration names by their names are known from before.
+func TestReloadOfAConfinedServerThatNamesUsers(t *testing.T) {
+	needsLandlock(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root: it becomes another user")
+	}
+	for _, c := range []struct {
+		mode, conf string
+		processes  int // that read it again
+	}{
+		{"user", "user = \"mail\"\ngroup = \"mail\"\n[isolation]\nmode = \"user\"\nlandlock = \"required\"\n", 1},
+		{"workers", "[isolation]\nmode = \"workers\"\nlandlock = \"required\"\nfront_user = \"nobody\"\nauth_user = \"mail\"\n", 2},
+	} {
+		t.Run(c.mode, func(t *testing.T) {
+			s := startServing(t, c.conf)
+			s.certificate("two")
+			gid := 8 // Debian's mail
+			if c.mode == "workers" {
+				gid = 65534 // nogroup
+			}
+			key := filepath.Join(s.dir, "two.key")
+			if err := errors.Join(os.Chown(key, 0, gid), os.Chmod(key, 0o640), os.Rename(key, filepath.Join(s.dir, "one.key")),
+				os.Rename(filepath.Join(s.dir, "two.pem"), filepath.Join(s.dir, "one.pem"))); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(s.conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.write("roost.toml", string(text)+"[limits]\nmessage = 65536\n", 0o644)
+			s.signal(syscall.SIGHUP)
+			for range c.processes {
+				if line := s.wait("event=reload"); strings.Contains(line, "event=reload_failed") {
+					t.Fatal(line)
+				}
+				s.mu.Lock()
+				i := slices.IndexFunc(s.lines, func(l string) bool { return strings.Contains(l, "event=reload") })
+				s.lines = slices.Delete(s.lines, i, i+1)
+				s.mu.Unlock()
+			}
+			k := s.dial()
+			k.say("a LOGIN ann s3cretword\r\n", "a OK")
+			if got := k.say("b APPEND INBOX {70000}\r\n", "b "); !strings.HasPrefix(got, "b NO [") {
+				t.Error(got)
+			}
+		})
 	}
 }

@@ -75,8 +75,11 @@ type environment struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal kills: nobody should have to wait for a verb that hangs.
-	context.AfterFunc(ctx, stop)
+	if len(os.Args) < 2 || os.Args[1] != isolated {
+		// A second signal kills: nobody should have to wait for a verb that hangs. One that
+		// has a parent is ended by that, if need be, and may be told by others too.
+		context.AfterFunc(ctx, stop)
+	}
 	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, own: true}
 	os.Exit(run(ctx, env, os.Args[1:]))
 }

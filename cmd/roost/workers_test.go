@@ -403,6 +403,32 @@ func TestWorkersReloadAndStop(t *testing.T) {
 	}
 }
 
+// A service manager may tell all processes of a service to end, and so front and workers
+// twice: clients are told all the same.
+func TestWorkersAllToldToEndAtOnce(t *testing.T) {
+	s := startWorkers(t, "")
+	var clients []*talker
+	for range 20 {
+		k := s.dial()
+		k.say("a LOGIN ann s3cretword\r\n", "a OK")
+		k.say("b SELECT INBOX\r\n", "b OK")
+		clients = append(clients, k)
+	}
+	list := s.processes()
+	s.signal(syscall.SIGTERM)
+	for _, pid := range list {
+		syscall.Kill(pid, syscall.SIGTERM)
+		syscall.Kill(pid, syscall.SIGTERM)
+	}
+	for _, k := range clients {
+		k.until("* BYE")
+	}
+	<-s.done
+	if s.err != nil {
+		t.Error(s.err)
+	}
+}
+
 // asRole makes the test's binary a process of a role that was taken over by an attacker: it
 // is confined as the role is and tries what stands in a file.
 const asRole = "ROOST_TEST_ROLE"
