@@ -45,6 +45,14 @@ func (p *profile) prepare(dir string) (env []string, err error) {
 	return []string{"ROOST_PROFILE=" + p.kind + ":" + p.raw}, neighbour.Own(dir)
 }
 
+// config lets a confined server write the profile. Of a nil profile it is empty.
+func (p *profile) config() string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprintf("[isolation]\nwrite = [%q]\n", filepath.Dir(p.raw))
+}
+
 // begin is called when the operation has been prepared. A nil profile does nothing.
 func (p *profile) begin(r *run) error {
 	if p == nil {

@@ -52,7 +52,7 @@ func (r *run) newRoost() *server {
 	s.start = func() (err error) {
 		now, err = neighbour.StartRoost(neighbour.RoostOptions{
 			Bin: r.bin, Dir: filepath.Join(r.dir, "etc"), Location: s.home + "/%u/Maildir", Users: r.passwords(), Env: r.roostEnv,
-			Extra: "[limits]\nconnections_per_user = 20000\nconnections_per_user_address = 20000\n",
+			Extra: "[limits]\nconnections_per_user = 20000\nconnections_per_user_address = 20000\n" + r.profile.config(),
 		})
 		if err == nil {
 			s.addr, s.tls, s.ready = now.PlainAddr, now.Addr, now.Ready
