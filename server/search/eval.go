@@ -202,19 +202,20 @@ func (r *run) slice(from, to int) error {
 	uids := append(r.left[:0], r.inSlice...)
 	r.left = uids
 	if r.plan.cheapest() == byUID || r.may != nil {
-		left := uids[:0]
-		for i, u := range uids {
-			r.uid, r.at, r.depth = u, from+i, byUID
-			if r.hold(r.plan.pieces) != no {
-				left = append(left, u)
-			}
-		}
-		uids = left
+		uids = r.possible(uids)
 	}
 	if r.plan.mask != 0 && len(uids) > 0 {
 		var err error
 		if uids, err = r.src.Box.Having(r.ctx, uids, r.plan.mask, r.plan.want); err != nil {
 			return err
+		}
+	}
+	if !r.narrowed && r.want == all && len(uids) > narrowAfter && r.plan.textsOnly {
+		if err := r.narrow(); err != nil {
+			return err
+		}
+		if r.may != nil {
+			uids = r.possible(uids)
 		}
 	}
 	if len(uids) == 0 {
@@ -246,6 +247,22 @@ func (r *run) slice(from, to int) error {
 		return r.oneByOne(rows)
 	}
 	return r.batches(rows)
+}
+
+// possible keeps those of uids, which ascend, that are not ruled out by what is known of them
+// without their rows.
+func (r *run) possible(uids []imap.UID) []imap.UID {
+	left, i := uids[:0], 0
+	for _, u := range uids {
+		for r.inSlice[i] != u {
+			i++
+		}
+		r.uid, r.at, r.depth = u, r.from+i, byUID
+		if r.hold(r.plan.pieces) != no {
+			left = append(left, u)
+		}
+	}
+	return left
 }
 
 // oneByOne looks at the messages of a slice until there are enough.

@@ -50,12 +50,13 @@ func TestNarrowed(t *testing.T) {
 		want   []imap.UID
 		opened int
 	}{
-		{"one", []Key{needle}, with, 1 + 1 + 4}, // before the store is asked, the one at which it is, and what is left
-		{"and", []Key{needle, letter}, with, 1 + 1 + 4},
-		{"not", []Key{needle, {Op: Not}}, without, 1 + 1 + 4},
+		{"one", []Key{needle}, with, len(with)},
+		{"and", []Key{needle, letter}, with, len(with)},
+		{"not", []Key{needle, {Op: Not}}, without, len(with)},
 		{"or", []Key{needle, other, {Op: Or}}, with, 40}, // of other nothing is known
-		{"or with a flag", []Key{needle, {Op: Flag, Flags: store.FlagFlagged}, {Op: Or}}, with, 1 + 1 + 4},
-		{"not or", []Key{needle, needle, {Op: Or}, {Op: Not}}, without, 1 + 1 + 4},
+		{"or with a flag", []Key{needle, {Op: Flag, Flags: store.FlagFlagged}, {Op: Or}}, with, len(with)},
+		{"not or", []Key{needle, needle, {Op: Or}, {Op: Not}}, without, len(with)},
+		{"in large ones", []Key{needle, {Op: Larger, N: 1}}, with, 1 + len(with)}, // before the store is asked, and what is left
 		{"too short", []Key{{Op: Body, Text: "ne"}}, with, 40},
 	} {
 		n := &narrowing{Mailbox: src.Box, may: map[string][]imap.UID{"NEEDLE": {10, 20, 30, 40}}}
@@ -67,6 +68,23 @@ func TestNarrowed(t *testing.T) {
 		}
 		if opened > c.opened {
 			t.Errorf("%s: %d messages were opened, want at most %d", c.name, opened, c.opened)
+		}
+	}
+
+	// It is not asked where so few messages are left that they are looked into sooner.
+	for _, c := range []struct {
+		name string
+		keys []Key
+	}{
+		{"a row rules out", []Key{needle, {Op: Larger, N: 1 << 30}}},
+		{"one UID", []Key{needle, {Op: UIDs, Set: imap.UIDSet{{Start: 10, Stop: 10}}}}},
+		{"a flag that none has", []Key{needle, {Op: Flag, Flags: store.FlagFlagged}}},
+	} {
+		n := &narrowing{Mailbox: src.Box}
+		s := src
+		s.Box = n
+		if find(t, s, c.keys...); len(n.asked) > 0 {
+			t.Errorf("%s: the store was asked for %q", c.name, n.asked)
 		}
 	}
 

@@ -53,6 +53,7 @@ type Plan struct {
 
 	mask, want store.Flags // of the flags of mask a message must have those of want and no others
 	flagsOnly  bool        // and nothing else but the UID decides, and is asked for
+	textsOnly  bool        // and of what else is in a row nothing decides alone
 
 	scored   bool
 	fuzzies  []fuzzy // whose scores are wanted
@@ -103,7 +104,7 @@ func NewPlan(q Query) (*Plan, error) {
 // noteFlags finds what the pieces ask of flags: the store is asked for the messages that have
 // them, before anything else is known of any.
 func (p *Plan) noteFlags() {
-	p.flagsOnly = !p.modSeq
+	p.flagsOnly, p.textsOnly = !p.modSeq, p.deepest() >= byHeader
 	for _, piece := range p.pieces {
 		k := &p.keys[piece.from]
 		want := k.Flags
@@ -117,6 +118,7 @@ func (p *Plan) noteFlags() {
 			bits.OnesCount8(uint8(k.Flags)) != 1 && !negated,
 			p.want&p.mask&k.Flags != want&p.mask: // FLAGGED UNFLAGGED
 			p.flagsOnly = false
+			p.textsOnly = p.textsOnly && piece.level > byRow
 		default:
 			p.mask |= k.Flags
 			p.want |= want
