@@ -3,6 +3,7 @@ package fts
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // A list names some of a segment's messages by their numbers, ascending. It is written as
@@ -53,6 +54,7 @@ func readList(dst []uint32, b []byte, n, size int) ([]uint32, bool) {
 	if n < 1 || n > size {
 		return dst, false
 	}
+	dst = slices.Grow(dst, n)
 	r := bitReader{b: b}
 	if n <= size/2 {
 		k := riceBits(n, size)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sort"
 )
 
@@ -274,10 +275,7 @@ func (s *segment) block(buf []byte, i int) (entries, whole []byte, err error) {
 	if to-from < 4 {
 		return nil, buf, fmt.Errorf("block at %d: %w", s.at+from, errDamaged)
 	}
-	if int64(cap(buf)) < to-from {
-		buf = make([]byte, to-from)
-	}
-	buf = buf[:to-from]
+	buf = slices.Grow(buf[:0], int(to-from))[:to-from]
 	if err := readFull(s.r, buf, s.at+from); err != nil {
 		return nil, buf, err
 	}
@@ -341,6 +339,7 @@ func (s *segment) uids(dst []uint32, i int) ([]uint32, error) {
 	if binary.LittleEndian.Uint32(b[n*4:]) != salted(s.salt, 1<<31|uint32(i), b[:n*4]) {
 		return dst, fmt.Errorf("UIDs at %d: %w", at, errDamaged)
 	}
+	dst = slices.Grow(dst, n)
 	for k := range n {
 		dst = append(dst, binary.LittleEndian.Uint32(b[k*4:]))
 	}
@@ -355,6 +354,7 @@ func (s *segment) sums(dst []uint32, i int) ([]uint32, error) {
 	if err := readFull(s.r, b, s.sumAt(i*chunkDocs)); err != nil {
 		return dst, err
 	}
+	dst = slices.Grow(dst, n)
 	for k := range n {
 		dst = append(dst, binary.LittleEndian.Uint32(b[k*4:]))
 	}
