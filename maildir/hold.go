@@ -347,6 +347,7 @@ func (h *hold) Message(ctx context.Context, uid imap.UID) (store.Message, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	h.m.st.read.Add(1)
 	c, err := h.m.openMessage(uid)
 	if err != nil {
 		return nil, h.m.wrapped(h, fmt.Sprintf("open UID %d", uid), err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,6 +68,8 @@ type Store struct {
 	closed   bool
 	promises promises
 	indexer  indexer
+
+	read atomic.Uint64 // how often sessions opened messages
 
 	settleAfter time.Duration       // immutable
 	lateAfter   time.Duration       // immutable

@@ -14,8 +14,8 @@ import (
 
 // roost.fts is made for a mailbox when its text is searched for the first time, and kept up
 // while the mailbox is open: who never searches pays nothing. It is made in the background,
-// one mailbox of the process at a time, by a goroutine that rests as long as it works and
-// ends when there is nothing to do. Messages that are not in it yet are candidates of every
+// one mailbox of the process at a time, by a goroutine that rests as long as it works, longer
+// while messages are read, and ends when there is nothing to do. Messages that are not in it yet are candidates of every
 // search.
 
 const (
@@ -26,6 +26,11 @@ const (
 
 	// indexWork is how long the indexer works before it rests as long.
 	indexWork = 2 * time.Millisecond
+
+	// restWhileRead is how many times as long it rests where sessions read messages
+	// meanwhile: each search of what is not indexed yet does, and a NOOP beside it waits for
+	// a core.
+	restWhileRead = 9
 )
 
 // textIndex is what a mailbox has of it.
@@ -229,12 +234,12 @@ func (s *Store) index() {
 
 // indexSome indexes one batch of messages, and says whether there are more.
 func (m *mailbox) indexSome() (more bool) {
-	pace := pace{s: m.st, m: m, since: time.Now()}
+	pace := newPace(m)
 	x := m.text.index
 	if !x.Writable() {
 		return false
 	}
-	err := m.indexBatch(x, &pace)
+	err := m.indexBatch(x, pace)
 	for more := true; more && err == nil; {
 		more, err = x.Tidy(pace.breathe)
 	}
@@ -306,11 +311,17 @@ func (m *mailbox) indexMessage(b *fts.Batch, uid imap.UID) (ok bool, err error) 
 	return true, err
 }
 
-// pace lets the indexer rest as long as it works.
+// pace lets the indexer rest as long as it works, and restWhileRead times that while sessions
+// read messages.
 type pace struct {
 	s     *Store
 	m     *mailbox
 	since time.Time // when it began to work
+	read  uint64    // Store.read then
+}
+
+func newPace(m *mailbox) *pace {
+	return &pace{s: m.st, m: m, since: time.Now(), read: m.st.read.Load()}
 }
 
 // breathe is called often. Its error ends the work.
@@ -321,6 +332,10 @@ func (p *pace) breathe() error {
 	}
 	if p.m.alive() != nil {
 		return fts.ErrStopped
+	}
+	if n := p.s.read.Load(); n != p.read {
+		p.read = n
+		worked *= restWhileRead
 	}
 	rest := time.NewTimer(min(worked, 20*indexWork))
 	defer rest.Stop()

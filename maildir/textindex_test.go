@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
@@ -25,6 +26,65 @@ func (o *outside) candidates(text string) []imap.UID {
 		may = nil
 	}
 	return may
+}
+
+// Whoever reads messages has the machine nearly alone while text is indexed.
+func TestIndexingStandsBackWhileMessagesAreRead(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		read         bool
+		worked, rest time.Duration
+	}{
+		{"nobody reads", false, indexWork, indexWork},
+		{"somebody reads", true, indexWork, restWhileRead * indexWork},
+		{"a long piece of work", true, 10 * indexWork, 20 * indexWork},
+		{"not yet", true, indexWork - 1, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			m := &mailbox{st: &Store{stop: make(chan struct{})}}
+			m.st.read.Add(7) // before
+			p := newPace(m)
+			time.Sleep(c.worked)
+			if c.read {
+				m.st.read.Add(1)
+			}
+			began := time.Now()
+			if err := p.breathe(); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(began); d != c.rest {
+				t.Errorf("%s: it rests %v, want %v", c.name, d, c.rest)
+			}
+			if c.rest == 0 {
+				return
+			}
+			time.Sleep(indexWork) // and nobody reads
+			began = time.Now()
+			if err := p.breathe(); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(began); d != indexWork {
+				t.Errorf("%s: afterwards it rests %v, want %v", c.name, d, indexWork)
+			}
+		})
+	}
+}
+
+// The indexer sees that a session opens a message, and does not take its own work for that.
+func TestReadingIsSeenByTheIndexer(t *testing.T) {
+	o := openOutside(t, 100, Options{})
+	st := o.box.(*hold).m.st
+	o.candidates("NOWHERE")
+	o.indexed()
+	if n := st.read.Load(); n != 0 {
+		t.Fatalf("%d messages were read, and nobody did", n)
+	}
+	msg, err := o.box.Message(t.Context(), o.box.View().UIDs.At(0))
+	o.must(err)
+	o.must(msg.Close())
+	if n := st.read.Load(); n != 1 {
+		t.Errorf("%d messages were read, want 1", n)
+	}
 }
 
 // indexed waits until the indexer has nothing to do.
