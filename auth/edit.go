@@ -105,7 +105,7 @@ func lockFile(path string, create bool) (f *os.File, created bool, err error) {
 	for {
 		f, err = os.OpenFile(path, os.O_RDWR, 0)
 		if created = create && errors.Is(err, fs.ErrNotExist); created {
-			if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640); errors.Is(err, fs.ErrExist) {
+			if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640); errors.Is(err, fs.ErrExist) { // #nosec G302 -- the group is who reads it; others cannot
 				continue // somebody else made it meanwhile
 			}
 		}

@@ -169,9 +169,9 @@ func (in insideTLS) letGo(c *tls.Conn) bool {
 	if !in.known {
 		return false
 	}
-	raw := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.rawInput))
-	plain := (*bytes.Reader)(unsafe.Add(unsafe.Pointer(c), in.input))
-	hand := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.handIn))
+	raw := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.rawInput)) // #nosec G103 -- findTLSInside saw the type at the offset
+	plain := (*bytes.Reader)(unsafe.Add(unsafe.Pointer(c), in.input))  // #nosec G103 -- as above
+	hand := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.handIn))  // #nosec G103 -- as above
 	if plain.Len()+hand.Len() == 0 && raw.Len() > 0 && raw.Cap() > 4*raw.Len()+smallBuffer {
 		// The beginning of a record in what the records before it had need of.
 		*raw = *bytes.NewBuffer(slices.Clone(raw.Bytes()))

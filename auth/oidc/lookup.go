@@ -44,7 +44,7 @@ type lookup[T any] struct {
 
 func newLookup[T any](what string, log *slog.Logger, now func() time.Time, fetch func(ctx context.Context) (T, error)) *lookup[T] {
 	l := &lookup[T]{what: what, fetch: fetch, now: now, log: log}
-	l.ctx, l.end = context.WithCancel(context.Background())
+	l.ctx, l.end = context.WithCancel(context.Background()) // #nosec G118 -- stop calls it
 	return l
 }
 

@@ -47,7 +47,7 @@ func become(uid, gid int, groups []int) error {
 	for i, g := range groups {
 		list[i] = uint32(g)
 	}
-	if _, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 {
+	if _, _, errno := syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(unsafe.Pointer(&list[0])), 0); errno != 0 { // #nosec G103 -- the call takes an address
 		return errno
 	}
 	const keep = ^uintptr(0)

@@ -251,7 +251,7 @@ func (b *Batch) endRun() {
 	}
 	b.sortPairs()
 	var mem memory
-	w := newSegmentWriter(&mem, 0, slices.Clone(b.docs), b.docs[0].uid, b.docs[len(b.docs)-1].uid, rand.Uint32())
+	w := newSegmentWriter(&mem, 0, slices.Clone(b.docs), b.docs[0].uid, b.docs[len(b.docs)-1].uid, rand.Uint32()) // #nosec G404 -- a salt of checksums, against old bytes and no enemy
 	var list []uint32
 	for i := 0; i < len(b.pairs); {
 		t := b.pairs[i] >> 8

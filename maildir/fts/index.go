@@ -365,7 +365,7 @@ func (x *Index) header() []byte {
 
 // write merges parts into a segment at the end of the file, and puts it to use.
 func (x *Index) write(file fsys.File, at int64, parts []part, breathe func() error) error {
-	size, err := merge(file, at, parts, rand.Uint32(), breathe)
+	size, err := merge(file, at, parts, rand.Uint32(), breathe) // #nosec G404 -- a salt of checksums, against old bytes and no enemy
 	var s *segment
 	if err == nil {
 		s, err = openSegment(file, at, size)
