@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"roost/auth"
+	"roost/unixsocket"
 )
 
 // SourceOptions say whom a Source asks.
@@ -237,7 +238,7 @@ func (l *link) connection(ctx context.Context) (*call, bool, error) {
 	}
 	nc, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", l.path)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s: %w", l.path, plain(err))
+		return nil, false, fmt.Errorf("%s: %w", l.path, unixsocket.Plain(err))
 	}
 	// Those who wait for the lock wait no longer than for this.
 	nc.SetDeadline(time.Now().Add(2 * time.Second))
@@ -296,7 +297,7 @@ func greetClient(r *bufio.Reader) (string, error) {
 			return "", errors.New("it does not take PLAIN: auth_mechanisms")
 		case fields[0] == "DONE":
 			// It has to be unique among the clients, and a process may have been one before.
-			return line("VERSION", "1", "2") + line("CPID", strconv.FormatUint(uint64(rand.Uint32N(1<<31-1))+1, 10)), nil
+			return line("VERSION", "1", "2") + line("CPID", strconv.FormatUint(uint64(rand.Uint32N(1<<31-1))+1, 10)), nil // #nosec G404 -- unique, not secret
 		}
 	}
 	return "", errors.New("its greeting has no end")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"roost/auth"
+	"roost/unixsocket"
 )
 
 // fake is what another program says on a socket: greeting, then an answer to each line.
@@ -34,7 +35,7 @@ func newFake(t *testing.T, greeting string, answer func(line string) string) *fa
 
 func (f *fake) listen(t *testing.T, greeting string, answer func(line string) string) {
 	t.Helper()
-	l, err := ListenUnix(f.path, 0o600, -1, -1)
+	l, err := unixsocket.Listen(f.path, 0o600, -1, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestClientOfServer(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
 	path := filepath.Join(t.TempDir(), "auth")
-	l, err := ListenUnix(path, 0o600, -1, -1)
+	l, err := unixsocket.Listen(path, 0o600, -1, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

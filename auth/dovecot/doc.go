@@ -7,6 +7,6 @@
 //
 // What a newcomer gets wrong: the protocol has no password of its own. Who reaches the
 // socket may try users' passwords and say from which address they are tried, so the
-// socket's mode and owner are the protection (listen.go). The client is still not trusted
-// with more memory or time than its share, nor with anything but that address.
+// socket's mode and owner are the protection. The client is still not trusted with more
+// memory or time than its share, nor with anything but that address.
 package dovecot

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"roost/auth"
+	"roost/unixsocket"
 )
 
 // serving answers one end of a pipe from a password file, inside of a bubble.
@@ -393,48 +393,10 @@ func TestManyRequests(t *testing.T) {
 	})
 }
 
-// The socket has its mode from its first instant; a dead one is replaced, a living one
-// and a file are not.
-func TestListenUnix(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "auth")
-	l, err := ListenUnix(path, 0o660, -1, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o660 {
-		t.Errorf("%v, %v", fi.Mode(), err)
-	}
-	if _, err := ListenUnix(path, 0o660, -1, -1); err == nil || !strings.Contains(err.Error(), "another program answers there") {
-		t.Errorf("beside a living one: %v", err)
-	}
-	l.Close()
-	l, err = ListenUnix(path, 0o600, -1, -1)
-	if err != nil {
-		t.Fatal("in place of a dead one:", err)
-	}
-	l.Close()
-	if os.Getuid() == 0 {
-		if l, err = ListenUnix(path, 0o660, 1, 2); err != nil {
-			t.Fatal(err)
-		}
-		if fi, err := os.Stat(path); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 1 || fi.Sys().(*syscall.Stat_t).Gid != 2 {
-			t.Errorf("%+v, %v", fi.Sys(), err)
-		}
-		l.Close()
-	}
-	os.Remove(path)
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ListenUnix(path, 0o660, -1, -1); err == nil || !strings.Contains(err.Error(), "something else than a socket") {
-		t.Errorf("in place of a file: %v", err)
-	}
-}
-
 // Serve ends with its context, whatever its clients do.
 func TestServeEnds(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	l, err := ListenUnix(filepath.Join(t.TempDir(), "auth"), 0o600, -1, -1)
+	l, err := unixsocket.Listen(filepath.Join(t.TempDir(), "auth"), 0o600, -1, -1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os/user"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"roost/auth/dovecot"
 	"roost/config"
+	"roost/unixsocket"
 )
 
 // listenAuth opens the sockets on which other programs ask who may log in, while there are
@@ -37,7 +39,9 @@ func listenAuth(ctx context.Context, c *config.Config, passed []net.Listener) (l
 		case l != nil:
 		case s.Path != "":
 			uid, gid := authOwner(s)
-			l, err = dovecot.ListenUnix(s.Path, s.FileMode(), uid, gid)
+			if l, err = unixsocket.Listen(s.Path, s.FileMode(), uid, gid); err != nil {
+				err = fmt.Errorf("authentication socket %s: %w", s.Path, err)
+			}
 		default:
 			l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
 		}

@@ -15,6 +15,7 @@ import (
 	"roost/server/control"
 	"roost/server/session"
 	"roost/server/wire"
+	"roost/unixsocket"
 )
 
 // prepareControl makes the directory of the control socket while there are rights to.
@@ -63,7 +64,7 @@ func (sv *service) openControl(listeners []server.Listener) {
 // controlHint says what to do about a socket that cannot be made.
 func controlHint(path string, err error) string {
 	switch {
-	case errors.Is(err, control.ErrTaken):
+	case errors.Is(err, unixsocket.ErrTaken):
 		return "another one listens there; give this one a path of its own, control.socket"
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
 		return fmt.Sprintf("install -d -o %d -m 0700 %s, or RuntimeDirectory= in its unit, makes the directory", os.Geteuid(), shellWord(filepath.Dir(path)))

@@ -20,7 +20,7 @@ import (
 	"roost/auth"
 	"roost/cmd/roost/sample"
 	"roost/config"
-	"roost/server/control"
+	"roost/unixsocket"
 )
 
 var demoVerb = verb{
@@ -149,7 +149,7 @@ func (d *demo) lay() (err error) {
 		return err
 	}
 	socket := d.path("control")
-	if len(socket) > control.MaxPath {
+	if len(socket) > unixsocket.MaxPath {
 		socket = "off"
 	}
 	conf := fmt.Sprintf(`# The configuration of roost demo.

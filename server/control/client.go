@@ -14,6 +14,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"roost/unixsocket"
 )
 
 // Why a server cannot be asked; Ask's errors wrap one of them where it is so.
@@ -40,7 +42,7 @@ func Ask(ctx context.Context, path string, q Request, each func(Reply) error, ow
 		case errors.Is(err, fs.ErrPermission):
 			return "", fmt.Errorf("%s: %w", path, ErrDenied)
 		}
-		return "", fmt.Errorf("%s: %w", path, plain(err))
+		return "", fmt.Errorf("%s: %w", path, unixsocket.Plain(err))
 	}
 	c := nc.(*net.UnixConn)
 	defer c.Close()
@@ -51,7 +53,7 @@ func Ask(ctx context.Context, path string, q Request, each func(Reply) error, ow
 		return "", fmt.Errorf("%s: %w", path, errors.Join(ErrForeign, err))
 	}
 	if err := json.NewEncoder(c).Encode(q); err != nil && ctx.Err() == nil && !errors.Is(err, syscall.EPIPE) {
-		return "", fmt.Errorf("%s: %w", path, plain(err))
+		return "", fmt.Errorf("%s: %w", path, unixsocket.Plain(err))
 	}
 	in := bufio.NewScanner(c)
 	in.Buffer(nil, replyBytes)
@@ -84,7 +86,7 @@ func Ask(ctx context.Context, path string, q Request, each func(Reply) error, ow
 		// It was accepted and closed: who may not ask is sent away without a word.
 		return "", fmt.Errorf("%s: the server broke off: %w", path, err)
 	}
-	return "", fmt.Errorf("%s: %w", path, plain(err))
+	return "", fmt.Errorf("%s: %w", path, unixsocket.Plain(err))
 }
 
 // keeper is the user who alone can put a socket at path, besides root; -1 for none.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"roost/unixsocket"
 )
 
 const (
@@ -44,7 +46,7 @@ func (l *Listener) Serve(ctx context.Context, handle Handler) error {
 				return nil
 			}
 			l.Close()
-			return fmt.Errorf("control socket %s: %w", l.path, plain(err))
+			return fmt.Errorf("control socket %s: %w", l.path, unixsocket.Plain(err))
 		}
 		select {
 		case free <- struct{}{}:
