@@ -41,7 +41,7 @@ func TestArrows(t *testing.T) {
 		{under("roost/maildir"), under("roost/server"), "the storage knows no protocol"},
 		{under("roost/maildir"), []string{"github.com/emersion/go-imap/v2/imapclient", "github.com/emersion/go-imap/v2/imapserver"}, "the storage knows no protocol"},
 		{slices.Concat(under("roost/server/session"), under("roost/server/search"), under("roost/server/wire")), under("roost/auth"), "nothing behind the login knows passwords"},
-		{slices.Concat([]string{"roost/store"}, under("roost/message"), under("roost/config"), under("roost/auth"), under("roost/maildir/fsys")), under("roost/server"), "leaves import no room"},
+		{slices.Concat([]string{"roost/store", "roost/unixsocket"}, under("roost/message"), under("roost/config"), under("roost/auth"), under("roost/maildir/fsys")), under("roost/server"), "leaves import no room"},
 		{slices.Concat([]string{"roost/auth"}, under("roost/server")), []string{"roost/auth/oidc"}, "whose tokens count is for cmd to choose"},
 		{slices.Concat(under("roost/message"), under("roost/auth"), under("roost/config")), slices.Concat(under("roost/maildir"), []string{"roost/store"}), "leaves import no room"},
 	} {
