@@ -44,6 +44,7 @@ type Plan struct {
 	pieces []piece  // must all hold; the cheap ones first
 
 	fields  map[string][]int // the Header keys of each field, whose name is in small letters
+	listed  []fieldKeys      // the same, where they are few
 	dates   bool             // the Date field is asked for
 	digests bool             // digests are asked for
 	modSeq  bool             // MODSEQs are asked for, and so answered
@@ -59,6 +60,15 @@ type Plan struct {
 	fuzzies  []fuzzy // whose scores are wanted
 	scoredAt level   // how deep they must be looked for
 }
+
+// fieldKeys are the Header keys of one field.
+type fieldKeys struct {
+	name string
+	keys []int
+}
+
+// maxListed is how many fields are compared with a name one by one.
+const maxListed = 4
 
 // piece is a part of the query that stands for itself: keys[from:to].
 type piece struct {
@@ -98,6 +108,11 @@ func NewPlan(q Query) (*Plan, error) {
 	p.pieces = open
 	slices.SortStableFunc(p.pieces, func(a, b piece) int { return cmp.Compare(a.level, b.level) })
 	p.noteFlags()
+	if len(p.fields) <= maxListed {
+		for name, keys := range p.fields {
+			p.listed = append(p.listed, fieldKeys{name, keys})
+		}
+	}
 	return p, nil
 }
 
@@ -161,13 +176,13 @@ func (p *Plan) cheapest() level {
 
 // named gives the Header keys that ask for a field of this name.
 func (p *Plan) named(f message.Field) []int {
-	if len(p.fields) > 4 {
-		return p.fields[strings.ToLower(string(f.Name))]
-	}
-	for name, keys := range p.fields {
-		if f.Is(name) {
-			return keys
+	for i := range p.listed { // to go through a map costs more than to compare
+		if f.Is(p.listed[i].name) {
+			return p.listed[i].keys
 		}
+	}
+	if len(p.fields) > maxListed {
+		return p.fields[strings.ToLower(string(f.Name))]
 	}
 	return nil
 }
