@@ -326,6 +326,26 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// A field is found by its name in whatever letters, among few that are asked for and many.
+func TestKeysOfFewAndManyFields(t *testing.T) {
+	src := open(t,
+		memstore.Seed{Message: "x-0: a\nX-1: b\nX-2: c\nx-3: d\nX-4: e\nX-5: f\n\n"},
+		memstore.Seed{Message: "X-0: a\nX-1: b\nX-2: c\nX-3: d\nX-4: e\nX-5: other\n\n"},
+		memstore.Seed{Message: "Y-0: a\nY-1: b\nY-2: c\nY-3: d\nY-4: e\nY-5: f\n\n"},
+	)
+	var keys []Key
+	for i := range 6 {
+		keys = append(keys, Key{Op: Header, Field: fmt.Sprintf("X-%d", i), Text: string(rune('a' + i))})
+		want := []imap.UID{1, 2}
+		if i == 5 {
+			want = want[:1]
+		}
+		if got := find(t, src, keys...); !slices.Equal(got, want) {
+			t.Errorf("%d fields: found %v, want %v", i+1, got, want)
+		}
+	}
+}
+
 func BenchmarkBodySearch(b *testing.B) {
 	text := []byte(strings.Repeat("The quick brown fox jumps over the lazy dog. ", 1000))
 	b.SetBytes(int64(len(text)))
