@@ -202,6 +202,11 @@ func (a *Auth) verify(ctx context.Context, acc *Account, apps *userApps, login, 
 	if apps != nil {
 		version += "\n" + apps.version
 	}
+	if acc.Check != nil {
+		// Whoever is asked may let the same password in for one service, or from one
+		// address, and not for another.
+		version += fmt.Sprintf("\n%q %v %v", at.Protocol, at.Addr, at.Secure)
+	}
 	return a.cache.verify(ctx, a.cache.mac(login, password, version), func() (out outcome, err error) {
 		err = a.pool.do(ctx, at.Addr, func() {
 			if apps != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,4 +160,35 @@ func TestDescribeRefusesWhatItCannotUse(t *testing.T) {
 			t.Error("a network that cannot be read lets in")
 		}
 	}
+}
+
+// picky lets ann in for IMAP, from its own network.
+type picky struct{ oracle }
+
+func (p *picky) Find(_ context.Context, login string, at Attempt) (*Account, error) {
+	return &Account{User: User{Name: login, Login: login}, Version: "picky", Check: func(_ context.Context, password string) (Verdict, *Account, error) {
+		if password == "secret" && at.Protocol == "imap" && netip.MustParsePrefix("192.0.2.0/24").Contains(at.Addr) {
+			return Right, nil, nil
+		}
+		return Wrong, nil, nil
+	}}, nil
+}
+
+// PAM, a Dovecot and a command of the admin's are told service and address, and decide by
+// them: a password that was right a moment ago is right there only.
+func TestRememberedPasswordIsNoWayRoundOfNetworksAndServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newTestAuth(t, Options{Sources: []Source{&picky{}}})
+		if _, err := a.Login(t.Context(), "ann", "secret", from("192.0.2.7")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Login(t.Context(), "ann", "secret", from("198.51.100.1")); !errors.Is(err, ErrDenied) {
+			t.Errorf("from elsewhere: %v", err)
+		}
+		smtp := from("192.0.2.7")
+		smtp.Protocol = "smtp"
+		if _, err := a.Login(t.Context(), "ann", "secret", smtp); !errors.Is(err, ErrDenied) {
+			t.Errorf("for another service: %v", err)
+		}
+	})
 }

@@ -317,7 +317,11 @@ func (t *throttle) lockLocked(now time.Time, p *penalty) (Locked, bool) {
 	if s.kind == ofUser || t.opt.LockTime < 0 || p.failures < after || p.until.After(now) || t.sparedLocked(s) {
 		return Locked{}, false
 	}
-	p.until = now.Add(min(t.opt.LockTime<<min(p.locks, 20), t.opt.LockMax))
+	long := min(t.opt.LockTime, t.opt.LockMax)
+	for range min(p.locks, 64) {
+		long = min(2*long, t.opt.LockMax) // a shift would overflow
+	}
+	p.until = now.Add(long)
 	p.locks++
 	p.failures = after / 2
 	p.wakeAll() // to be refused

@@ -606,3 +606,16 @@ func sealed(text string) []byte {
 	b := []byte(stateHeader + text)
 	return append(b, sumLine(b)...)
 }
+
+// However long the first lock is and however many there were, the next is as long as may be.
+func TestTheLastOfManyLongLocksIsALock(t *testing.T) {
+	day := 24 * time.Hour
+	th := newThrottle(ThrottleOptions{LockTime: day, LockMax: 7 * day}, nil)
+	now := time.Now()
+	for _, locks := range []int{0, 1, 5, 17, 18, 1 << 20} {
+		p := &penalty{subject: subject{ofAddress, "", netip.MustParsePrefix("192.0.2.7/32")}, failures: 1000, locks: locks}
+		if _, ok := th.lockLocked(now, p); !ok || p.until.Sub(now) != min(day<<min(locks, 3), 7*day) {
+			t.Errorf("lock number %d lasts %v", locks+1, p.until.Sub(now))
+		}
+	}
+}
