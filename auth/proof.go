@@ -22,6 +22,10 @@ type Proof struct {
 
 	// Secret stands for the stored password; zero where there is none.
 	Secret [sha256.Size]byte
+
+	// Sealed is all of it for another process, which alone can look into it:
+	// server/workers. "" else.
+	Sealed string `json:",omitempty"`
 }
 
 // What ends a session whose login no longer stands; Stands gives one of them.

@@ -10,7 +10,8 @@ import (
 )
 
 // An Exchange is one run of a SASL mechanism (RFC 4422 section 3), a state machine
-// over bytes; the protocol around it encodes them. One goroutine at a time.
+// over bytes; the protocol around it encodes them. One goroutine at a time. One that is an
+// io.Closer too is closed when no call will follow.
 type Exchange interface {
 	// Next takes what the client sent and gives the next challenge, or with done the
 	// end of it. A nil response is for the first call only and says that there was no

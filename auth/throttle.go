@@ -335,11 +335,17 @@ func (t *throttle) sparedLocked(s subject) bool {
 	return !addr.IsValid() || t.gateways[addr] || s.kind != ofPair && private(addr) || t.trustedLocked(addr)
 }
 
-// gateway notes that everybody is behind an address.
+// maxGateways are known: whoever tells of them may have been taken over.
+const maxGateways = 1000
+
+// gateway notes that everybody is behind an address, which is a private one.
 func (t *throttle) gateway(addr netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	addr = addr.Unmap().WithZone("")
+	if !private(addr) || len(t.gateways) >= maxGateways {
+		return
+	}
 	t.gateways[addr] = true
 	for k := range t.subjects {
 		for s, p := range t.subjects[k] {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"io"
 	"slices"
 
 	"roost/auth"
@@ -76,6 +77,9 @@ func (d *door) authenticate(ctx context.Context, tag string) (answer, error) {
 	ex, err := d.gate.auth.Start(mech, d.attempt())
 	if err != nil {
 		return answer{kind: "NO", text: "Mechanism is not available; CAPABILITY lists those that are"}, nil
+	}
+	if c, ok := ex.(io.Closer); ok {
+		defer c.Close()
 	}
 	var response []byte // nil: none yet
 	if d.lex.Accept(' ') && !d.lex.AtEnd() {

@@ -403,6 +403,19 @@ func TestWorkersReloadAndStop(t *testing.T) {
 	}
 }
 
+// One client that begins exchanges and breaks them off, as often as it can, keeps nobody
+// from logging in.
+func TestWorkersManyExchangesBrokenOff(t *testing.T) {
+	s := startWorkers(t, "[limits]\nconnections = 20\n")
+	mallory := s.dial()
+	for i := range 100 {
+		mallory.say(fmt.Sprintf("a%d AUTHENTICATE LOGIN\r\n", i), "+ ")
+		mallory.say("*\r\n", fmt.Sprintf("a%d BAD", i))
+	}
+	k := s.dial()
+	k.say("a AUTHENTICATE PLAIN AGFubgBzM2NyZXR3b3Jk\r\n", "a OK")
+}
+
 // A service manager may tell all processes of a service to end, and so front and workers
 // twice: clients are told all the same.
 func TestWorkersAllToldToEndAtOnce(t *testing.T) {

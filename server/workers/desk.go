@@ -2,7 +2,6 @@ package workers
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -102,11 +101,16 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 			if err != nil {
 				return err
 			}
+			seals, err := newSeal(p.Key)
+			if err != nil {
+				ch.close()
+				return err
+			}
 			d.mu.Lock()
 			d.newest = ch
 			d.mu.Unlock()
 			// Ends with that front, or ctx.
-			wg.Go(func() { d.serve(ctx, p.Front, ch) })
+			wg.Go(func() { d.serve(ctx, p.Front, seals, ch) })
 			continue
 		}
 		d.mu.Lock()
@@ -126,11 +130,12 @@ type counter struct {
 	desk  *Desk
 	front uint64
 	ch    *channel
+	seals seal
 
 	mu        sync.Mutex // guards what follows; a map operation at a time
 	cancels   map[uint64]context.CancelFunc
 	exchanges map[uint64]*running
-	tickets   map[string]ticket
+	tickets   *tickets
 }
 
 // running is an exchange. Its own mutex says who may go on with it: an honest front asks
@@ -141,19 +146,13 @@ type running struct {
 	begun time.Time
 }
 
-// ticket is a login that may become a session, once.
-type ticket struct {
-	user auth.User
-	at   time.Time
-}
-
 // serve answers one front.
-func (d *Desk) serve(ctx context.Context, front uint64, ch *channel) {
+func (d *Desk) serve(ctx context.Context, front uint64, seals seal, ch *channel) {
 	defer ch.close()
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { ch.close() })
 	defer stop()
-	c := &counter{desk: d, front: front, ch: ch, cancels: map[uint64]context.CancelFunc{}, exchanges: map[uint64]*running{}, tickets: map[string]ticket{}}
+	c := &counter{desk: d, front: front, ch: ch, seals: seals, cancels: map[uint64]context.CancelFunc{}, exchanges: map[uint64]*running{}, tickets: newTickets(d.Most)}
 	places := make(chan struct{}, d.Most)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -166,8 +165,12 @@ func (d *Desk) serve(ctx context.Context, front uint64, ch *channel) {
 			}
 			return
 		}
-		if a.Do == "cancel" {
+		switch a.Do {
+		case "cancel":
 			c.cancel(a.Exchange)
+			continue
+		case "forget":
+			c.forget(a.Exchange)
 			continue
 		}
 		places <- struct{}{}
@@ -177,6 +180,7 @@ func (d *Desk) serve(ctx context.Context, front uint64, ch *channel) {
 		c.mu.Unlock()
 		// Ends with its answer, or ctx.
 		wg.Go(func() {
+			defer end() // a front that uses a number twice takes the first one's place in cancels
 			r, files := c.answer(one, &a)
 			r.ID = a.ID
 			c.cancel(a.ID)
@@ -197,6 +201,13 @@ func (c *counter) cancel(id uint64) {
 	if end != nil {
 		end()
 	}
+}
+
+// forget ends an exchange that the client has broken off.
+func (c *counter) forget(exchange uint64) {
+	c.mu.Lock()
+	delete(c.exchanges, exchange)
+	c.mu.Unlock()
 }
 
 // mostLocked are told of at once: a message has a bound.
@@ -235,9 +246,11 @@ func (c *counter) answer(ctx context.Context, a *asked) (r answered, files []*os
 		}
 		r.Locked = list[:min(len(list), mostLocked)]
 	case "stands":
-		if a.Who == nil {
-			r.Failed = auth.ErrUserGone.Error()
-		} else if err := users.Stands(ctx, auth.User{Name: a.Who.Name, Login: a.Who.Login, Proof: a.Who.Proof}); err != nil {
+		u, err := c.seals.open(a.Seal)
+		if err == nil {
+			err = users.Stands(ctx, u)
+		}
+		if err != nil {
 			r.Failed = err.Error()
 		}
 	case "events":
@@ -245,7 +258,7 @@ func (c *counter) answer(ctx context.Context, a *asked) (r answered, files []*os
 			r.Failed = "no history of events is kept"
 			break
 		}
-		list, err := c.desk.Events(a.User, min(a.N, mostLocked))
+		list, err := c.desk.Events(a.User, min(max(a.N, 0), mostLocked))
 		if err != nil {
 			r.Failed = err.Error()
 		}
@@ -268,15 +281,16 @@ func (c *counter) admit(r *answered, u auth.User, err error) {
 		r.explain(err)
 		return
 	}
-	r.Done, r.Who, r.Ticket = true, &proven{u.Name, u.Login, u.Proof}, rand.Text()
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !room(c.tickets, c.desk.Most, func(t ticket) bool { return now.Sub(t.at) > ticketTime }) {
-		r.Ticket = "" // it will not be let in
+	shown := u.Proof
+	shown.Secret = [len(shown.Secret)]byte{}
+	r.Done, r.Who = true, &proven{Name: u.Name, Login: u.Login, Proof: shown}
+	if r.Who.Seal, err = c.seals.close(u); err != nil {
+		r.explain(err)
 		return
 	}
-	c.tickets[r.Ticket] = ticket{u, now}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.Ticket = c.tickets.give(u, time.Now()) // without it will not be let in
 }
 
 // room reports whether m may have one more, and where it is full lets go of what is old.
@@ -336,14 +350,13 @@ func (c *counter) next(ctx context.Context, r *answered, a *asked) {
 // enter makes a login a session.
 func (c *counter) enter(ctx context.Context, r *answered, a *asked) []*os.File {
 	c.mu.Lock()
-	t, ok := c.tickets[a.Ticket]
-	delete(c.tickets, a.Ticket)
+	u, ok := c.tickets.take(a.Ticket, time.Now())
 	c.mu.Unlock()
-	if !ok || time.Since(t.at) > ticketTime || a.Login == nil {
+	if !ok || a.Login == nil {
 		r.Failed = "nobody has logged in"
 		return nil
 	}
-	o, err := c.desk.Place(ctx, t.user, *a.Login)
+	o, err := c.desk.Place(ctx, u, *a.Login)
 	if err == nil {
 		o.Front = c.front
 		var p placed

@@ -24,8 +24,10 @@
 //   - Nobody trusts the front, which strangers speak with. It names no user: what it says of a
 //     session (its tag, its address) does harm to that session only. So a front that was taken
 //     over can do what its clients can, and hear what they say; who does not log in meanwhile
-//     has nothing to fear. It can lie about addresses, so throttles by address do not bind it;
-//     those by user do. Client certificates it could invent, so EXTERNAL is not there.
+//     has nothing to fear but guesses: it can lie about addresses, and unlock, so no throttle
+//     binds it. Whether a login still stands it asks by a seal (seal.go), for else it could
+//     guess at stored secrets at no cost. Client certificates it could invent, so EXTERNAL is
+//     not there.
 //   - The parent believes the desk who a session is for, because somebody must decide that and
 //     it had better not be root: what verifies passwords parses SASL, LDAP's answers and
 //     tokens, and may run programs. What the desk cannot be wrong about is kept in the parent:

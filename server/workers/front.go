@@ -213,7 +213,9 @@ func (r *reply) user() auth.User {
 	if r.Who == nil {
 		return auth.User{}
 	}
-	return auth.User{Name: r.Who.Name, Login: r.Who.Login, Proof: r.Who.Proof, Ticket: r.Ticket}
+	u := auth.User{Name: r.Who.Name, Login: r.Who.Login, Proof: r.Who.Proof, Ticket: r.Ticket}
+	u.Proof.Sealed = string(r.Who.Seal)
+	return u
 }
 
 // OnChange is auth.Auth's. A desk that was started anew has changed.
@@ -223,7 +225,7 @@ func (f *Front) OnChange(fn func()) { f.changed.Store(&fn) }
 func (f *Front) Stands(ctx context.Context, u auth.User) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	r := f.ask(ctx, asked{Do: "stands", Who: &proven{u.Name, u.Login, u.Proof}})
+	r := f.ask(ctx, asked{Do: "stands", Seal: []byte(u.Proof.Sealed)})
 	if r.Failed == "" {
 		return nil
 	}
@@ -250,10 +252,12 @@ type exchange struct {
 	front *Front
 	id    uint64
 	user  auth.User
+	over  bool // the desk has forgotten it
 }
 
 func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, error) {
 	r := e.front.ask(ctx, asked{Do: "next", Exchange: e.id, Response: response, None: response == nil})
+	e.over = r.err != nil || r.Done
 	if r.err != nil {
 		return r.Challenge, false, r.err
 	}
@@ -264,6 +268,21 @@ func (e *exchange) Next(ctx context.Context, response []byte) ([]byte, bool, err
 }
 
 func (e *exchange) User() auth.User { return e.user }
+
+// Close has the desk forget an exchange that was broken off; its room is bounded.
+func (e *exchange) Close() error {
+	if e.over {
+		return nil
+	}
+	e.over = true
+	e.front.mu.Lock()
+	desk := e.front.desk
+	e.front.mu.Unlock()
+	if desk == nil {
+		return nil
+	}
+	return desk.send(asked{Do: "forget", Exchange: e.id})
+}
 
 // Locked is auth.Auth's; not all of a long list.
 func (f *Front) Locked() []auth.Locked { return f.quick(asked{Do: "locked"}).Locked }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
-	"time"
 
 	"roost/auth"
 	"roost/events"
@@ -28,16 +27,17 @@ type asked struct {
 	Password string         `json:",omitempty"`
 	Ticket   string         `json:",omitempty"`
 	Login    *session.Login `json:",omitempty"`
-	Who      *proven        `json:",omitempty"`
+	Seal     []byte         `json:",omitempty"` // of whom it asks about
 	Event    *events.Event  `json:",omitempty"`
 	N        int            `json:",omitempty"`
 	Addr     netip.Addr
 }
 
-// proven is a user as far as auth.Auth.Stands looks.
+// proven is what the front learns of a user: of the proof all but the secret.
 type proven struct {
 	Name, Login string
 	Proof       auth.Proof
+	Seal        []byte
 }
 
 // answered is the desk's answer. A stream, and a link where Linked says so, come with that
@@ -145,6 +145,7 @@ type Order struct {
 type ordered struct {
 	ID     uint64
 	Front  uint64 `json:",omitempty"`
+	Key    []byte `json:",omitempty"` // with Front: of the seals; the next desk has it too
 	Worker uint64 `json:",omitempty"`
 	Linked bool   `json:",omitempty"`
 	Failed string `json:",omitempty"`
@@ -205,6 +206,3 @@ type outcome struct {
 	In, Out         int64
 	Failed          string
 }
-
-// ticketTime is how long a login may take to become a session.
-const ticketTime = time.Minute

@@ -49,6 +49,8 @@ type Parent struct {
 	serial  uint64
 	ended   bool
 	wg      sync.WaitGroup
+
+	key []byte // of what each desk seals for the front
 }
 
 // child is the front or the desk.
@@ -86,7 +88,7 @@ const restartAfter = time.Second
 // Serve starts front and desk, and whoever they need, until ctx ends, or one of them cannot
 // be started. ready is called when clients can connect.
 func (p *Parent) Serve(ctx context.Context, ready func()) error {
-	p.workers = map[string]*worker{}
+	p.workers, p.key = map[string]*worker{}, newKey()
 	if p.Most <= 0 {
 		p.Most = 20_000
 	}
@@ -242,7 +244,7 @@ func (p *Parent) introduce(front, desk *child) error {
 	defer a.Close()
 	defer b.Close()
 	// One that has just ended is seen to by Serve.
-	_ = desk.ch.send(ordered{Front: front.number}, a)
+	_ = desk.ch.send(ordered{Front: front.number, Key: p.key}, a)
 	_ = front.ch.send(toFront{Desk: desk.number}, b)
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"roost/auth"
+	"roost/events"
 	"roost/server/session"
 	"roost/server/wire"
 )
@@ -40,19 +41,27 @@ func (u *users) Login(ctx context.Context, user, password string, at auth.Attemp
 	if user != "ann" || password != "right" {
 		return auth.User{}, &auth.Refusal{Err: auth.ErrDenied, User: user, Reason: "wrong password"}
 	}
-	return auth.User{Name: user, Login: user}, nil
+	return auth.User{Name: user, Login: user, Proof: auth.Proof{App: "phone", Secret: secret}}, nil
 }
+
+var secret = [32]byte{1, 2, 3}
+
 func (u *users) Start(mech string, at auth.Attempt) (auth.Exchange, error) {
 	if mech != "PLAIN" {
 		return nil, auth.ErrMechanism
 	}
 	return &twoSteps{users: u}, nil
 }
-func (u *users) OnChange(fn func())                            {}
-func (u *users) Stands(ctx context.Context, w auth.User) error { return nil }
-func (u *users) Locked() []auth.Locked                         { return nil }
-func (u *users) Unlock(what string) ([]auth.Locked, error)     { return nil, nil }
-func (u *users) Gateway(addr netip.Addr)                       {}
+func (u *users) OnChange(fn func()) {}
+func (u *users) Stands(ctx context.Context, w auth.User) error {
+	if w.Name != "ann" || w.Proof.Secret != secret {
+		return auth.ErrPasswordChanged
+	}
+	return nil
+}
+func (u *users) Locked() []auth.Locked                     { return nil }
+func (u *users) Unlock(what string) ([]auth.Locked, error) { return nil, nil }
+func (u *users) Gateway(addr netip.Addr)                   {}
 
 // twoSteps wants "ann right" as its second response.
 type twoSteps struct {
@@ -98,11 +107,12 @@ func newTable(t *testing.T) *table {
 			in.Who.User = u.Name
 			job, err := JobFor(in, nil)
 			return Order{UID: 1000, GID: 1000, Dirs: []string{"/home/" + u.Name}, Job: job}, err
-		}}
+		},
+		Events: func(_ string, n int) ([]events.Event, error) { return make([]events.Event, 3)[3-min(n, 3):], nil }}
 	done := make(chan error, 1)
 	go func() { done <- d.Serve(t.Context(), theirs) }()
 	a, b := mustPair(t, unix.SOCK_SEQPACKET)
-	if err := tb.parent.send(ordered{Front: 7}, a); err != nil {
+	if err := tb.parent.send(ordered{Front: 7, Key: newKey()}, a); err != nil {
 		t.Fatal(err)
 	}
 	a.Close()
@@ -238,12 +248,6 @@ func TestDeskBelievesNobody(t *testing.T) {
 	}
 
 	// What it keeps has a bound.
-	for range 100 {
-		tb.ask(asked{Do: "login", User: "ann", Password: "right"})
-	}
-	if r, _ = tb.ask(asked{Do: "login", User: "ann", Password: "right"}); r.Ticket != "" {
-		t.Error("tickets without end")
-	}
 	for range 20 {
 		r, _ = tb.ask(asked{Do: "start", Mech: "PLAIN"})
 	}
@@ -254,6 +258,98 @@ func TestDeskBelievesNobody(t *testing.T) {
 	}
 	if _, err := tb.front.receive(&r, 0); !errors.Is(err, io.EOF) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Whether a login still stands a front may ask of those who logged in by it, and cannot try
+// secrets so: nothing would count them.
+func TestDeskIsNoOracleOfSecrets(t *testing.T) {
+	tb := newTable(t)
+	r, _ := tb.ask(asked{Do: "login", User: "ann", Password: "right"})
+	if r.Who == nil || r.Who.Proof.App != "phone" || r.Who.Proof.Secret != [32]byte{} || bytes.Contains(r.Who.Seal, secret[:3]) {
+		t.Fatalf("the front is told %+v", r.Who)
+	}
+	mine := r.Who.Seal
+	if r, _ = tb.ask(asked{Do: "stands", Seal: mine}); r.err() != nil {
+		t.Error(r.err())
+	}
+	for i := range mine {
+		other := bytes.Clone(mine)
+		other[i] ^= 1
+		if r, _ = tb.ask(asked{Do: "stands", Seal: other}); r.Failed != errSeal.Error() {
+			t.Fatalf("byte %d changed: %+v", i, r)
+		}
+	}
+	own, err := newSeal(newKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := own.close(auth.User{Name: "ann", Login: "ann", Proof: auth.Proof{Secret: secret}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range [][]byte{nil, {1}, forged, []byte(`{"Name":"ann","Proof":{}}`)} {
+		if r, _ = tb.ask(asked{Do: "stands", Seal: s}); r.Failed != errSeal.Error() {
+			t.Errorf("%q: %+v", s, r)
+		}
+	}
+	if again, _ := tb.ask(asked{Do: "login", User: "ann", Password: "right"}); !bytes.Equal(again.Who.Seal, mine) {
+		t.Error("sessions of one user have each a seal of their own")
+	}
+	if r, _ = tb.ask(asked{Do: "events", User: "ann", N: -1}); len(r.Events) != 0 || r.err() != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Exchanges that clients begin and break off take no room: else one client could keep
+// everybody from logging in.
+func TestExchangesBrokenOffAreForgotten(t *testing.T) {
+	tb := newTable(t)
+	for range 200 {
+		r, _ := tb.ask(asked{Do: "start", Mech: "PLAIN"})
+		if r.err() != nil {
+			t.Fatal(r.err())
+		}
+		tb.ask(asked{Do: "next", Exchange: r.Exchange, None: true})
+		if err := tb.front.send(asked{Do: "forget", Exchange: r.Exchange}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Logins that do not become sessions, for there are too many of the user, take no room from
+// others.
+func TestTicketsOfOneUserAreBounded(t *testing.T) {
+	now := time.Now()
+	k := newTickets(1000)
+	var list []string
+	for range 5000 {
+		list = append(list, k.give(auth.User{Login: "mallory"}, now))
+	}
+	if len(k.all) != 50 || len(k.of["mallory"]) != 50 {
+		t.Fatalf("%d tickets of one user", len(k.all))
+	}
+	ann := k.give(auth.User{Login: "ann"}, now)
+	if u, ok := k.take(ann, now.Add(ticketTime)); !ok || u.Login != "ann" {
+		t.Error("ann is not let in")
+	}
+	if _, ok := k.take(ann, now); ok {
+		t.Error("a ticket counts twice")
+	}
+	if _, ok := k.take(list[0], now); ok {
+		t.Error("the oldest counts still")
+	}
+	if _, ok := k.take(list[4999], now.Add(ticketTime+1)); ok {
+		t.Error("a ticket counts for ever")
+	}
+	for i := range 2000 {
+		k.give(auth.User{Login: fmt.Sprint(i)}, now)
+	}
+	if len(k.all) != 1000 || k.give(auth.User{Login: "ben"}, now) != "" {
+		t.Errorf("%d tickets", len(k.all))
+	}
+	if k.give(auth.User{Login: "ben"}, now.Add(ticketTime+1)) == "" || len(k.all) != 1 || len(k.of) != 1 {
+		t.Errorf("%d of %d users are left", len(k.all), len(k.of))
 	}
 }
 
