@@ -5,10 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/xdg-go/scram"
 )
 
 const mailUsers = "ann:{PLAIN}secret::::/home/ann\noff:!{PLAIN}secret\nclosed:{PLAIN}secret::::::nologin\nbroken:{PLAIN}secret:0:0\n" +
@@ -143,5 +146,62 @@ func TestMasterStands(t *testing.T) {
 		change(users, "ann:{PLAIN}secret", "ann:{PLAIN}other", nil)
 		change(file, "root:{PLAIN}master", "root:{PLAIN}other", ErrPasswordChanged)
 		change(file, "root:", "#root:", ErrUserGone)
+	})
+}
+
+// SCRAM says at once that it is not for master users, whoever is named, and what they are to
+// use; that is no guess, and PLAIN lets them in without a delay. Users have it as before.
+func TestScramIsRefusedToMasterUsersClearly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		opt := Options{File: writeFile(t, "ann:{PLAIN}secret\n"), MasterFile: writeFile(t, "root:{PLAIN}master\n"), MasterSeparator: "*", Log: slog.New(slog.NewTextHandler(&log, nil))}
+		a := newTestAuth(t, opt)
+		begin := time.Now()
+		for mech, hash := range scramClients {
+			if !slices.Contains(a.Mechanisms(home), mech) {
+				t.Fatalf("%s is not offered: %q", mech, a.Mechanisms(home))
+			}
+			for _, c := range []struct{ name, authzid string }{
+				{"ann*root", ""}, {"nobody*root", ""}, {"ann*nobody", ""}, {"root", "ann"}, {"nobody", "ann"}, {"ann", "nobody"}, {"ann*root", "ann"},
+			} {
+				client, err := hash.NewClient(c.name, "master", c.authzid)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = converse(t, a, mech, home, client.NewConversation())
+				var r *Refusal
+				if !errors.Is(err, ErrMechanism) || !errors.As(err, &r) || r.Guess() || !strings.Contains(r.Error(), mech+" does not do for master users: log in by PLAIN") {
+					t.Errorf("%s for %+v: %v", mech, c, err)
+				}
+			}
+			for _, authzid := range []string{"", "ann", "ANN"} {
+				client, err := hash.NewClient("ann", "secret", authzid)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if u, err := converse(t, a, mech, home, client.NewConversation()); err != nil || u.Name != "ann" {
+					t.Errorf("%s for ann as %q: %+v, %v", mech, authzid, u, err)
+				}
+			}
+		}
+		ex, err := a.Start("PLAIN", home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err = ex.Next(t.Context(), []byte("\x00ann*root\x00master")); err != nil || ex.User().Login != "root" {
+			t.Errorf("PLAIN: %+v, %v", ex.User(), err)
+		}
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("it was delayed by %v", took)
+		}
+		// Without master users such a name is one like another.
+		none := newTestAuth(t, Options{File: opt.File, Log: opt.Log})
+		client, err := scram.SHA256.NewClient("ann*root", "master", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := converse(t, none, "SCRAM-SHA-256", home, client.NewConversation()); !errors.Is(err, ErrDenied) {
+			t.Errorf("without master users: %v", err)
+		}
 	})
 }

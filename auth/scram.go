@@ -166,6 +166,9 @@ func (s *scramExchange) begin(ctx context.Context, msg string) ([]byte, bool, er
 	if nonce == "" || strings.ContainsFunc(nonce, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, false, s.malformed("the nonce is not printable")
 	}
+	if s.forMaster() {
+		return nil, false, &Refusal{Err: ErrMechanism, Text: s.mech + " does not do for master users: log in by PLAIN or LOGIN", User: s.authcid}
+	}
 	if err := s.find(ctx); err != nil {
 		return nil, false, err
 	}
@@ -199,6 +202,16 @@ func (s *scramExchange) bind(flag string) error {
 		return s.malformed("the GS2 header begins with n, y or p=")
 	}
 	return nil
+}
+
+// forMaster reports whether the login is by a master user, in either form. It goes by the
+// form alone: who is one does not show.
+func (s *scramExchange) forMaster() bool {
+	if s.auth.master == nil {
+		return false
+	}
+	_, _, named := s.auth.splitMaster(s.authcid)
+	return named || s.authzid != "" && s.auth.counted(s.authzid) != s.auth.counted(s.authcid)
 }
 
 // find looks the user up. One who is not there gets a salt that is the same each time, so

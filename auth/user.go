@@ -109,7 +109,8 @@ type Refusal struct {
 // Guess reports whether somebody may have tried to guess a password: it was wrong and not
 // a repetition, or was not looked at for what came before it.
 func (r *Refusal) Guess() bool {
-	return !r.Repeated && !errors.Is(r.Err, ErrUnavailable) && !errors.Is(r.Err, ErrExpired) && !errors.Is(r.Err, ErrNoToken)
+	return !r.Repeated && !errors.Is(r.Err, ErrUnavailable) && !errors.Is(r.Err, ErrExpired) && !errors.Is(r.Err, ErrNoToken) &&
+		!errors.Is(r.Err, ErrMechanism)
 }
 
 // Error gives what may be shown.

@@ -66,7 +66,7 @@ func stampOf(fi fs.FileInfo, now time.Time) stamp {
 		s.inode = sys.Ino
 		s.ctime = time.Unix(sys.Ctim.Unix())
 	}
-	s.young = now.Sub(s.mtime) < settle || now.Sub(s.ctime) < settle
+	s.young = now.Sub(s.ctime) < settle // the kernel's; mtime is what somebody set, tomorrow too
 	return s
 }
 

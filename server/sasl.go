@@ -237,6 +237,8 @@ func (d *door) refused(method string, err error) (answer, error) {
 		ans.code = "AUTHENTICATIONFAILED"
 	case errors.Is(r, auth.ErrExpired):
 		ans.code = "EXPIRED" // RFC 5530 section 3
+	case errors.Is(r, auth.ErrMechanism):
+		ans.code = "CANNOT" // RFC 5530 section 3: not by this one, ever
 	case errors.Is(r, auth.ErrUnauthorized):
 		ans.code, ans.text = "AUTHORIZATIONFAILED", "Not authorized to act for this user"
 	}

@@ -379,7 +379,7 @@ func (c *conn) refused(r *request, err error, challenge []byte) {
 	switch {
 	case errors.Is(refusal, auth.ErrUnauthorized):
 		fields = append(fields, "code=authzfailed", "authz")
-	case errors.Is(refusal, auth.ErrMalformed):
+	case errors.Is(refusal, auth.ErrMalformed), errors.Is(refusal, auth.ErrMechanism):
 		fields = append(fields, param("reason", refusal.Error()))
 	case refusal.Disabled:
 		fields = append(fields, "code=user_disabled", "user_disabled", param("reason", refusal.Error()))
