@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
+	"golang.org/x/text/unicode/norm"
 
 	"roost/auth"
 )
@@ -190,6 +191,9 @@ func (s *Source) letGo() {
 
 // Find searches for a user's entry.
 func (s *Source) Find(ctx context.Context, login string, at auth.Attempt) (*auth.Account, error) {
+	if login != canonical(login) {
+		return nil, nil
+	}
 	attributes := []string{"1.1"} // none: RFC 4511 section 4.5.1.8
 	for _, f := range s.fields {
 		attributes = append(attributes, f[0])
@@ -253,6 +257,14 @@ func (s *Source) Find(ctx context.Context, login string, at auth.Attempt) (*auth
 		acc.Refused = auth.DisabledUser
 	}
 	return acc, nil
+}
+
+// canonical is the one form of a name that is taken. To a directory blanks around and within
+// a value, and forms of a character, are all one (RFC 4518 section 2); here each would be
+// another user, with the same password, mail and a quota of its own, and failures counted
+// apart.
+func canonical(login string) string {
+	return strings.Join(strings.Fields(norm.NFKC.String(login)), " ")
 }
 
 // parseHash reads a value of userPassword: RFC 4519 section 2.41 has it in the clear,

@@ -132,6 +132,27 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
+// A directory finds one entry by many spellings of its name. One user is one user: with one
+// mailbox, one quota, and one count of failures.
+func TestDirectoryHasOneSpellingOfAName(t *testing.T) {
+	s := directory(t)
+	opt := options(t, s)
+	opt.Filter, opt.Attributes = "(|(uid=%u)(mail=%u))", nil
+	a := asking(t, opt)
+	if u, err := a.Login(t.Context(), "ann", "secret", imap); err != nil || u.Name != "ann" {
+		t.Fatal(u, err)
+	}
+	var wg sync.WaitGroup
+	for _, name := range []string{"ann ", " ann", "ann@example.org ", "\uff41nn", "\u00a0ann"} {
+		wg.Go(func() {
+			if u, err := a.Login(t.Context(), name, "secret", imap); !errors.Is(err, auth.ErrDenied) {
+				t.Errorf("%q is let in as %q: %v", name, u.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // A server of another name, or of an authority that is not ours, learns no password.
 func TestDirectoryWithoutTrust(t *testing.T) {
 	s := directory(t)
