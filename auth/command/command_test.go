@@ -243,6 +243,7 @@ db.commit()`, filepath.Join(dir, "db"), hash, crypt)
 		{"ann@example.org", "secret", nil}, {"ben@example.org", "secret", nil}, {"ANN@Example.org", "secret", nil},
 		{"ann@example.org", "wrong", auth.ErrDenied}, {"off@example.org", "secret", auth.ErrDenied},
 		{"cat@closed.example", "secret", auth.ErrDenied}, {"' OR ''='", "secret", auth.ErrDenied}, {"%", "secret", auth.ErrDenied},
+		{"ann@example.org ", "secret", auth.ErrDenied}, // the database takes it for ann
 	} {
 		u, err := a.Login(t.Context(), c.user, c.password, home)
 		if !errors.Is(err, c.want) {
