@@ -71,7 +71,7 @@ const usesGood = 10 * time.Second
 
 type cachedUse struct {
 	at    int64  // when it was compared last, unix nanoseconds; 0: nothing is believed
-	ino   uint64 // of the directory
+	ino   uint64 // of the directory; 0: it was too young for mtime to prove anything
 	mtime int64
 	file  fileStamp // of roost-metadata; zero: missing
 	uses  []imap.MailboxAttr
@@ -169,11 +169,11 @@ func (t *tree) usesOf(rel []string, now int64) []imap.MailboxAttr {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	// What changed just now may change once more under the same time.
-	if t.clock().UnixNano()-max(st.Mtime, u.file.mtime, u.file.ctime) > int64(settleAfter) {
-		return compared()
+	// What changed just now may change once more under the same time: then it is read again.
+	if t.clock().UnixNano()-max(st.Mtime, u.file.mtime, u.file.ctime) <= int64(settleAfter) {
+		u.ino = 0
 	}
-	return u.uses
+	return compared()
 }
 
 // controlOf opens the directory of roost-metadata of a mailbox other than INBOX.
