@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -256,7 +257,7 @@ func (a *account) copyAnnotations(ctx context.Context, t *tree, to store.Name) e
 // raise gives a mailbox a higher MODSEQ though no message changed: an annotation did
 // (RFC 7162 section 3.2).
 func (s *Store) raise(ctx context.Context, p place) {
-	err := s.fresh(ctx, p, false, func(m *mailbox) error {
+	err := s.fresh(ctx, p, false, time.Now(), func(m *mailbox) error {
 		m.raise()
 		s.release(m)
 		return nil

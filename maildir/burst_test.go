@@ -16,7 +16,7 @@ func TestBurstDoesNotHoldUpABystander(t *testing.T) {
 	for i := range n {
 		o.deliver(o.base(i))
 	}
-	m.watch.subs[subNew].Settle()
+	m.watch.subs[subNew].Settle(time.Now())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if !m.files.LockWithin(time.Hour) {
@@ -49,7 +49,7 @@ func TestNewsInABurstIsAPortion(t *testing.T) {
 	for i := range n {
 		o.deliver(o.base(i))
 	}
-	m.watch.subs[subNew].Settle()
+	m.watch.subs[subNew].Settle(time.Now())
 	m.take(askedAtOnce)
 	if got := m.newest().UIDs.Len(); got != askedAtOnce {
 		t.Errorf("%d messages at once, not %d", got, askedAtOnce)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"roost/maildir/fsys"
 	"roost/maildir/fsys/faultfs"
@@ -80,7 +81,7 @@ func TestWhatCannotComeIsNotComingForEver(t *testing.T) {
 	o.deliver("1800000000.M2P2.host")
 	m := o.box.(*hold).m
 	m.files.Lock()
-	m.watch.subs[subNew].Settle()
+	m.watch.subs[subNew].Settle(time.Now())
 	m.take(portion)
 	m.files.Unlock()
 	at.mu.Lock()

@@ -546,7 +546,7 @@ func (m *mailbox) totalSize(ctx context.Context) (int64, error) {
 
 // Look implements store.Mailbox.
 func (h *hold) Look(ctx context.Context) error {
-	if err := h.m.refresh(); err != nil {
+	if err := h.m.refresh(time.Now()); err != nil {
 		return fmt.Errorf("look at %q: %w", h.name, storageError(err))
 	}
 	return nil
@@ -557,8 +557,8 @@ func (h *hold) Look(ctx context.Context) error {
 const newsFor = 50 * time.Millisecond
 
 // refresh makes sure that what others did is known: where no events come, and where they
-// do, those that were on their way.
-func (m *mailbox) refresh() error {
+// do, those that were on their way at the time since.
+func (m *mailbox) refresh(since time.Time) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
@@ -572,7 +572,7 @@ func (m *mailbox) refresh() error {
 	}
 	defer m.files.Unlock()
 	if sub := m.watch.subs[subNew]; sub != nil {
-		sub.Settle() // all three hear from one queue
+		sub.Settle(since) // all three hear from one queue
 	}
 	m.take(askedAtOnce)
 	if m.watch.polled.Load() && m.alive() == nil && !m.replacedWithin() {

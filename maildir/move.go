@@ -232,7 +232,7 @@ func (s *Store) moveAll(ctx context.Context, from, to place) error {
 		return err
 	}
 	defer s.release(dst)
-	if err := src.refresh(); err != nil {
+	if err := src.refresh(time.Now()); err != nil {
 		return src.wrap("move from", err)
 	}
 	v := src.newest()

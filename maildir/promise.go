@@ -275,7 +275,7 @@ func (s *Store) keepOne(pr *promise) {
 	// Whoever opens it keeps what was promised: here it is counted as it was then.
 	count := s.glimpse
 	if pr.visited {
-		count = func(ctx context.Context, p place) (store.Status, error) { return s.status(ctx, p, false) }
+		count = func(ctx context.Context, p place) (store.Status, error) { return s.status(ctx, p, false, time.Now()) }
 	}
 	count(context.Background(), pr.place) // a failure was told, or is tried again
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"roost/maildir/fsys"
 	"roost/maildir/watch"
@@ -208,7 +209,7 @@ func (s *Store) glimpse(ctx context.Context, p place) (store.Status, error) {
 	if st, ok := s.glance(p, false); ok {
 		return st, nil
 	}
-	m, st, err := s.count(ctx, p)
+	m, st, err := s.count(ctx, p, time.Now())
 	if err != nil {
 		return st, err
 	}

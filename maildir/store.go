@@ -363,9 +363,9 @@ func (s *Store) evict(m *mailbox, force bool) error {
 }
 
 // fresh runs f on a mailbox as it is now: one that proves to have been replaced since it
-// was opened, or that may be written or owned by now, is opened anew. f keeps the mailbox
-// where it succeeds.
-func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox) error) error {
+// was opened, or that may be written or owned by now, is opened anew. "Now" may be any time
+// after since. f keeps the mailbox where it succeeds.
+func (s *Store) fresh(ctx context.Context, p place, write bool, since time.Time, f func(*mailbox) error) error {
 	const tries = 3
 	for try := 1; ; try++ {
 		m, err := s.acquire(ctx, p)
@@ -378,7 +378,7 @@ func (s *Store) fresh(ctx context.Context, p place, write bool, f func(*mailbox)
 			m.files.Unlock()
 		}
 		s.reown(m)
-		if err = m.refresh(); err == nil {
+		if err = m.refresh(since); err == nil {
 			err = f(m)
 		}
 		if err == nil {
@@ -405,7 +405,7 @@ func (s *Store) toWrite(ctx context.Context, p place) (*mailbox, error) {
 	}
 	if m.sealed && m.canWrite() {
 		s.release(m)
-		if err := s.fresh(ctx, p, true, func(now *mailbox) error { m = now; return nil }); err != nil {
+		if err := s.fresh(ctx, p, true, time.Now(), func(now *mailbox) error { m = now; return nil }); err != nil {
 			return nil, err
 		}
 	}
@@ -420,7 +420,7 @@ func (s *Store) toWrite(ctx context.Context, p place) (*mailbox, error) {
 // hold opens a mailbox for one session; see store.Account.Hold.
 func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *account) (store.Mailbox, error) {
 	var h *hold
-	err := s.fresh(ctx, p, write, func(m *mailbox) (err error) {
+	err := s.fresh(ctx, p, write, time.Now(), func(m *mailbox) (err error) {
 		s.visit(m)
 		h, err = m.hold(p.name, write, wake, a)
 		return err
@@ -431,14 +431,14 @@ func (s *Store) hold(ctx context.Context, p place, write bool, wake func(), a *a
 	return h, nil
 }
 
-// status counts a mailbox; see store.Account.Status.
-func (s *Store) status(ctx context.Context, p place, exact bool) (st store.Status, err error) {
+// status counts a mailbox, with all that happened before since; see store.Account.Status.
+func (s *Store) status(ctx context.Context, p place, exact bool, since time.Time) (st store.Status, err error) {
 	if !exact {
 		if st, ok := s.glance(p, true); ok {
 			return st, nil
 		}
 	}
-	m, st, err := s.count(ctx, p)
+	m, st, err := s.count(ctx, p, since)
 	if err != nil {
 		return st, err
 	}
@@ -451,8 +451,8 @@ func (s *Store) status(ctx context.Context, p place, exact bool) (st store.Statu
 }
 
 // count gives a mailbox, to be released, and its counts.
-func (s *Store) count(ctx context.Context, p place) (m *mailbox, st store.Status, err error) {
-	err = s.fresh(ctx, p, false, func(fresh *mailbox) (err error) {
+func (s *Store) count(ctx context.Context, p place, since time.Time) (m *mailbox, st store.Status, err error) {
+	err = s.fresh(ctx, p, false, since, func(fresh *mailbox) (err error) {
 		m = fresh
 		st, err = m.status()
 		return err

@@ -37,6 +37,10 @@ type Account interface {
 	// not outlive a crash: UIDVALIDITY is greater then, and ID another.
 	Status(ctx context.Context, n Name, exact bool) (Status, error)
 
+	// Counter gives a Status for a command that counts many mailboxes: what another program
+	// did before Counter was called is counted, what it does later may be.
+	Counter() func(ctx context.Context, n Name, exact bool) (Status, error)
+
 	// Hold opens a mailbox for reading, or for writing too. wake is called, with no lock
 	// held and from any goroutine, when something may have happened after the last
 	// Advance; it must not block. It may be called once more after Close.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"roost/maildir/fsys"
 )
@@ -61,7 +62,7 @@ func TestKindsOfRealEvents(t *testing.T) {
 	if err := os.Remove(filepath.Join(path, "doomed")); err != nil {
 		t.Fatal(err)
 	}
-	s.Settle()
+	s.Settle(time.Now())
 	r := s.Pull()
 	if !slices.Equal(r.Names, []string{"old", "new", "doomed"}) || !slices.Equal(r.Kinds, []Kind{Gone, Came, Gone}) {
 		t.Errorf("names %q, kinds %v", r.Names, r.Kinds)

@@ -23,11 +23,14 @@ type marker struct {
 	// One change is under way at a time, for the kernel joins two that follow each other.
 	// Who comes meanwhile waits for the next.
 	now, next chan struct{} // closed when it came out; nil: none
+
+	settled time.Time // what happened before it was noted
 }
 
-// settle waits until what happened so far was noted.
-func (sh *shard) settle() {
-	came := sh.marker.send(sh)
+// settle waits until what happened before since was noted.
+func (sh *shard) settle(since time.Time) {
+	begun := time.Now()
+	came := sh.marker.send(sh, since)
 	if came == nil {
 		return
 	}
@@ -35,6 +38,7 @@ func (sh *shard) settle() {
 	defer t.Stop()
 	select {
 	case <-came:
+		sh.marker.cameFrom(begun)
 	case <-t.C:
 		sh.marker.giveUp(sh.log)
 	}
@@ -52,11 +56,24 @@ func (m *marker) giveUp(log *slog.Logger) {
 	log.Warn("the kernel is slow to tell of changes; a command may miss what another program did just before it", "event", "watch_marker")
 }
 
-// send changes the marker, now or after the change that is under way, and gives what is
-// closed when that came out; nil where there is no marker.
-func (m *marker) send(sh *shard) <-chan struct{} {
+// cameFrom notes that a change came out which was made after begun.
+func (m *marker) cameFrom(begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if begun.After(m.settled) {
+		m.settled = begun
+	}
+}
+
+// send changes the marker, now or after the change that is under way, and gives what is
+// closed when that came out; nil where there is no marker, or one came out that was changed
+// after since.
+func (m *marker) send(sh *shard, since time.Time) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.settled.After(since) {
+		return nil
+	}
 	if m.file == nil && !m.off {
 		m.mu.Unlock()
 		m.make(sh)

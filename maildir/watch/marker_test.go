@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"roost/maildir/fsys"
 )
@@ -36,7 +37,7 @@ func TestSettle(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				sub.Settle()
+				sub.Settle(time.Now())
 				if r := sub.Pull(); !slices.Contains(r.Names, name) {
 					t.Errorf("%s is not among %v", name, r.Names)
 					return
@@ -45,6 +46,37 @@ func TestSettle(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Who need not know of more than another waited for already does not wait once more.
+func TestSettleSince(t *testing.T) {
+	w := NewSystem(Options{Shards: 1})
+	defer w.Close()
+	sub, err := w.Add(open(t, t.TempDir()), "ann", func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	since := time.Now()
+	sub.Settle(since)
+	marker := &w.shards[0].marker
+	waited := func() time.Time {
+		marker.mu.Lock()
+		defer marker.mu.Unlock()
+		return marker.settled
+	}
+	first := waited()
+	if first.Before(since) {
+		t.Fatalf("it has waited for what was before %v, and should for %v", first, since)
+	}
+	sub.Settle(since)
+	if waited() != first {
+		t.Error("it waits for the same twice")
+	}
+	sub.Settle(time.Now())
+	if !waited().After(first) {
+		t.Error("it does not wait for what came since")
+	}
 }
 
 // Who settles when the watch has ended, or ends meanwhile, does not wait.
@@ -59,7 +91,7 @@ func TestSettleAtTheEnd(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 50 {
-				sub.Settle()
+				sub.Settle(time.Now())
 			}
 		})
 	}
@@ -67,7 +99,7 @@ func TestSettleAtTheEnd(t *testing.T) {
 		t.Error(err)
 	}
 	wg.Wait()
-	sub.Settle()
+	sub.Settle(time.Now())
 	sub.Close()
 }
 
@@ -85,6 +117,6 @@ func BenchmarkSettle(b *testing.B) {
 	}
 	defer sub.Close()
 	for b.Loop() {
-		sub.Settle()
+		sub.Settle(time.Now())
 	}
 }

@@ -62,8 +62,8 @@ type Sub struct {
 	wake   func()
 	only   []string // nil: every name is of interest
 	polled bool
-	close  func(*Sub) // of the Watcher
-	settle func()     // of the Watcher; nil: it cannot
+	close  func(*Sub)            // of the Watcher
+	settle func(since time.Time) // of the Watcher; nil: it cannot
 
 	mu     sync.Mutex // guards what follows; held for an append
 	report Report
@@ -80,12 +80,13 @@ func NewSub(wake func(), only []string, polled bool, close func(*Sub)) *Sub {
 // (NOOP, CHECK) scans himself.
 func (s *Sub) Polled() bool { return s.polled }
 
-// Settle returns when what happened before the call, in all directories of the Sub's key,
-// was noted for Pull to take: an event may be on its way for longer than a client needs to
-// ask. It waits for a second at most.
-func (s *Sub) Settle() {
+// Settle returns when what happened before since, which is now or lies behind, in all
+// directories of the Sub's key, was noted for Pull to take: an event may be on its way for
+// longer than a client needs to ask. It waits for a second at most, and not at all where
+// somebody waited so after since.
+func (s *Sub) Settle(since time.Time) {
 	if s.settle != nil {
-		s.settle()
+		s.settle(since)
 	}
 }
 

@@ -264,6 +264,7 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 			return err
 		}
 	}
+	count := s.acct.Counter()
 	for _, e := range entries {
 		selected := q.selects(e.Entry)
 		if !selected && !below.untold[e.Name] {
@@ -284,7 +285,7 @@ func (s *session) runList(ctx context.Context, verb string, q listQuery) error {
 			// One mailbox that fails must not hide the others; that it cannot be selected any
 			// more is told in its own line (RFC 9051 section 6.3.9.2).
 			progress := s.waiting()
-			got, err := s.acct.Status(ctx, e.Name, q.status.exact)
+			got, err := count(ctx, e.Name, q.status.exact)
 			progress.stop()
 			switch {
 			case err == nil:

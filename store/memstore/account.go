@@ -185,6 +185,10 @@ func (a *account) Subscribe(ctx context.Context, n store.Name, on bool) error {
 }
 
 // Status implements store.Account.
+func (a *account) Counter() func(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
+	return a.Status
+}
+
 func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
 	a.s.mu.Lock()
 	defer a.s.unlock()

@@ -87,6 +87,23 @@ var mailboxes = []promise{
 			w.Fatalf("was %+v, is %+v", old, st)
 		}
 	}},
+	{"a Counter counts what came before it, and each change of its own account", func(w *world) {
+		w.create("a", "b")
+		w.add("a", plain(2)...)
+		w.add("b", plain(1)...)
+		count := w.a.Counter()
+		for _, n := range []store.Name{"a", store.Inbox, "b", "a"} {
+			st, err := count(w.ctx, n, true)
+			w.ok(err)
+			w.same("status", st, w.status(n))
+		}
+		w.add("a", plain(1)...)
+		st, err := count(w.ctx, "a", true)
+		w.ok(err)
+		w.same("messages", st.Messages, 3)
+		_, err = count(w.ctx, "no", false)
+		w.is(err, store.ErrNotFound)
+	}},
 	{"what is missing is ErrNotFound", func(w *world) {
 		_, err := w.a.Status(w.ctx, "no", false)
 		w.is(err, store.ErrNotFound)
