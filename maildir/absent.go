@@ -34,13 +34,15 @@ func (a absent) Readlink(name string) (string, error)                 { return "
 func (a absent) SetTime(name string, _ time.Time) error               { return a.missing("settime", name) }
 func (a absent) Sub(name string) (fsys.Dir, error)                    { return nil, a.missing("open", name) }
 func (a absent) Names(func(name string, kind fs.FileMode) bool) error { return nil }
-func (a absent) Self() (fsys.Stat, error)                             { return fsys.Stat{}, nil }
-func (a absent) Sync() error                                          { return nil }
-func (a absent) Together(calls ...func() error) error                 { return a.missing("sync", "") }
-func (a absent) Path() string                                         { return a.path }
-func (a absent) Remote() bool                                         { return false }
-func (a absent) Writable() bool                                       { return false }
-func (a absent) Close() error                                         { return nil }
+
+func (a absent) NamesOnce(func(name string, kind fs.FileMode) bool) error { return nil }
+func (a absent) Self() (fsys.Stat, error)                                 { return fsys.Stat{}, nil }
+func (a absent) Sync() error                                              { return nil }
+func (a absent) Together(calls ...func() error) error                     { return a.missing("sync", "") }
+func (a absent) Path() string                                             { return a.path }
+func (a absent) Remote() bool                                             { return false }
+func (a absent) Writable() bool                                           { return false }
+func (a absent) Close() error                                             { return nil }
 
 // isAbsent reports whether a directory of a mailbox was not there.
 func isAbsent(d fsys.Dir) bool {

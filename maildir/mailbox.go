@@ -38,8 +38,9 @@ type place struct {
 	// that is possible. It is called only when the mailbox is not open yet.
 	open func() (dirs, error)
 
-	// control opens the directory of the uidlist alone.
-	control func() (fsys.Dir, error)
+	// unlisted opens what a mailbox is counted by that has no uidlist; errListed where there
+	// is one. tmp may be nil.
+	unlisted func() (dirs, error)
 
 	// retain keeps open what the functions here need until what it gives is called; nil: the
 	// place is good for one call only.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"roost/maildir/fsys"
+	"roost/maildir/uidlist"
 	"roost/store"
 )
 
@@ -31,7 +32,7 @@ func (s spot) place() place {
 		user:        s.tree.user,
 		path:        s.path,
 		open:        s.openToRead,
-		control:     s.openControl,
+		unlisted:    s.openUnlisted,
 		retain:      s.tree.retain,
 		uidvalidity: s.tree.freshUIDValidity,
 		lend:        s.tree.lendUIDValidity,
@@ -116,6 +117,41 @@ func canDoWithout(box fsys.Dir, name string, err error) bool {
 	}
 	_, serr := box.Stat(name)
 	return isNotExist(serr)
+}
+
+// errListed says that a mailbox has a uidlist.
+var errListed = errors.New("it has a uidlist")
+
+// openUnlisted opens what a mailbox without a uidlist is counted by: not tmp, where its files
+// are all in one place. errListed.
+func (s spot) openUnlisted() (d dirs, err error) {
+	if s.tree.control != nil || s.tree.index != nil {
+		if control, err := s.openControl(); err == nil {
+			_, err = control.Stat(uidlist.Name)
+			control.Close()
+			if !isNotExist(err) {
+				return d, errListed
+			}
+		}
+		return s.openToRead()
+	}
+	defer func() {
+		if err != nil {
+			d.close()
+			d = dirs{}
+		}
+	}()
+	if d.box, err = s.openBox(); err != nil {
+		return d, err
+	}
+	d.control, d.index = d.box, d.box
+	if _, err := d.box.Stat(uidlist.Name); !isNotExist(err) { // mostly there is one
+		return d, errListed
+	}
+	if d.cur, err = d.box.Sub("cur"); err == nil {
+		d.new, err = d.box.Sub("new")
+	}
+	return d, err
 }
 
 // openBox opens the mailbox directory alone.

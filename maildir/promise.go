@@ -132,15 +132,7 @@ func (s *Store) keepLaterLocked() {
 // count looks at the names.
 func (pr *promise) count(s *Store) (st store.Status, ok bool) {
 	p := pr.place
-	control, err := p.control()
-	if err == nil {
-		_, err = control.Stat(uidlist.Name)
-		control.Close()
-	}
-	if !isNotExist(err) { // mostly there is one
-		return st, false
-	}
-	d, err := p.open()
+	d, err := p.unlisted()
 	if err != nil {
 		return st, false
 	}
@@ -158,7 +150,7 @@ func (pr *promise) count(s *Store) (st store.Status, ok bool) {
 	var c counts
 	plain := true
 	for _, inNew := range []bool{true, false} {
-		err := d.of(inNew).Names(func(name string, kind fs.FileMode) bool {
+		err := d.of(inNew).NamesOnce(func(name string, kind fs.FileMode) bool {
 			if name[0] == '.' {
 				return true
 			}
@@ -203,19 +195,19 @@ func (pr *promise) count(s *Store) (st store.Status, ok bool) {
 	return st, true
 }
 
-// untouched reports whether no server kept anything here yet.
+// untouched reports whether no server kept anything here yet. It is asked once.
 func (d dirs) untouched() bool {
 	free := true
 	look := func(name string, _ fs.FileMode) bool {
 		free = name != courier.UIDsName && !strings.HasPrefix(name, "roost") && !strings.HasPrefix(name, uidlist.Name)
 		return free
 	}
-	err := d.box.Names(look)
+	err := d.box.NamesOnce(look)
 	if err == nil && free && d.control != d.box {
-		err = d.control.Names(look)
+		err = d.control.NamesOnce(look)
 	}
 	if err == nil && free && d.index != d.box && d.index != d.control {
-		err = d.index.Names(look)
+		err = d.index.NamesOnce(look)
 	}
 	return err == nil && free
 }

@@ -131,7 +131,7 @@ func (t *tree) usesOf(rel []string, now int64) []imap.MailboxAttr {
 		t.uses.put(path, u, gen)
 		return u.uses
 	}
-	if len(rel) == 1 {
+	if len(rel) == 1 && u.ino != 0 {
 		st, err := t.controlRoot().Stat(rel[0])
 		switch {
 		case err != nil:

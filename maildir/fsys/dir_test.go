@@ -255,6 +255,19 @@ func TestNamesTellsAll(t *testing.T) {
 	if err := d.Names(func(string, fs.FileMode) bool { n++; return n < 2 }); err != nil || n != 2 {
 		t.Errorf("stopped after %d names: %v", n, err)
 	}
+
+	var once []string
+	if err := d.NamesOnce(func(name string, _ fs.FileMode) bool { once = append(once, name); return true }); err != nil {
+		t.Error(err)
+	}
+	slices.Sort(once)
+	if !slices.Equal(once, want) {
+		t.Errorf("asked once it gives %d names, want %d", len(once), len(want))
+	}
+	d.Close()
+	if err := d.NamesOnce(func(string, fs.FileMode) bool { return true }); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a closed directory is read: %v", err)
+	}
 }
 
 func TestDirFollowsItsDirectory(t *testing.T) {

@@ -81,6 +81,10 @@ type Dir interface {
 	// under either name, both, or none.
 	Names(yield func(name string, kind fs.FileMode) bool) error
 
+	// NamesOnce is Names for who opened the directory just now, for himself, and asks at most
+	// once: it needs no descriptor of its own.
+	NamesOnce(yield func(name string, kind fs.FileMode) bool) error
+
 	// SetTime sets a file's mtime (and atime).
 	SetTime(name string, t time.Time) error
 

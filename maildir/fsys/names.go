@@ -24,10 +24,23 @@ func (d *dir) Names(yield func(name string, kind fs.FileMode) bool) error {
 		return err
 	}
 	defer unix.Close(own)
+	return d.namesFrom(own, yield)
+}
+
+func (d *dir) NamesOnce(yield func(name string, kind fs.FileMode) bool) error {
+	if !d.acquire() {
+		return &fs.PathError{Op: "readdir", Path: d.path, Err: fs.ErrClosed}
+	}
+	defer d.release()
+	return d.namesFrom(d.fd, yield)
+}
+
+// namesFrom reads a descriptor of the directory to its end.
+func (d *dir) namesFrom(fd int, yield func(name string, kind fs.FileMode) bool) error {
 	buf := nameBuffers.Get().(*[]byte)
 	defer nameBuffers.Put(buf)
 	for {
-		n, err := again(func() (int, error) { return unix.ReadDirent(own, *buf) })
+		n, err := again(func() (int, error) { return unix.ReadDirent(fd, *buf) })
 		if err != nil {
 			return &fs.PathError{Op: "readdir", Path: d.path, Err: err}
 		}

@@ -242,6 +242,8 @@ func (d *dir) Readlink(name string) (s string, err error) {
 	return s, err
 }
 
+func (d *dir) NamesOnce(yield func(string, fs.FileMode) bool) error { return d.Names(yield) }
+
 func (d *dir) Names(yield func(string, fs.FileMode) bool) error {
 	var err error
 	if err = d.f.do("names", d.name(""), func() error { return nil }); err != nil {

@@ -236,6 +236,8 @@ func (d *memDir) Readlink(name string) (string, error) {
 	return "", d.with("readlink", name, func() error { return syscall.EINVAL })
 }
 
+func (d *memDir) NamesOnce(yield func(string, fs.FileMode) bool) error { return d.Names(yield) }
+
 // Names goes through the names as they are at each step, in the order of their hashes: as
 // on disk, one that is renamed meanwhile may come under either name, both, or none.
 func (d *memDir) Names(yield func(string, fs.FileMode) bool) error {
