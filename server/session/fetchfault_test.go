@@ -49,6 +49,10 @@ func (a *watchedAccount) Hold(ctx context.Context, n store.Name, write bool, wak
 	return &watchedBox{m, a.w}, err
 }
 
+func (a *watchedAccount) Counter() func(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
+	return a.Status
+}
+
 func (a *watchedAccount) Status(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
 	if a.w.status != nil && n != store.Inbox {
 		return store.Status{}, a.w.status
