@@ -72,6 +72,8 @@ mkdir .old
 pivot_root . .old
 umount -l .old
 rmdir .old
+test "$(stat -f -c %T /)" = overlayfs # else what follows would be done to this machine
+test "$(stat -f -c %T /tmp)" = tmpfs
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin NOTIFY_SOCKET=/run/said/"$(basename "$3")" \
 	SYSTEMD_UNIT_PATH=/run/units SYSTEMD_GENERATOR_PATH=/run/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/none \
 	"$2" --system --unit=basic.target --log-target=journal --show-status=0
