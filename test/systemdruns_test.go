@@ -383,7 +383,9 @@ func underSystemd(t *testing.T) {
 			by.says("", "* BYE")
 
 			for _, line := range strings.Split(s.run("journalctl", "--no-pager", "-u", "roost.service", "-o", "cat"), "\n") {
-				if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") && !strings.Contains(line, "event=login_refused") {
+				// Between the two writes of certify somebody may look.
+				expected := strings.Contains(line, "event=login_refused") || strings.Contains(line, "event=tls_reload_failed")
+				if strings.Contains(line, "level=ERROR") || strings.Contains(line, "level=WARN") && !expected {
 					t.Error(line)
 				}
 			}
