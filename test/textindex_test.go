@@ -197,7 +197,14 @@ func TestSearchFindsTheSameWithAnIndex(t *testing.T) {
 			compare(10)
 			waitForIndex(t, box)
 			compare(25)
-			if opened := countOpened(t, box, "no such text"); opened > 64+1+20 { // those of the tail, before the index is asked, and that are noise
+			opened := countOpened(t, box, "no such text")
+			const most = 64 + 1 + 20 // those of the tail, before the index is asked, and that are noise
+			if opened > most && round%3 == 2 {
+				// It was the first to meet the damage, and the index is made anew.
+				waitForIndex(t, box)
+				opened = countOpened(t, box, "no such text")
+			}
+			if opened > most {
 				t.Errorf("seed %d, round %d: %d messages are opened for a text that none has", seed, round, opened)
 			}
 			var gone []imap.UID
