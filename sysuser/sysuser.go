@@ -3,7 +3,6 @@
 package sysuser
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,8 +26,10 @@ type User struct {
 // ErrUnknown: there is no such user.
 var ErrUnknown = errors.New("the system has no such user")
 
-// lookTime bounds a look-up; a directory service may hang.
-const lookTime = 10 * time.Second
+const (
+	lookTime = 10 * time.Second // for a look-up; a directory service may hang
+	maxEntry = 1 << 20          // bytes of an entry
+)
 
 // Find looks up a user by name. Without getent it knows /etc/passwd and /etc/group only.
 func Find(ctx context.Context, name string) (User, error) {
@@ -78,28 +79,13 @@ func plain(name string) bool {
 	return true
 }
 
-// getent asks for the first entry of a key.
+// getent asks for the first entry of a key that is plain.
 func getent(ctx context.Context, database, key string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTime, fmt.Errorf("getent: no answer within %v", lookTime))
 	defer cancel()
-	path, err := exec.LookPath("getent")
-	if err != nil {
-		return "", fmt.Errorf("getent: %w", exec.ErrNotFound)
-	}
-	cmd := exec.CommandContext(ctx, path, database, key) // #nosec G204 -- getent, with a name that plain let pass
-	cmd.Dir, cmd.WaitDelay = "/", time.Second
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err = cmd.Run()
-	var code *exec.ExitError
-	switch {
-	case errors.As(err, &code) && code.ExitCode() == 2: // no such key
-		return "", ErrUnknown
-	case err != nil:
-		return "", fmt.Errorf("getent %s %s: %w %s", database, key, err, strings.TrimSpace(errs.String()))
-	}
-	line, _, _ := strings.Cut(out.String(), "\n")
-	return line, nil
+	text, err := Getent(nil).Ask(ctx, maxEntry, database, key)
+	line, _, _ := strings.Cut(text, "\n")
+	return line, err
 }
 
 // parse reads a line of passwd(5).

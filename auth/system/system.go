@@ -8,7 +8,6 @@
 package system
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -16,12 +15,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
 	"roost/auth"
+	"roost/sysuser"
 )
 
 // Options say how they are asked.
@@ -30,7 +29,7 @@ type Options struct {
 	Service  string        // for PAM: the name of a file in /etc/pam.d; "" is the protocol
 	FirstUID int           // accounts below are the system's own and do not log in; 0 is 1000
 	Timeout  time.Duration // for an answer; 0 is 15 s: PAM delays failures
-	Getent   []string      // the program; nil is getent
+	Getent   sysuser.Getent
 }
 
 // Source has the accounts of the machine. Safe for concurrent use.
@@ -50,9 +49,6 @@ func Open(opt Options) *Source {
 	opt.Socket = cmp.Or(opt.Socket, "/run/saslauthd/mux")
 	opt.FirstUID = cmp.Or(opt.FirstUID, 1000)
 	opt.Timeout = cmp.Or(opt.Timeout, 15*time.Second)
-	if opt.Getent == nil {
-		opt.Getent = []string{"getent"}
-	}
 	return &Source{opt: opt, places: make(chan struct{}, maxLookups)}
 }
 
@@ -126,34 +122,11 @@ func (s *Source) getent(ctx context.Context, most int64, args ...string) (string
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	cmd := exec.CommandContext(ctx, s.opt.Getent[0], append(s.opt.Getent[1:len(s.opt.Getent):len(s.opt.Getent)], args...)...) // #nosec G204 -- getent, and the name stands behind --
-	cmd.Dir, cmd.WaitDelay = "/", time.Second
-	var out bytes.Buffer
-	cmd.Stdout = &capped{&out, most}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	case errors.As(err, &exit) && exit.ExitCode() == 2:
+	text, err := s.opt.Getent.Ask(ctx, most, args...)
+	if errors.Is(err, sysuser.ErrUnknown) {
 		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("getent: %w", err)
 	}
-	return strings.TrimSuffix(out.String(), "\n"), nil
-}
-
-// capped refuses more than left bytes.
-type capped struct {
-	to   io.Writer
-	left int64
-}
-
-func (c *capped) Write(p []byte) (int, error) {
-	if c.left -= int64(len(p)); c.left < 0 {
-		return 0, errors.New("it writes too much")
-	}
-	return c.to.Write(p)
+	return text, err
 }
 
 // ask asks saslauthd: four texts, each behind its length in two bytes, and one back that
