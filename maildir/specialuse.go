@@ -169,9 +169,12 @@ func (t *tree) usesOf(rel []string, now int64) []imap.MailboxAttr {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
-	// What changed just now may change once more under the same time: then it is read again.
+	// What changed just now may change once more under the same time: then it is read again,
+	// and a file of it at once, for somebody may be editing it and look.
 	if t.clock().UnixNano()-max(st.Mtime, u.file.mtime, u.file.ctime) <= int64(settleAfter) {
-		u.ino = 0
+		if u.ino = 0; u.file != (fileStamp{}) {
+			return u.uses
+		}
 	}
 	return compared()
 }
