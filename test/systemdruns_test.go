@@ -135,18 +135,8 @@ func boot(t *testing.T) *init1 {
 		close(ended)
 		notify.SetReadDeadline(time.Unix(1, 0))
 	}()
-	first := func() (pid int, err error) {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
-		if err == nil {
-			_, err = fmt.Sscan(string(children), &pid)
-		}
-		return pid, err
-	}
 	t.Cleanup(func() {
-		// With it all others end, and unshare behind them: so their cgroup can be removed.
-		if pid, err := first(); err != nil || unix.Kill(pid, unix.SIGKILL) != nil {
-			cmd.Process.Kill()
-		}
+		cmd.Process.Kill()
 		<-ended
 	})
 	buf := make([]byte, 4096)
@@ -159,8 +149,9 @@ func boot(t *testing.T) *init1 {
 		ready = strings.Contains("\n"+string(buf[:n]), "\nREADY=1")
 	}
 	s := &init1{t: t}
-	if s.pid, err = first(); err != nil {
-		t.Skipf("systemd's number is not known: %v", err)
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+	if _, scan := fmt.Sscan(string(children), &s.pid); err != nil || scan != nil {
+		t.Skipf("systemd's number is not known: %q, %v", children, err)
 	}
 	return s
 }
