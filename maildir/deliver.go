@@ -206,19 +206,22 @@ func (m *mailbox) syncStaged(list []staged) error {
 		if s.file == nil {
 			continue
 		}
-		calls = append(calls, func() error {
-			err := s.file.Sync()
-			if cerr := s.file.Close(); err == nil {
-				err = cerr
-			}
-			s.file = nil
-			return err
-		})
+		calls = append(calls, s.sync)
 	}
 	if len(calls) == 0 {
 		return nil
 	}
 	return m.dirs.tmp.Together(calls...)
+}
+
+// sync makes the file durable and closes it.
+func (s *staged) sync() error {
+	err := s.file.Sync()
+	if cerr := s.file.Close(); err == nil {
+		err = cerr
+	}
+	s.file = nil
+	return err
 }
 
 // lineCounter counts bytes and bare LFs on their way.
@@ -270,20 +273,31 @@ func (b *batch) Commit(ctx context.Context) (store.Copied, error) {
 	}
 	uids, err := b.m.commit(b.list, b.replace)
 	if err != nil {
-		if errors.Is(err, store.ErrReplaced) && b.m.alive() != nil {
-			err = fmt.Errorf("%w: it was deleted", store.ErrNotFound)
-		}
-		return store.Copied{}, fmt.Errorf("add to %q: %w", b.name, storageError(err))
+		return store.Copied{}, b.refused(err)
 	}
-	b.list = nil
 	var notes []cache.Note
+	c := b.committed(uids, &notes)
+	b.m.putNotes(notes...)
+	return c, nil
+}
+
+// refused is what a commit says that failed.
+func (b *batch) refused(err error) error {
+	if errors.Is(err, store.ErrReplaced) && b.m.alive() != nil {
+		err = fmt.Errorf("%w: it was deleted", store.ErrNotFound)
+	}
+	return fmt.Errorf("add to %q: %w", b.name, storageError(err))
+}
+
+// committed ends a batch whose messages have UIDs, and appends its notes.
+func (b *batch) committed(uids []imap.UID, notes *[]cache.Note) store.Copied {
+	b.list = nil
 	for i, uid := range uids {
 		for kind, data := range b.notes[i] {
-			notes = append(notes, cache.Note{UID: uint32(uid), Kind: uint16(kind), Data: data})
+			*notes = append(*notes, cache.Note{UID: uint32(uid), Kind: uint16(kind), Data: data})
 		}
 	}
-	b.m.putNotes(notes...)
-	return store.Copied{UIDValidity: b.m.list.validity, To: uids}, nil
+	return store.Copied{UIDValidity: b.m.list.validity, To: uids}
 }
 
 // Close implements store.Batch.
@@ -323,51 +337,67 @@ func (m *mailbox) commit(list []staged, then func() error) ([]imap.UID, error) {
 	if err := m.syncStaged(list); err != nil {
 		return nil, err
 	}
-	m.files.Lock()
-	done := m.takesLong(len(list))
-	a, steps, linked, err := m.link(list)
-	done()
-	m.files.Unlock()
+	l, err := m.linkAll(list)
 	if err != nil {
 		return nil, err
 	}
-	err = m.list.commits.run(m.dirs.cur, steps...)
+	return m.endure(list, l, then)
+}
+
+// linked are messages that have their names and UIDs, and are to become durable.
+type linked struct {
+	a     *arrival
+	steps []syncStep
+	at    []sighting
+}
+
+// linkAll is link with files taken.
+func (m *mailbox) linkAll(list []staged) (linked, error) {
+	m.files.Lock()
+	defer m.files.Unlock()
+	defer m.takesLong(len(list))()
+	return m.link(list)
+}
+
+// endure makes what was linked durable and shows it, or takes all of it back.
+func (m *mailbox) endure(list []staged, l linked, then func() error) ([]imap.UID, error) {
+	err := m.list.commits.run(m.dirs.cur, l.steps...)
 	if err == nil && then != nil {
 		err = then()
 	}
 	if err != nil {
 		m.files.Lock()
 		defer m.files.Unlock()
-		for _, s := range linked {
+		for _, s := range l.at {
 			m.dirs.of(s.inNew).Remove(s.name) // best effort: what stays is found by a look
 		}
-		m.drop(a)
+		m.drop(l.a)
 		m.doubt = true
 		return nil, err
 	}
 	m.unstage(list)
 	m.files.Lock()
-	m.show(a)
+	m.show(l.a)
 	m.files.Unlock()
-	<-a.shown
+	<-l.a.shown
 	if m.hasWriter() {
 		m.wake() // for what lies in new/
 	}
-	return a.uids, nil
+	return l.a.uids, nil
 }
 
 // link gives staged messages their names and UIDs. Called with files held.
-func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []sighting, err error) {
+func (m *mailbox) link(list []staged) (l linked, err error) {
 	if err := m.alive(); err != nil {
-		return nil, nil, nil, err
+		return linked{}, err
 	}
 	if m.list.volatile {
-		return nil, nil, nil, fmt.Errorf("%w: its UIDs cannot be recorded", store.ErrUnavailable)
+		return linked{}, fmt.Errorf("%w: its UIDs cannot be recorded", store.ErrUnavailable)
 	}
 	m.ensureMark()
 	arrivals, err := m.describe(list)
 	if err != nil {
-		return nil, nil, nil, err
+		return linked{}, err
 	}
 	err = m.withListLock(func() (err error) {
 		if err := m.adoptClaimed(); err != nil {
@@ -378,23 +408,23 @@ func (m *mailbox) link(list []staged) (a *arrival, steps []syncStep, linked []si
 			if err = s.place(m).Link(s.tmp, m.dirs.of(at.inNew), at.name); err != nil {
 				break
 			}
-			linked = append(linked, at)
+			l.at = append(l.at, at)
 		}
 		if err == nil {
-			a, err = m.assign(arrivals, true)
+			l.a, err = m.assign(arrivals, true)
 		}
 		if err != nil {
-			for _, s := range linked {
+			for _, s := range l.at {
 				m.dirs.of(s.inNew).Remove(s.name) // best effort: what stays is found by a look
 			}
-			linked = nil
 		}
 		return err
 	})
 	if err != nil {
-		return nil, nil, nil, err
+		return linked{}, err
 	}
-	return a, m.syncSteps(arrivals), linked, nil
+	l.steps = m.syncSteps(arrivals)
+	return l, nil
 }
 
 // describe makes the rows of staged messages. Keywords get their letters first.

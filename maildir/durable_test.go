@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -156,6 +157,13 @@ func TestTranscripts(t *testing.T) {
 	}
 	step("append with flags", func() error {
 		_, err := l.add(store.Inbox, []imap.Flag{imap.FlagSeen}, "Subject: 2\n\n2\n", "Subject: 3\n\n3\n")
+		return err
+	})
+	step("three appends together", func() error {
+		done, err := l.addEach(store.Inbox, numbered(3)...)
+		for _, d := range done {
+			err = errors.Join(err, d.Err)
+		}
 		return err
 	})
 	step("store", func() error {
@@ -361,7 +369,18 @@ func (l *lab) script(h *history) error {
 	if err != nil {
 		return err
 	}
-	return put(nil, "five")
+	if err := put(nil, "five"); err != nil {
+		return err
+	}
+	together := []string{text("six"), text("seven"), text("eight")}
+	done, err := l.addEach(store.Inbox, together...)
+	for i, d := range done {
+		if d.Err == nil {
+			h.tell(store.Inbox, d.Copied.To[0], together[i])
+		}
+		err = errors.Join(err, d.Err)
+	}
+	return err
 }
 
 // check compares a tree that was opened again with the history. After a power cut

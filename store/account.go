@@ -50,6 +50,11 @@ type Account interface {
 	// ErrNotFound.
 	Batch(ctx context.Context, n Name) (Batch, error)
 
+	// Commit commits batches of one mailbox, in this order, which may share what makes them
+	// durable: each is all or none by itself, and one that fails does not fail the others. The
+	// results are in their order.
+	Commit(ctx context.Context, list ...Batch) []Committed
+
 	// Annotations gives what is kept with a mailbox, or, where n is "", with the account,
 	// sorted by the names of the entries in lower case. ErrNotFound, ErrDamaged.
 	Annotations(ctx context.Context, n Name) ([]Annotation, error)

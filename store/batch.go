@@ -31,6 +31,12 @@ type Batch interface {
 	Close() error
 }
 
+// Committed is how one of several Batches ended, as Batch.Commit tells it.
+type Committed struct {
+	Copied Copied
+	Err    error
+}
+
 // Meta is what a message has beside its bytes.
 type Meta struct {
 	Flags []imap.Flag

@@ -124,6 +124,15 @@ func (t *batch) Commit(ctx context.Context) (store.Copied, error) {
 	return c, nil
 }
 
+// Commit implements store.Account.
+func (a *account) Commit(ctx context.Context, list ...store.Batch) []store.Committed {
+	out := make([]store.Committed, len(list))
+	for i, b := range list {
+		out[i].Copied, out[i].Err = b.Commit(ctx)
+	}
+	return out
+}
+
 // Close implements store.Batch.
 func (t *batch) Close() error {
 	t.added, t.bytes = nil, 0

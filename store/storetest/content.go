@@ -35,6 +35,40 @@ var content = []promise{
 			w.same("message", s.read(imap.UID(i+1)), letter(i))
 		}
 	}},
+	{"batches that are committed together keep their order, and one that fails stays alone", func(w *world) {
+		s := w.hold(store.Inbox, true)
+		s.forget()
+		cut := errors.New("the client hung up")
+		var list []store.Batch
+		n := 0
+		for i := range 4 {
+			b, err := w.a.Batch(w.ctx, store.Inbox)
+			w.ok(err)
+			defer func() { w.ok(b.Close()) }()
+			list = append(list, b)
+			if i == 2 {
+				w.is(b.Add(w.ctx, store.Meta{}, iotest.ErrReader(cut)), cut)
+				continue
+			}
+			for range i + 1 { // the second has two
+				w.ok(b.Add(w.ctx, store.Meta{}, strings.NewReader(letter(n))))
+				n++
+			}
+		}
+		w.same("before", []any{w.status(store.Inbox).Messages, s.advance(true).Grown}, []any{0, false})
+		done := w.a.Commit(w.ctx, list...)
+		w.ok(done[0].Err)
+		w.ok(done[1].Err)
+		w.is(done[2].Err, cut)
+		w.ok(done[3].Err)
+		w.same("UIDs", []any{done[0].Copied.To, done[1].Copied.To, len(done[3].Copied.To)}, []any{upTo(1), []imap.UID{2, 3}, 4})
+		w.same("UIDVALIDITY", done[3].Copied.UIDValidity, s.Info().UIDValidity)
+		s.wake()
+		w.same("after", s.advance(true).Exists, 7)
+		for i := range 7 {
+			w.same("message", s.read(imap.UID(i+1)), letter(i))
+		}
+	}},
 	{"Batch keeps flags, date and keywords", func(w *world) {
 		when := time.Date(1999, 12, 31, 23, 59, 58, 0, time.UTC)
 		b, err := w.a.Batch(w.ctx, store.Inbox)
