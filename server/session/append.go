@@ -15,7 +15,7 @@ import (
 // append adds messages to a mailbox, all or none. RFC 9051 section 6.3.12,
 // RFC 3502, RFC 3516 section 4.4, RFC 6855 section 4. What can be refused is
 // refused before the client is asked for a message.
-func (s *session) append(ctx context.Context, _ call) (string, error) {
+func (s *session) append(ctx context.Context, c call) (string, error) {
 	if err := s.lex.SP(); err != nil {
 		return "", err
 	}
@@ -24,7 +24,13 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 		return "", err
 	}
 	var batch store.Batch
-	for count := 0; ; count++ {
+	defer func() {
+		if batch != nil { // it is not held
+			batch.Close()
+		}
+	}()
+	count, bytes := 0, int64(0)
+	for ; ; count++ {
 		if s.lex.AtEnd() && count > 0 {
 			break
 		}
@@ -48,11 +54,16 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 		if lit.Size == 0 && count > 0 {
 			return "", no("", "A message of no bytes cancels the command") // RFC 3502 section 6.3.11
 		}
+		bytes += lit.Size
+		if !s.holds(to, count+1, bytes) {
+			if err := s.settle(ctx); err != nil {
+				return "", err
+			}
+		}
 		if batch == nil {
 			if batch, err = s.acct.Batch(ctx, to.name); err != nil {
 				return "", toTarget(err)
 			}
-			defer batch.Close()
 		}
 		if err := s.take(ctx, batch, meta, lit, utf8); err != nil {
 			return "", toTarget(err)
@@ -61,11 +72,9 @@ func (s *session) append(ctx context.Context, _ call) (string, error) {
 	if err := s.end(); err != nil {
 		return "", err
 	}
-	code, err := s.commit(ctx, batch, to)
-	if err != nil || code == "" {
-		return "", err
-	}
-	return okCode(code, "Message saved"), nil
+	put := heldAppend{c, to, batch}
+	batch = nil
+	return "", s.hold(ctx, put, count, bytes)
 }
 
 // commit shows the messages of a batch, and gives the code that tells where they are; "" where
@@ -79,10 +88,7 @@ func (s *session) commit(ctx context.Context, batch store.Batch, to spelled) (st
 	}
 	s.addedOwn(to.name, added)
 	s.writeOldName(to)
-	if len(added.To) == 0 {
-		return "", nil
-	}
-	return string(wire.AppendSet([]byte("APPENDUID "+uintText(added.UIDValidity)+" "), added.To)), nil
+	return appendedCode(added), nil
 }
 
 // take adds a message, whose end is behind the literal.

@@ -78,10 +78,10 @@ type packedInput struct{ p *packing }
 
 func (i packedInput) Read(b []byte) (int, error) {
 	if i.p.due {
-		i.p.due = false
 		if err := i.p.s.ready(); err != nil {
 			return 0, err
 		}
+		i.p.due = len(i.p.s.held.list) > 0 // they go out before the next Read blocks
 		if r, ok := i.p.s.stream.(wire.Rester); ok {
 			if err := r.Rest(); err != nil {
 				return 0, err

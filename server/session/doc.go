@@ -15,6 +15,9 @@
 // from there on speak UIDs. What a command answers of flags is newer than the view;
 // selected.answered notes it, so that it is not told twice.
 //
+// An APPEND is answered later than it is read where the next one is already there: those are
+// committed together (held.go).
+//
 // Behind COMPRESS, package deflate stands between lexer and encoder and the stream
 // (compress.go).
 //

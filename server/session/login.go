@@ -15,7 +15,8 @@ import (
 // Stream is the connection behind TLS. net.Conn is one. SetReadDeadline must
 // interrupt a Read that blocks. One that is a wire.Rester too is asked to wait by that
 // before the Read of a command: Rest returns when a Read would not block, or sooner, and
-// is interrupted as Read is.
+// is interrupted as Read is. One that has Ready() bool is asked by that whether a Read would
+// not block; where it is not known, false.
 type Stream interface {
 	io.Reader
 	io.Writer

@@ -399,6 +399,9 @@ func (s *session) await(ctx context.Context) error {
 	case s.notify == nil || !s.notify.listens || s.lex.Pending() > 0:
 		return s.lex.Wait()
 	default:
+		if err := s.settleNow(ctx); err != nil {
+			return err
+		}
 		if err := s.listen(); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type session struct {
 	notify    *notify // nil: NOTIFY was never given
 	listening bool    // the pusher writes though the client does not idle
 
+	held     heldAppends  // APPENDs that are not answered yet
 	after    func() error // what the command at hand begins behind its answer
 	expunged bool         // the command at hand expunged messages and ends with the new cursor
 
@@ -154,6 +155,9 @@ func (s *session) ready() error {
 	if s.idling || s.listening {
 		return nil
 	}
+	if err := s.settleFirst(); err != nil {
+		return err
+	}
 	s.readWithin(s.opt.Idle)
 	return s.enc.Flush()
 }
@@ -182,6 +186,11 @@ func (s *session) interrupt() {
 
 // invite asks for a synchronising literal. RFC 9051 section 7.6.
 func (s *session) invite() error {
+	if len(s.held.list) > 0 {
+		if err := s.held.settle(); err != nil {
+			return err
+		}
+	}
 	return s.enc.Raw("+ OK\r\n").Flush()
 }
 
@@ -245,6 +254,7 @@ func (s *session) loop(ctx context.Context) string {
 		if err == nil {
 			continue
 		}
+		s.settle(ctx)
 		var bye Goodbye
 		switch {
 		case s.closing: // while idling
@@ -265,6 +275,7 @@ func (s *session) loop(ctx context.Context) string {
 		s.bye(string(bye))
 		return string(bye)
 	}
+	s.settle(ctx)
 	if err := s.enc.Flush(); err != nil {
 		return reasonOf(err)
 	}
@@ -299,6 +310,9 @@ func (s *session) bye(text string) {
 func (s *session) shut() error {
 	s.push.stop()
 	s.endWatch()
+	for _, h := range s.held.list { // of a session that panicked
+		h.batch.Close()
+	}
 	var err error
 	if s.annotated != nil {
 		s.annotated.Close()
@@ -321,22 +335,29 @@ func (s *session) command(ctx context.Context) error {
 	var c call
 	err := s.parse(ctx, &c)
 	ok := ""
+	if err == nil && c.cmd.name != "APPEND" {
+		if err := s.settleNow(ctx); err != nil {
+			return err
+		}
+	}
 	if err == nil {
 		asked.Add(1)
 		s.tag = c.tag
 		begun.Add(1)
 		ok, err = c.cmd.run(s, ctx, c)
 	}
-	if s.idled.cmd != nil {
+	if s.idled.cmd != nil || err == errHeld {
 		return nil
 	}
 	return s.answer(ctx, c, ok, err)
 }
 
-// answer ends a command: what may be told now, then its tagged answer. An error ends
-// the session.
+// answer ends a command, over what it did not read. An error ends the session.
 func (s *session) answer(ctx context.Context, c call, ok string, err error) error {
 	s.notice()
+	if serr := s.settle(ctx); serr != nil {
+		return serr
+	}
 	if serr := s.lex.Skip(); serr != nil {
 		return serr
 	}
@@ -346,6 +367,12 @@ func (s *session) answer(ctx context.Context, c call, ok string, err error) erro
 	if err := s.enc.Err(); err != nil {
 		return err
 	}
+	return s.finish(ctx, c, ok, err)
+}
+
+// finish tells what may be told when a command ends, then gives its tagged answer. An error
+// ends the session.
+func (s *session) finish(ctx context.Context, c call, ok string, err error) error {
 	answer := reply{kind: "OK", text: ok}
 	if err != nil {
 		answer = s.status(err)

@@ -252,6 +252,12 @@ func newStream(c *net.UnixConn) (*stream, error) {
 // Rest waits until there is something to be read, with no buffer in hand.
 func (s *stream) Rest() error { return s.raw.Read(s.ready) }
 
+// Ready tells whether a Read would not block.
+func (s *stream) Ready() (yes bool) {
+	err := s.raw.Control(func(fd uintptr) { yes = readable(fd) })
+	return err == nil && yes
+}
+
 // readable looks whether a read would block, without reading.
 func readable(fd uintptr) bool {
 	var one [1]byte
