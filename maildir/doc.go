@@ -5,7 +5,8 @@
 // is enough for an EXISTS, gives it a UID in dovecot-uidlist (batch.go), adds a row to the
 // table (table.go), lets the newest View grow (generation.go) and wakes the holds
 // (mailbox.go). A session's hold (hold.go) then learns of it by Advance. What a session
-// adds itself goes through tmp/ (deliver.go; several commands at once: together.go), what it copies and moves through move.go;
+// adds itself goes through tmp/ (deliver.go; several batches at once: together.go), what it
+// copies and moves through move.go;
 // flags are renames (flags.go), an expunge is an unlink (expunge.go). Where no events tell,
 // and after a doubt, scan.go compares the directories with the table. load.go opens a
 // mailbox, from roost.index as far as that is believed (tableload.go), and closes it; where
