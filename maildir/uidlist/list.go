@@ -108,6 +108,10 @@ func Parse(b []byte, limit Limits) (*List, error) {
 	if errors.Is(err, ErrVersion) {
 		return l, err
 	}
+	if err == nil && !whole {
+		// A power cut left a part of it: of 1795500001 perhaps 1795500.
+		l.Header, err = Header{}, ErrHeader
+	}
 	if lerr := l.parseLines(rest, limit); err == nil {
 		err = lerr
 	}

@@ -191,3 +191,17 @@ func TestCostIsLinear(t *testing.T) {
 		}
 	}
 }
+
+// A power cut may leave a part of the first line: its numbers are not those that were written.
+func TestTornHeaderIsNotBelieved(t *testing.T) {
+	whole := "3 V1795500001 N7 G00112233445566778899aabbccddeeff"
+	for n := range len(whole) + 1 {
+		l, err := Parse([]byte(whole[:n]), Limits{})
+		if err == nil || l.Header.Validity != 0 {
+			t.Errorf("%q: UIDVALIDITY %d, %v", whole[:n], l.Header.Validity, err)
+		}
+	}
+	if l, err := Parse([]byte(whole+"\n"), Limits{}); err != nil || l.Header.Validity != 1795500001 {
+		t.Errorf("%v, %v", l.Header, err)
+	}
+}
