@@ -36,8 +36,8 @@ func (in insideTLS) ready(c *tls.Conn, below *restingConn) bool {
 	if !in.known {
 		return false
 	}
-	raw := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.rawInput))
-	plain := (*bytes.Reader)(unsafe.Add(unsafe.Pointer(c), in.input))
+	raw := (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(c), in.rawInput)) // #nosec G103 -- findTLSInside saw the type at the offset
+	plain := (*bytes.Reader)(unsafe.Add(unsafe.Pointer(c), in.input))  // #nosec G103 -- as above
 	if plain.Len() > 0 {
 		return true
 	}
