@@ -27,18 +27,21 @@ func TestIdleSessionMemory(t *testing.T) {
 		idleClients(t, addr, os.Getenv("ROOST_TEST_IDLE_USED") != "")
 		return
 	}
-	for used, c := range map[bool]struct{ sessions, limit int64 }{
-		false: {300, 14 << 10},
-		true:  {60, 20 << 10},
+	for _, c := range []struct {
+		used            bool
+		sessions, limit int64
+	}{
+		{false, 300, 14 << 10},
+		{true, 200, 24 << 10}, // many: a quarter of a megabyte of stacks is kept for goroutines to come
 	} {
-		t.Run(fmt.Sprintf("used=%t", used), func(t *testing.T) {
+		t.Run(fmt.Sprintf("used=%t", c.used), func(t *testing.T) {
 			s := startServer(t, func(o *Options) {
 				o.Log = slog.New(slog.DiscardHandler) // lines are kept by the test's
 				o.Limits.PerUser, o.Limits.PerUserAddress, o.Limits.PerAddress = 500, 500, 500
 			}, Spec{"127.0.0.1:0", Implicit})
-			first := s.idleClients(t, 1, used)
+			first := s.idleClients(t, 1, c.used)
 			before, stack := settledMemory(), stacks()
-			all := s.idleClients(t, int(c.sessions), used)
+			all := s.idleClients(t, int(c.sessions), c.used)
 			each := int64(settledMemory()-before) / c.sessions
 			// The last of them may be on the way to their rest when the clients are ready.
 			for n := 0; each > c.limit && n < 200; n++ {
