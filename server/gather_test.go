@@ -157,14 +157,7 @@ func BenchmarkTLSWrite(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer l.Close()
-			theirs, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			ours, err := l.Accept()
-			if err != nil {
-				b.Fatal(err)
-			}
+			theirs, ours := dialed(b, l)
 			c, _, client := gatheringOver(b, ours, theirs)
 			go io.Copy(io.Discard, client) // ends with the connection
 			var w io.Writer = c

@@ -32,7 +32,7 @@ func TestIdleSessionMemory(t *testing.T) {
 		sessions, limit int64
 	}{
 		{false, 300, 14 << 10},
-		{true, 200, 24 << 10}, // many: a quarter of a megabyte of stacks is kept for goroutines to come
+		{true, 200, 20 << 10}, // many: a quarter of a megabyte of stacks is kept for goroutines to come
 	} {
 		t.Run(fmt.Sprintf("used=%t", c.used), func(t *testing.T) {
 			s := startServer(t, func(o *Options) {

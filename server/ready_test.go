@@ -34,16 +34,7 @@ func TestReady(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			client, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer client.Close()
-			nc, err := l.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
+			client, nc := dialed(t, l)
 			below := resting(nc).(*restingConn)
 			conn := &heardConn{Conn: below, on: &presence{}}
 			caught := &caughtConn{Conn: client}

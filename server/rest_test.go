@@ -26,6 +26,21 @@ func TestTLSInside(t *testing.T) {
 	}
 }
 
+// dialed is a connection to a listener, as client and server see it.
+func dialed(t testing.TB, l net.Listener) (client, server net.Conn) {
+	t.Helper()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
+}
+
 // A connection at rest has let go of what a large record needed, and has not when bytes
 // are in hand.
 func TestTLSLetsGo(t *testing.T) {
@@ -35,16 +50,7 @@ func TestTLSLetsGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	nc, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	client, nc := dialed(t, l)
 	go tls.Client(client, &tls.Config{InsecureSkipVerify: true}).Write(make([]byte, 10_000)) // ends with the connection
 	conn := nc.(*tls.Conn)
 	if _, err := io.ReadFull(conn, make([]byte, 5000)); err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 // tokenIssuer is an issuer of tokens, and what signs them.
@@ -49,15 +50,7 @@ func tokenIssuer(t *testing.T) (url string, sign func(claims map[string]any) str
 		for k, v := range claims {
 			all[k] = v
 		}
-		b, err := json.Marshal(all)
-		if err != nil {
-			t.Fatal(err)
-		}
-		jws, err := signer.Sign(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := jws.CompactSerialize()
+		text, err := jwt.Signed(signer).Claims(all).Serialize()
 		if err != nil {
 			t.Fatal(err)
 		}
