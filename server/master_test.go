@@ -43,6 +43,7 @@ A> a3 AUTHENTICATE PLAIN `+b64("\x00ann*root\x00master")+`
 A< a3 OK [CAPABILITY ...] ...
 A> a4 SELECT INBOX
 A< ...`, talk.Options{Dial: g.dial, Greeting: true})
+		synctest.Wait() // the end of the visit is logged too
 		if n := strings.Count(log.String(), "event=login_refused"); n != 2 || strings.Count(log.String(), "guess=false\n") != n {
 			t.Errorf("the log:\n%s", &log)
 		}
