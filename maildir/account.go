@@ -210,7 +210,7 @@ func (a *account) Batch(ctx context.Context, n store.Name) (store.Batch, error) 
 
 // Status implements store.Account.
 func (a *account) Status(ctx context.Context, n store.Name, exact bool) (store.Status, error) {
-	return a.statusSince(ctx, n, exact, time.Now())
+	return a.statusSince(ctx, n, exact, countNow)
 }
 
 // Counter implements store.Account. That events came in which were on their way is waited
@@ -222,7 +222,7 @@ func (a *account) Counter() func(ctx context.Context, n store.Name, exact bool) 
 	}
 }
 
-// statusSince counts what happened before since.
+// statusSince counts what happened before since, which may be countNow.
 func (a *account) statusSince(ctx context.Context, n store.Name, exact bool, since time.Time) (store.Status, error) {
 	if at := a.renewed.Load(); at == 0 || sinceStart()-at > int64(countedFor) {
 		if err := a.renew(); err != nil {

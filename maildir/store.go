@@ -437,6 +437,8 @@ func (s *Store) status(ctx context.Context, p place, exact bool, since time.Time
 		if st, ok := s.glance(p, true); ok {
 			return st, nil
 		}
+	} else if since.IsZero() {
+		since = time.Now() // sizes are asked for too
 	}
 	m, st, err := s.count(ctx, p, since)
 	if err != nil {

@@ -161,7 +161,7 @@ func (sh *shard) add(dir fsys.Dir, wake func(), only []string) (*Sub, error) {
 		sh.byPath[path], sh.byID[id] = w, w
 	}
 	sub := NewSub(wake, only, false, func(s *Sub) { sh.remove(w, s) })
-	sub.settle = sh.settle
+	sub.OnSettle(sh.settle)
 	w.subs = append(w.subs, sub)
 	var stale map[string]struct{}
 	if fresh {

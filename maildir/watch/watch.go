@@ -76,6 +76,10 @@ func NewSub(wake func(), only []string, polled bool, close func(*Sub)) *Sub {
 	return &Sub{wake: wake, only: only, polled: polled, close: close}
 }
 
+// OnSettle has f do what Settle promises, for an implementation of Watcher. It is called before
+// the Sub is given out.
+func (s *Sub) OnSettle(f func(since time.Time)) { s.settle = f }
+
 // Polled reports whether changes are seen only every Interval: who needs to know now
 // (NOOP, CHECK) scans himself.
 func (s *Sub) Polled() bool { return s.polled }

@@ -3,6 +3,7 @@ package watchtest
 
 import (
 	"sync"
+	"time"
 
 	"roost/maildir/fsys"
 	"roost/maildir/watch"
@@ -12,6 +13,10 @@ import (
 // ready.
 type Fake struct {
 	Polled bool // of the subscriptions made from now on
+
+	// Settle is called by the Settle of those subscriptions, unless it is nil: what was on its
+	// way is told there.
+	Settle func(since time.Time)
 
 	mu   sync.Mutex // guards subs
 	subs map[*watch.Sub]string
@@ -25,6 +30,9 @@ func (f *Fake) Add(dir fsys.Dir, _ string, wake func(), only ...string) (*watch.
 		f.subs = map[*watch.Sub]string{}
 	}
 	s := watch.NewSub(wake, only, f.Polled, f.remove)
+	if f.Settle != nil {
+		s.OnSettle(f.Settle)
+	}
 	f.subs[s] = dir.Path()
 	return s, nil
 }
