@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"roost/maildir/fsys"
+	"roost/test/neighbour"
 )
 
 // patient is a healthy set-up for the doctor: a configuration, a certificate of an
@@ -163,12 +164,9 @@ func newPatient(t *testing.T) *patient {
 		p.uid, p.gid = 65534, 65534
 	}
 	for i := range p.ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		if p.ports[i], err = neighbour.FreePort(); err != nil {
 			t.Fatal(err)
 		}
-		p.ports[i] = l.Addr().(*net.TCPAddr).Port
-		l.Close()
 	}
 	ca := func(c *x509.Certificate) {
 		c.IsCA, c.BasicConstraintsValid, c.DNSNames, c.Subject.CommonName = true, true, nil, "an authority"
@@ -181,7 +179,7 @@ func newPatient(t *testing.T) *patient {
 	p.plant("cur/1.a:2,Sa|Subject: x\n\nx\n", "new/", "tmp/", "dovecot-uidlist|3 V1 N2 G3085f01b7f11094c501100008c4a11c1\n1 :1.a\n", "dovecot-keywords|0 $Junk\n")
 	os.Chmod(filepath.Join(dir, "mail"), 0o755)
 	p.doctor = newDoctor()
-	p.doctor.path = p.conf
+	p.doctor.path, p.doctor.patience = p.conf, patience
 	p.doctor.roots = x509.NewCertPool()
 	p.doctor.roots.AddCert(p.authority.cert)
 	p.doctor.synced = func() bool { return true }
@@ -373,6 +371,9 @@ type farDir struct{ fsys.Dir }
 
 func (farDir) Remote() bool { return true }
 
+// inTenDays is when a certificate ends and the day that is told, past midnight too.
+var inTenDays = time.Now().Add(10 * 24 * time.Hour)
+
 // ailments are all the kinds of findings, each provoked. Where a command is told it is
 // run, and must mend what it is told for.
 var ailments = []struct {
@@ -477,8 +478,8 @@ var ailments = []struct {
 		p.keep("extra", p.issue(nil, func(c *x509.Certificate) { c.DNSNames = []string{"other.example.net"} }))
 		p.put("roost.toml", p.text("\n[[tls.certificate]]\ncert = \""+p.dir+"/extra.pem\"\nkey = \""+p.dir+"/extra.key\"\n"), 0o640)
 	}},
-	{kind: "certificate-expires", serve: true, weight: ailing, n: 2, find: "the certificate ends on " + time.Now().Add(10*24*time.Hour).UTC().Format(time.DateOnly), first: func(p *patient) {
-		p.keep("cert", p.issue(&p.between, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(10 * 24 * time.Hour) }), p.between)
+	{kind: "certificate-expires", serve: true, weight: ailing, n: 2, find: "the certificate ends on " + inTenDays.UTC().Format(time.DateOnly), first: func(p *patient) {
+		p.keep("cert", p.issue(&p.between, func(c *x509.Certificate) { c.NotAfter = inTenDays }), p.between)
 	}},
 	{kind: "certificate-stale", serve: true, weight: ailing, n: 2, find: "is in none of the files", run: true, settle: "event=reload ", then: func(p *patient) {
 		p.keep("new", p.issue(&p.between, nil), p.between)

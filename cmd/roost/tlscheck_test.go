@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"roost/test/neighbour"
 )
 
 // shop is a server that can do some things wrong.
@@ -149,12 +151,11 @@ func TestTLSCheck(t *testing.T) {
 			}
 		})
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := neighbour.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	if code, stdout, _ := roost(t, "tls", "check", l.Addr().String()); code != 1 || !strings.Contains(stdout, "refused") {
+	if code, stdout, _ := roost(t, "tls", "check", fmt.Sprintf("127.0.0.1:%d", port)); code != 1 || !strings.Contains(stdout, "refused") {
 		t.Errorf("nobody listens: exit %d\n%s", code, stdout)
 	}
 }

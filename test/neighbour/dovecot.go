@@ -102,13 +102,13 @@ func StartDovecot(o DovecotOptions) (*Dovecot, error) {
 			return nil, err
 		}
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
 	tlsPort, ssl, cert := 0, "no", ""
 	if o.CertFile != "" {
-		if tlsPort, err = freePort(); err != nil {
+		if tlsPort, err = FreePort(); err != nil {
 			return nil, err
 		}
 		ssl, cert = "yes", "ssl_cert = <"+o.CertFile+"\nssl_key = <"+o.KeyFile

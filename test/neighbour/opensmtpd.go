@@ -61,7 +61,7 @@ func StartOpenSMTPD(root, dir, rules string, users ...string) (*OpenSMTPD, error
 	if err := os.MkdirAll(filepath.Join(dir, "layers"), 0o755); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func StartPebble(dir string, seconds int) (*Pebble, error) {
 	}
 	var ports [5]int // ACME, management, HTTP-01, DNS, the other's management
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = FreePort(); err != nil {
 			return nil, err
 		}
 	}

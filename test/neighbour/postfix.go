@@ -101,7 +101,7 @@ func StartPostfixWith(extra, dir, mail string, users ...string) (*Postfix, error
 	if err := mailDir(mail); err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -64,12 +63,15 @@ func start(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
+// patience is for programs that hang; no result depends on it.
+const patience = 5 * time.Minute
+
 // stop asks the program to end, waits, and ends it where it does not.
 func (p *process) stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		p.cmd.Process.Kill()
 		<-p.done
 		return fmt.Errorf("%s had to be killed", p.cmd.Path)
@@ -80,7 +82,6 @@ func (p *process) stop() error {
 // reach waits until addr takes connections, or the program ends. It says how long after
 // its start that was.
 func (p *process) reach(addr string) (time.Duration, error) {
-	const patience = 30 * time.Second
 	for pause := time.Millisecond; time.Since(p.started) < patience; pause = min(pause*5/4, 25*time.Millisecond) {
 		if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
 			return time.Since(p.started), c.Close()
@@ -93,30 +94,6 @@ func (p *process) reach(addr string) (time.Duration, error) {
 	}
 	return 0, fmt.Errorf("%s does not listen on %s", p.cmd.Path, addr)
 }
-
-// freePort asks the kernel for a loopback port that nobody uses. It gives none twice:
-// who was given one may not listen yet.
-func freePort() (int, error) {
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		held = append(held, l)
-		port := l.Addr().(*net.TCPAddr).Port
-		if _, given := givenPorts.LoadOrStore(port, true); !given {
-			return port, nil
-		}
-	}
-}
-
-var givenPorts sync.Map // of this process
 
 // expand fills {name} in a configuration text.
 func expand(text string, pairs ...string) string {

@@ -122,7 +122,7 @@ func StartRoost(o RoostOptions) (*Roost, error) {
 	var ports [3]int
 	for i := range ports {
 		var err error
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = FreePort(); err != nil {
 			return nil, err
 		}
 	}

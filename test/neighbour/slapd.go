@@ -54,7 +54,7 @@ func StartSlapd(dir, ldif string) (*Slapd, error) {
 	}
 	ports := [2]int{}
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = FreePort(); err != nil {
 			return nil, err
 		}
 	}

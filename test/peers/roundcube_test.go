@@ -1,7 +1,7 @@
 package peers
 
 import (
-	"net"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,12 +56,11 @@ func TestRoundcube(t *testing.T) {
 	}
 	g.run(php, "-r", `$db = new PDO("sqlite:`+g.path("roundcube.db")+`"); $db->exec(file_get_contents("/usr/share/roundcube/SQL/sqlite.initial.sql"));`)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := neighbour.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", port)
 	web := g.command(php, "-S", address, "-t", program)
 	web.Env = append(web.Env, "ROUNDCUBE_CONFIG_DIR="+g.path("config"), "PHP_CLI_SERVER_WORKERS=4")
 	webLog, err := os.Create(filepath.Join(h.dir, "web.log"))

@@ -2,7 +2,6 @@ package peers
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -106,12 +105,10 @@ type tbMessage struct {
 func (g *guest) thunderbird(prog string, r *record) (*marionette, <-chan struct{}) {
 	t := g.t
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := neighbour.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	g.write("profile/user.js", strings.ReplaceAll(thunderbirdPrefs, "{port}", strconv.Itoa(port))+g.settings("thunderbird", r))
 	cmd := g.command(prog, "--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", g.path("profile"))
 	out, err := os.Create(g.path(fmt.Sprintf("thunderbird.%d.log", port)))
