@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"reflect"
 	"runtime"
 	"runtime/debug"
@@ -135,8 +137,17 @@ func TestRecordsThatTrickle(t *testing.T) {
 	c.want("i OK")
 }
 
-// Memory is given back once, when a burst is over.
+// Memory is given back once, when a burst is over. A process of its own does it: behind
+// servers that have run the program's own thrift may take the garbage away first.
 func TestThriftGivesBackOnce(t *testing.T) {
+	if os.Getenv("ROOST_TEST_THRIFT") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestThriftGivesBackOnce$")
+		cmd.Env = append(os.Environ(), "ROOST_TEST_THRIFT=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	var y thrifty
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would take the garbage away
@@ -149,11 +160,12 @@ func TestThriftGivesBackOnce(t *testing.T) {
 	if !now.worthwhile(0) {
 		t.Fatalf("64 MiB of garbage are not worth while: %+v", now)
 	}
+	begun := time.Now()
 	y.give(now)
 	if now = readMemory(); now.worthwhile(y.stacks) {
 		t.Errorf("worth while again at once: %+v", now)
 	}
-	if wait := time.Until(y.next); wait <= 0 {
-		t.Errorf("the next time may be %v", wait)
+	if wait := y.next.Sub(begun); wait < thriftMost {
+		t.Errorf("the next time may be after %v", wait)
 	}
 }

@@ -221,10 +221,11 @@ func TestStatusThatFailsInAList(t *testing.T) {
 // Who the client says it is stands in the log, once, and nothing where it says nothing.
 func TestIDIsLogged(t *testing.T) {
 	var log bytes.Buffer
-	b := newBench(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	s := b.stranger(t)
-	s.say("a ID (\"name\" \"Mail\" \"version\" NIL)\r\nb ID NIL\r\nc LOGOUT\r\n")
-	s.until("c")
+	t.Run("session", func(t *testing.T) { // its end waits for that of the session
+		s := newBench(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}).stranger(t)
+		s.say("a ID (\"name\" \"Mail\" \"version\" NIL)\r\nb ID NIL\r\nc LOGOUT\r\n")
+		s.until("c")
+	})
 	if got := log.String(); strings.Count(got, "event=client") != 1 || !strings.Contains(got, `user=ann event=client client="name Mail version "`) {
 		t.Errorf("log:\n%s", got)
 	}
