@@ -81,7 +81,6 @@ func TestServeBehindAProxy(t *testing.T) {
 	defer nc.Close()
 	fmt.Fprint(nc, "PROXY TCP4 203.0.113.9 192.0.2.1 4711 993\r\n")
 	c := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
-	c.SetDeadline(time.Now().Add(patience))
 	k := &talker{t, c, bufio.NewReader(c)}
 	k.until("* OK")
 	k.say("a LOGIN ann s3cretword\r\n", "a OK")

@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is what a test waits for an event before it gives up; no result depends on it.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // serving is a server in a process of its own.
 type serving struct {
@@ -262,7 +262,6 @@ func (s *serving) dialAs(name string) *talker {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
 	k := &talker{s.t, c, bufio.NewReader(c)}
 	k.until("* OK")
 	return k
@@ -271,6 +270,7 @@ func (s *serving) dialAs(name string) *talker {
 // until reads up to a line that starts with prefix.
 func (k *talker) until(prefix string) string {
 	k.t.Helper()
+	k.SetDeadline(time.Now().Add(patience))
 	for {
 		line, err := k.in.ReadString('\n')
 		if err != nil {
@@ -285,6 +285,7 @@ func (k *talker) until(prefix string) string {
 // say sends lines as they are and reads up to one that starts with prefix.
 func (k *talker) say(text, prefix string) string {
 	k.t.Helper()
+	k.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(k, text); err != nil {
 		k.t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Every command of the page for those for whom it does not work is run, as pasted, beside
@@ -25,7 +24,6 @@ func TestTroubleshootingPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(patience))
 	k := &talker{t, c, bufio.NewReader(c)}
 	k.until("* OK")
 	k.say("a LOGIN "+user+" testpass\r\n", "a OK")

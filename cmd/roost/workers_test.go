@@ -233,18 +233,27 @@ func TestWorkersSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := bufio.NewScanner(out)
-	in.Scan() // it looks
-	var lines []string
-	for in.Scan() {
-		lines = append(lines, in.Text())
-		if len(lines) == 7 {
-			break
+	shown := make(chan string, 100)
+	go func() { // ends with the trace
+		defer close(shown)
+		for in := bufio.NewScanner(out); in.Scan(); {
+			shown <- in.Text()
 		}
-		k.say("h NOOP\r\nh APPEND INBOX {4+}\r\nabcd\r\n", "h OK")
-		k.until("h ")
+	}()
+	<-shown // it looks
+	var lines []string
+	for open := true; open; { // the worker may hear that somebody looks behind the first commands
+		select {
+		case line, ok := <-shown:
+			if open = ok; ok {
+				lines = append(lines, line)
+			}
+		default:
+			k.say("h NOOP\r\nh APPEND INBOX {4+}\r\nabcd\r\n", "h OK")
+			k.until("h ")
+		}
 	}
-	if err := trace.Wait(); err != nil || !strings.Contains(strings.Join(lines, "\n"), "C h NOOP") || strings.Contains(strings.Join(lines, "\n"), "abcd") {
+	if err := trace.Wait(); err != nil || len(lines) != 8 || !strings.Contains(strings.Join(lines, "\n"), "C h NOOP") || strings.Contains(strings.Join(lines, "\n"), "abcd") {
 		t.Errorf("%v\n%s", err, strings.Join(lines, "\n"))
 	}
 
@@ -296,6 +305,7 @@ func TestWorkersSurvive(t *testing.T) {
 		} else if !strings.HasPrefix(got, "c NO") {
 			t.Fatal(got)
 		}
+		k.Close()
 	}
 	if s.worker(annUID) != worker {
 		t.Error(s.processes())
