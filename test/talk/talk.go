@@ -16,7 +16,7 @@ import (
 
 // patience is how long a line may take to come before the dialogue is called
 // stuck: a watchdog for tests that hang, not a measure.
-const patience = 20 * time.Second
+const patience = 5 * time.Minute
 
 // Options say whom the clients talk to.
 type Options struct {
