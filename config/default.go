@@ -223,7 +223,7 @@ var keys = []key{
 	{name: "event.run", value: []string{}, live: true, sample: "/usr/local/bin/alert", about: "A program, with its arguments, that finds the event in its environment: ROOST_EVENT, ROOST_TIME, ROOST_USER, ROOST_ADDR, ROOST_CLIENT, ROOST_DETAIL. It has 30 seconds; at most 30 are started a minute. It runs confined as Roost is."},
 	{name: "event.mail", value: false, live: true, about: "Put a note into the user's INBOX."},
 
-	{name: "log.audit", value: "off", about: "Who deleted, moved or flagged which messages, from which client and address: \"off\", \"log\", or a file of its own, whose directory must be writable (SIGHUP opens it again)."},
+	{name: "log.audit", value: "off", about: "Who deleted, moved or flagged which messages, from which client and address: \"off\", \"log\", or a file of its own, whose directory must be writable for Roost, with workers for isolation.auth_user (SIGHUP opens it again)."},
 	{name: "log.level", value: "info", live: true, oneOf: []string{"debug", "info", "warn", "error"}, about: "Least weight of what is logged."},
 	{name: "log.format", value: "text", oneOf: []string{"text", "json"}, about: "How a line is written."},
 

@@ -68,9 +68,6 @@ func (k *checker) workers() {
 			k.wrong(fmt.Sprintf("event[%d].mail", i), `with isolation.mode = "workers" the process that hears of events has no mail to put a note into: let run do it, with sendmail`)
 		}
 	}
-	if k.c.Log.AuditFile() != "" {
-		k.wrong("log.audit", `with isolation.mode = "workers" the audit log goes to the log: write "log"`)
-	}
 	var ids [2]int
 	for i, u := range []struct{ key, name string }{{"front_user", iso.FrontUser}, {"auth_user", iso.AuthUser}} {
 		uid, _, err := lookUp(u.name)

@@ -48,8 +48,19 @@ func TestAudit(t *testing.T) {
 		got := strings.Join(deeds, "; ")
 		deeds = nil
 		mu.Unlock()
-		if want := step.want; got != strings.TrimSuffix("ann 127.0.0.1 name Mail version 1: "+want, "ann 127.0.0.1 name Mail version 1: ") {
+		if want := step.want; got != strings.TrimSuffix("ann 127.0.0.1 Mail 1: "+want, "ann 127.0.0.1 Mail 1: ") {
 			t.Errorf("%s: %q, want %q", step.command, got, want)
 		}
+	}
+	// A client that has said before the login what it is need not say it again.
+	c = s.dial(t, 0)
+	c.do(`ID ("name" "Early")`)
+	c.do("LOGIN ann secret")
+	c.do("CREATE x")
+	c.do("DELETE x")
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(deeds, "; "); got != "ann 127.0.0.1 Early: delete_mailbox x  [] []" {
+		t.Errorf("%q", got)
 	}
 }

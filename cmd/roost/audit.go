@@ -1,23 +1,24 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
-
-	"github.com/emersion/go-imap/v2"
+	"time"
 
 	"roost/server/session"
+	"roost/server/workers"
 )
 
 // auditLog says who did what to mail. The zero value says nothing. Safe for concurrent use.
 type auditLog struct {
 	path string // "" for no file of its own
 
-	mu   sync.Mutex // guards all below, and is held while a line is written
-	log  *slog.Logger
-	file *os.File
+	mu     sync.Mutex // guards all below, and is held while a line is written
+	log    *slog.Logger
+	file   *os.File
+	failed bool // the last line could not be written
 }
 
 // reopen opens the file anew: what was there may have been moved away.
@@ -45,38 +46,39 @@ func (a *auditLog) close() {
 	}
 }
 
-func (a *auditLog) write(in *session.Login, client string, d session.Deed) {
+// on reports whether anything is written down.
+func (a *auditLog) on() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.log == nil {
-		return
-	}
-	args := []any{"event", "mail_" + d.What, "sess", in.ID, "user", in.Who.User, "addr", in.Addr.String(), "client", client, "mailbox", string(d.Mailbox)}
-	if in.Who.Login != in.Who.User {
-		args = append(args, "login", in.Who.Login)
-	}
-	if d.To != "" {
-		args = append(args, "to", string(d.To))
-	}
-	if len(d.UIDs) > 0 {
-		args = append(args, "messages", len(d.UIDs), "uids", uidText(d.UIDs))
-	}
-	if d.What == "flags" {
-		var flags []string
-		for _, f := range d.Flags {
-			flags = append(flags, string(f))
-		}
-		args = append(args, "op", d.Op, "flags", strings.Join(flags, " "))
-	}
-	a.log.Info("mail was changed", args...)
+	return a.log != nil
 }
 
-// uidText writes UIDs as a set, which ends in "..." where it would be long.
-func uidText(uids []imap.UID) string {
-	const most = 1000
-	s := imap.UIDSetNum(uids...).String()
-	if len(s) <= most {
-		return s
+// write writes a line. The error is the first after a line that could be written.
+func (a *auditLog) write(who workers.Session, client string, d session.Brief) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.log == nil || !a.log.Enabled(context.Background(), slog.LevelInfo) {
+		return nil
 	}
-	return s[:strings.LastIndexByte(s[:most], ',')] + ",..."
+	args := []any{"event", "mail_" + d.What, "sess", who.ID, "user", who.User, "addr", who.Addr.String(), "client", client, "mailbox", d.Mailbox}
+	if who.Login != who.User {
+		args = append(args, "login", who.Login)
+	}
+	if d.To != "" {
+		args = append(args, "to", d.To)
+	}
+	if d.UIDs != "" {
+		args = append(args, "messages", d.Messages, "uids", d.UIDs)
+	}
+	if d.What == "flags" {
+		args = append(args, "op", d.Op, "flags", d.Flags)
+	}
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, "mail was changed", 0)
+	r.Add(args...)
+	err := a.log.Handler().Handle(context.Background(), r)
+	told := a.failed
+	if a.failed = err != nil; told {
+		return nil
+	}
+	return err
 }

@@ -16,6 +16,7 @@ import (
 	"roost/server/control"
 	"roost/server/session"
 	"roost/server/trace"
+	"roost/server/workers"
 	"roost/store"
 )
 
@@ -50,7 +51,7 @@ func (sv *service) openAudit() {
 	default:
 		sv.audit.path = sv.config.Log.Audit
 		if err := sv.audit.reopen(); err != nil {
-			sv.log.Error("there is no audit log: its directory must be there, and writable for the user that Roost runs as", "event", "audit_failed", "err", err)
+			sv.log.Error("there is no audit log: its directory must be there, and writable for the user that writes it", "event", "audit_failed", "user", sv.becomes(), "err", err)
 		}
 	}
 }
@@ -72,17 +73,34 @@ func (sv *service) history() func(string, int) ([]events.Event, error) {
 
 // deed takes down what a session did to mail; session.Options.Audit.
 func (sv *service) deed(in *session.Login, client string, d session.Deed) {
+	who := workers.Session{ID: in.ID, User: in.Who.User, Login: in.Who.Login, Addr: in.Addr}
 	if d.What == "expunge" && sv.burst.Add(time.Now(), in.Who.User, len(d.UIDs)) {
-		note := sv.events.Note
-		if sv.front != nil {
-			note = sv.front.Note
-		}
-		note(events.Event{
-			Name: eventDeletions, User: in.Who.User, Addr: in.Addr.String(), Client: client,
-			Detail: fmt.Sprintf("%d messages or more were deleted within %v, the last in %s", manyDeleted, deletedWithin, d.Mailbox),
-		})
+		sv.burstOf(who, client, string(d.Mailbox))
 	}
-	sv.audit.write(in, client, d)
+	if sv.audit.on() {
+		sv.write(who, client, d.Brief())
+	}
+}
+
+// told is deed for what another process told.
+func (sv *service) told(who workers.Session, client string, d session.Brief) {
+	if d.What == "expunge" && sv.burst.Add(time.Now(), who.User, d.Messages) {
+		sv.burstOf(who, client, d.Mailbox)
+	}
+	sv.write(who, client, d)
+}
+
+func (sv *service) write(who workers.Session, client string, d session.Brief) {
+	if err := sv.audit.write(who, client, d); err != nil {
+		sv.log.Error("the audit log cannot be written", "event", "audit_failed", "err", err)
+	}
+}
+
+func (sv *service) burstOf(who workers.Session, client, mailbox string) {
+	sv.events.Note(events.Event{
+		Name: eventDeletions, User: who.User, Addr: who.Addr.String(), Client: client,
+		Detail: fmt.Sprintf("%d messages or more were deleted within %v, the last in %s", manyDeleted, deletedWithin, mailbox),
+	})
 }
 
 // mailing is what a note needs of the configuration in force.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"roost/config"
 	"roost/events"
 	"roost/server/control"
+	"roost/server/session"
+	"roost/server/workers"
 )
 
 // What the configuration can name is what is told of.
@@ -90,5 +93,29 @@ func TestEventMail(t *testing.T) {
 	head, body, ok := strings.Cut(text, "\r\n\r\n")
 	if !ok || strings.Count(head, "\r\n") != 8 || !strings.Contains(head, "To: <ann@mail.example.org>") || !strings.Contains(body, "user ann is locked") || strings.Contains(strings.ReplaceAll(text, "\r\n", ""), "\n") {
 		t.Error(text)
+	}
+}
+
+// An audit log on a disk that is full is told of once, and again when there was room
+// meanwhile.
+func TestAuditLogThatCannotBeWritten(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	good, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer good.Close()
+	var a auditLog
+	var got []bool
+	for _, f := range []*os.File{full, full, good, full} {
+		a.log = slog.New(slog.NewTextHandler(f, nil))
+		got = append(got, a.write(workers.Session{User: "ann"}, "", session.Brief{What: "expunge"}) != nil)
+	}
+	if fmt.Sprint(got) != "[true false false true]" {
+		t.Error(got)
 	}
 }

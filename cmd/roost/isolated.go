@@ -257,8 +257,7 @@ func serveFront(ctx context.Context, env *environment, path string, parent *os.F
 	if err := sv.confine(); err != nil {
 		return err
 	}
-	sv.front, err = workers.NewFront(parent, workers.FrontOptions{Log: sv.log, Notice: sv.notice, Tap: sv.tap, Audit: sv.deed, Orphaned: orphaned})
-	sv.openAudit()
+	sv.front, err = workers.NewFront(parent, workers.FrontOptions{Log: sv.log, Notice: sv.notice, Tap: sv.tap, Orphaned: orphaned})
 	if err != nil {
 		return err
 	}
@@ -325,9 +324,9 @@ func serveDesk(ctx context.Context, env *environment, path string, parent *os.Fi
 		}
 	}()
 	desk := &workers.Desk{
-		Users: sv.auth, Log: sv.log, Events: sv.history(), Note: sv.events.Note, Most: sv.config.Limits.Connections,
-		Place: func(ctx context.Context, u auth.User, in session.Login) (workers.Order, error) {
-			return now.Load().order(ctx, u, in)
+		Users: sv.auth, Log: sv.log, Events: sv.history(), Deed: sv.told, Most: sv.config.Limits.Connections,
+		Place: func(ctx context.Context, u auth.User) (workers.Order, store.Identity, any, error) {
+			return now.Load().order(ctx, u)
 		},
 	}
 	return desk.Serve(ctx, parent)
@@ -350,6 +349,7 @@ type settings struct {
 	Landlock    string
 	Seccomp     string
 	Write       []string
+	Audit       bool // somebody wants to know of all deeds
 }
 
 func newPlacer(c *config.Config, system *sysuser.Cache) (*placer, error) {
@@ -360,7 +360,7 @@ func newPlacer(c *config.Config, system *sysuser.Cache) (*placer, error) {
 	return &placer{identity: identity, system: system, settings: settings{
 		Session: plainOptions(c), MaxUnpacked: int64(c.Limits.Unpacked), NoTextIndex: c.Search.Index == "off",
 		Level: c.Log.Level, Format: c.Log.Format, Landlock: c.Isolation.Landlock, Seccomp: c.Isolation.Seccomp,
-		Write: slices.Concat(c.Mail.LinkTo, c.Isolation.Write),
+		Write: slices.Concat(c.Mail.LinkTo, c.Isolation.Write), Audit: c.Log.Audit != "off",
 	}}, nil
 }
 
@@ -394,30 +394,30 @@ func (p *placer) owner(ctx context.Context, u auth.User) (auth.User, []uint32, e
 	return u, groups, nil
 }
 
-// order makes a login an order for a worker.
-func (p *placer) order(ctx context.Context, u auth.User, in session.Login) (o workers.Order, err error) {
+// order says where a user's mail is, and as whom to work there.
+func (p *placer) order(ctx context.Context, u auth.User) (o workers.Order, who store.Identity, s settings, err error) {
 	if u, o.Groups, err = p.owner(ctx, u); err != nil {
-		return o, err
+		return o, who, s, err
 	}
-	if in.Who, err = p.identity(u); err != nil {
-		return o, err
+	if who, err = p.identity(u); err != nil {
+		return o, who, s, err
 	}
 	o.UID, o.GID = u.UID, u.GID
-	root := in.Who.Roots[0]
+	root := who.Roots[0]
 	for _, dir := range []string{root.Mail, root.Inbox, root.Control, root.Index} {
 		if dir != "" && !slices.Contains(o.Dirs, dir) {
 			o.Dirs = append(o.Dirs, dir)
 		}
 	}
-	o.Job, err = workers.JobFor(in, p.settings)
-	return o, err
+	return o, who, p.settings, nil
 }
 
 // serveWorker is the process that has the mail of one uid.
 func serveWorker(ctx context.Context, env *environment, parent *os.File) error {
 	sv := &service{config: config.Default(), role: workers.RoleWorker}
 	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
-	w := &workers.Worker{Log: sv.log}
+	var audit atomic.Bool
+	w := &workers.Worker{Log: sv.log, Deeds: func(d session.Deed) bool { return audit.Load() || d.What == "expunge" }} // of bursts somebody always wants to know
 	w.Open = func(b workers.Begin, raw json.RawMessage) (store.Store, error) {
 		var s settings
 		if err := json.Unmarshal(raw, &s); err != nil {
@@ -443,6 +443,7 @@ func serveWorker(ctx context.Context, env *environment, parent *os.File) error {
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return nil, err
 		}
+		audit.Store(s.Audit)
 		sv.level.Set(levels[s.Level])
 		s.Session.Log = sv.log
 		return &s.Session, nil

@@ -98,6 +98,9 @@ func (sv *service) needs(c *config.Config, users func() []auth.User) (confine.Pa
 		if dir := c.State(); dir != "" {
 			p.Write = append(p.Write, dir)
 		}
+		if file := c.Log.AuditFile(); file != "" {
+			p.Write = append(p.Write, around(file)...)
+		}
 		return p, nil, nil
 	}
 	p, err := reach(sv.path, c, users)

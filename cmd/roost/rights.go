@@ -127,15 +127,22 @@ func lostRights(path string, c *config.Config) (notes []string) {
 		for _, g := range groups {
 			id.Groups = append(id.Groups, uint32(g))
 		}
-		for _, file := range sv.files() {
+		denied := func(access, path string) bool {
 			// Only a process can be another user, and ACLs are the kernel's to judge.
-			cmd := exec.Command("test", "-r", file) // #nosec G204 -- test(1), with a file of the configuration
+			cmd := exec.Command("test", access, path) // #nosec G204 -- test(1), with a file of the configuration
 			cmd.Dir = "/"
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: id}
 			var no *exec.ExitError
-			if err := cmd.Run(); errors.As(err, &no) {
+			return errors.As(cmd.Run(), &no)
+		}
+		for _, file := range sv.files() {
+			if denied("-r", file) {
 				notes = append(notes, fmt.Sprintf("%s cannot be read by %s, which Roost becomes: %s", file, sv.becomes(), rightsHint))
 			}
+		}
+		dir := filepath.Dir(c.Log.AuditFile())
+		if c.Log.AuditFile() != "" && dir != c.State() && sv.role != workers.RoleFront && denied("-w", dir) {
+			notes = append(notes, fmt.Sprintf("%s, for log.audit, cannot be written by %s, which Roost becomes: install -d -o %[2]s -m 0700 %s", dir, sv.becomes(), shellWord(dir)))
 		}
 	}
 	return notes

@@ -494,6 +494,7 @@ func takenOver(role workers.Role, dir string) {
 	read("the key", filepath.Join(dir, "tls/one.key"))
 	read("the system", "/etc/passwd")
 	try("writing mail", os.WriteFile(filepath.Join(dir, "home/ann/Maildir/tmp/2"), nil, 0o600))
+	try("the audit log", os.WriteFile(filepath.Join(dir, "state", "audit.log"), nil, 0o666))
 	try("writing elsewhere", os.WriteFile(filepath.Join(dir, "open", string(role)), nil, 0o600))
 	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	try("a socket", err)
@@ -538,6 +539,7 @@ func TestWorkersTakenOver(t *testing.T) {
 		}
 	}
 	if err := errors.Join(os.Chmod(filepath.Join(s.dir, "open"), 0o777), os.Chmod(filepath.Join(s.dir, "state"), 0o777),
+		os.WriteFile(filepath.Join(s.dir, "state/audit.log"), nil, 0o600), os.Chmod(filepath.Join(s.dir, "state/audit.log"), 0o666),
 		os.Rename(filepath.Join(s.dir, "one.key"), filepath.Join(s.dir, "tls/one.key")), os.Rename(filepath.Join(s.dir, "one.pem"), filepath.Join(s.dir, "tls/one.pem")),
 		os.Chown(filepath.Join(s.dir, "tls/one.key"), 0, frontUID), os.Chmod(filepath.Join(s.dir, "tls/one.key"), 0o640),
 		os.Chown(filepath.Join(s.dir, "passwd"), 0, authUID), os.Chmod(filepath.Join(s.dir, "passwd"), 0o640)); err != nil {
@@ -551,6 +553,8 @@ key = "%[1]s/tls/one.key"
 passwd_file = "%[1]s/passwd"
 [control]
 socket = "%[1]s/run/control"
+[log]
+audit = "%[1]s/state/audit.log"
 [isolation]
 mode = "workers"
 front_user = "%[2]d"
@@ -562,7 +566,7 @@ auth_user = "%[3]d"
 		can  string // nothing else
 	}{
 		{workers.RoleFront, frontUID, "the key, a socket"},
-		{workers.RoleDesk, authUID, "passwords, the system, a socket, a program"},
+		{workers.RoleDesk, authUID, "passwords, the system, the audit log, a socket, a program"},
 		{workers.RoleWorker, annUID, "ann's mail, writing mail"},
 	} {
 		cmd := exec.Command(os.Args[0])
@@ -657,4 +661,105 @@ func TestWorkersOfTheMachine(t *testing.T) {
 		t.Error(got)
 	}
 	s.wait("user dog has no userdb_uid, and the system has no such user")
+}
+
+// written waits for a line in a file and gives all that is there.
+func (s *serving) written(name, text string) string {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(s.dir, name))
+		if strings.Contains(string(b), text) {
+			return string(b)
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%q is not in %s: %v\n%s", text, name, err, b)
+		}
+	}
+}
+
+// The audit log is a file of the process that knows who is who, with the words of each
+// user's process about its own sessions; it is moved away and opened anew, and outlives the
+// process that writes it.
+func TestWorkersAuditFile(t *testing.T) {
+	s := startWorkers(t, "[log]\naudit = \"{}/state/audit.log\"\n")
+	conf, err := os.ReadFile(s.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write("other.toml", strings.Replace(string(conf), "/state/audit.log", "/home/audit.log", 1), 0o644)
+	for name, want := range map[string]int{"roost.toml": 0, "other.toml": 1} {
+		if _, out, stderr := roost(t, "config", "check", "--config", filepath.Join(s.dir, name)); strings.Count(out+stderr, "for log.audit, cannot be written by 60002") != want {
+			t.Errorf("%s: %s%s", name, out, stderr)
+		}
+	}
+	ann, ben := s.dial(), s.dial()
+	for _, k := range []*talker{ann, ben} {
+		k.say(`i ID ("name" "Mail" "version" "a\"b user=root")`+"\r\n", "i OK")
+	}
+	ann.say("a LOGIN ann s3cretword\r\n", "a OK")
+	ben.say("a LOGIN ben s3cretword\r\n", "a OK")
+	for _, k := range []*talker{ann, ben} {
+		k.say("b CREATE \"x user=root\"\r\n", "b OK")
+		for range 3 {
+			k.say("b APPEND \"x user=root\" {6+}\r\na: b\r\n\r\n", "b OK")
+		}
+		k.say("c SELECT \"x user=root\"\r\n", "c OK")
+	}
+	ann.say("d STORE 1:2 +FLAGS (\\Deleted $y)\r\n", "d OK")
+	ann.say("e EXPUNGE\r\n", "e OK")
+	ben.say("d MOVE 1 INBOX\r\n", "d OK")
+	s.written("state/audit.log", "event=mail_move ")
+	text := s.written("state/audit.log", "event=mail_expunge ")
+	for _, want := range []string{
+		` user=ann addr=127.0.0.1 client="Mail a\"b user=root" mailbox="x user=root" messages=2 uids=1:2 op=+ flags="\\Deleted $y"` + "\n",
+		` user=ann addr=127.0.0.1 client="Mail a\"b user=root" mailbox="x user=root" messages=2 uids=1:2` + "\n",
+		` user=ben addr=127.0.0.1 client="Mail a\"b user=root" mailbox="x user=root" to=INBOX messages=1 uids=1` + "\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if n := strings.Count(text, "\n"); n != 3 {
+		t.Errorf("%d lines:\n%s", n, text)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(s.dir, "state/audit.log"), &st); err != nil || st.Uid != authUID || st.Mode&0o077 != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+
+	// Rotated.
+	if err := os.Rename(filepath.Join(s.dir, "state/audit.log"), filepath.Join(s.dir, "state/audit.log.1")); err != nil {
+		t.Fatal(err)
+	}
+	ben.say("e STORE 1 +FLAGS ($old)\r\n", "e OK")
+	s.written("state/audit.log.1", "$old")
+	s.signal(syscall.SIGHUP)
+	s.wait("event=reload ") // the desk's: the front cannot read its key again
+	ben.say("e STORE 1 +FLAGS ($new)\r\n", "e OK")
+	if text = s.written("state/audit.log", "$new"); strings.Count(text, "\n") != 1 {
+		t.Error(text)
+	}
+
+	// By another process than that which let the sessions in.
+	desk := s.processes()["desk"]
+	syscall.Kill(desk, syscall.SIGKILL)
+	s.wait("event=isolation_died role=desk")
+	ann.say("f STORE 1 +FLAGS ($later)\r\n", "f OK")
+	if text = s.written("state/audit.log", "$later"); !strings.Contains(text, "user=ann addr=127.0.0.1 ") {
+		t.Error(text)
+	}
+
+	// All that was done is there at the end.
+	for i := range 200 {
+		fmt.Fprintf(ann, "g STORE 1 +FLAGS ($k%d)\r\ng STORE 1 -FLAGS ($k%[1]d)\r\n", i)
+	}
+	for range 400 {
+		ann.until("g OK")
+	}
+	s.signal(syscall.SIGTERM)
+	<-s.done
+	text = s.written("state/audit.log", "$k199")
+	if n := strings.Count(text, "flags=$k"); n != 400 {
+		t.Errorf("%d of 400 lines", n)
+	}
 }

@@ -37,7 +37,7 @@ type Login struct {
 	ServerName string     // asked for in TLS
 	Secure     bool       // TLS, or a connection that needs none
 	Input      []byte     // what the client already sent behind its login: the next commands
-	Ticket     string     // auth.User.Ticket
+	Ticket     string     // auth.User.Ticket; to a worker, what the desk knows the session by
 }
 
 // Outcome says how a session ended.

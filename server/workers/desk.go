@@ -15,6 +15,7 @@ import (
 	"roost/auth"
 	"roost/events"
 	"roost/server/session"
+	"roost/store"
 )
 
 // Users is what a Desk asks: *auth.Auth.
@@ -36,13 +37,16 @@ type Desk struct {
 	Users Users
 	Log   *slog.Logger
 
-	// Place says where a user's mail is and whose it is, and what the worker gets with the
-	// login, which has no Who yet.
-	Place func(ctx context.Context, u auth.User, in session.Login) (Order, error)
+	// Place says where a user's mail is and whose it is, which is also Login.Who. settings are
+	// what the worker gets with a login.
+	Place func(ctx context.Context, u auth.User) (o Order, who store.Identity, settings any, err error)
 
-	// Events gives the history of a user, Note adds to it.
+	// Events gives the history of a user.
 	Events func(user string, n int) ([]events.Event, error)
-	Note   func(events.Event)
+
+	// Deed takes down what a session did to mail. The deed is the word of the user's own
+	// process, though short, and the client's name that of the client.
+	Deed func(who Session, client string, d session.Brief)
 
 	// Most bounds the questions that are answered at one time, and what is kept between two
 	// of a login; 0 is 20,000.
@@ -54,6 +58,10 @@ type Desk struct {
 	serial uint64
 	orders map[uint64]chan placed
 	newest *channel // to the front that is told of changes
+
+	allowed map[uint32]*allowance // by uid: there are as many as users
+	pause   func(time.Duration)   // time.Sleep
+	now     func() time.Time      // time.Now
 }
 
 type placed struct {
@@ -67,6 +75,9 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 		d.Most = 20_000
 	}
 	d.orders = map[uint64]chan placed{}
+	if d.pause == nil {
+		d.pause, d.now = time.Sleep, time.Now
+	}
 	if d.parent, err = newChannel(parent); err != nil {
 		return err
 	}
@@ -101,7 +112,12 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 			if err != nil {
 				return err
 			}
-			seals, err := newSeal(p.Key)
+			logins, err := newSeal(p.Key)
+			if err != nil {
+				ch.close()
+				return err
+			}
+			sessions, err := passes(p.Key)
 			if err != nil {
 				ch.close()
 				return err
@@ -110,7 +126,25 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 			d.newest = ch
 			d.mu.Unlock()
 			// Ends with that front, or ctx.
-			wg.Go(func() { d.serve(ctx, p.Front, seals, ch) })
+			wg.Go(func() { d.serve(ctx, p.Front, logins, sessions, ch) })
+			continue
+		}
+		if p.Tells {
+			if len(p.files) != 1 {
+				closeAll(p.files)
+				continue
+			}
+			ch, err := newChannel(p.files[0])
+			if err != nil {
+				return err
+			}
+			seals, err := passes(p.Key)
+			if err != nil {
+				ch.close()
+				return err
+			}
+			// Ends with that worker, or some time after ctx.
+			wg.Go(func() { d.hear(ctx, p.UID, seals, ch) })
 			continue
 		}
 		d.mu.Lock()
@@ -127,10 +161,11 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 
 // counter is what the desk knows of one front.
 type counter struct {
-	desk  *Desk
-	front uint64
-	ch    *channel
-	seals seal
+	desk   *Desk
+	front  uint64
+	ch     *channel
+	seals  seal // of logins
+	passes seal // of sessions
 
 	mu        sync.Mutex // guards what follows; a map operation at a time
 	cancels   map[uint64]context.CancelFunc
@@ -147,12 +182,12 @@ type running struct {
 }
 
 // serve answers one front.
-func (d *Desk) serve(ctx context.Context, front uint64, seals seal, ch *channel) {
+func (d *Desk) serve(ctx context.Context, front uint64, logins, sessions seal, ch *channel) {
 	defer ch.close()
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { ch.close() })
 	defer stop()
-	c := &counter{desk: d, front: front, ch: ch, seals: seals, cancels: map[uint64]context.CancelFunc{}, exchanges: map[uint64]*running{}, tickets: newTickets(d.Most)}
+	c := &counter{desk: d, front: front, ch: ch, seals: logins, passes: sessions, cancels: map[uint64]context.CancelFunc{}, exchanges: map[uint64]*running{}, tickets: newTickets(d.Most)}
 	places := make(chan struct{}, d.Most)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -263,10 +298,6 @@ func (c *counter) answer(ctx context.Context, a *asked) (r answered, files []*os
 			r.Failed = err.Error()
 		}
 		r.Events = list[:min(len(list), mostLocked)]
-	case "note":
-		if c.desk.Note != nil && a.Event != nil {
-			c.desk.Note(*a.Event)
-		}
 	case "gateway":
 		users.Gateway(a.Addr)
 	default:
@@ -347,16 +378,27 @@ func (c *counter) next(ctx context.Context, r *answered, a *asked) {
 	}
 }
 
+// idSize bounds what the front calls a session, in bytes.
+const idSize = 64
+
 // enter makes a login a session.
 func (c *counter) enter(ctx context.Context, r *answered, a *asked) []*os.File {
 	c.mu.Lock()
 	u, ok := c.tickets.take(a.Ticket, time.Now())
 	c.mu.Unlock()
-	if !ok || a.Login == nil {
+	if !ok || a.Login == nil || len(a.Login.ID) > idSize {
 		r.Failed = "nobody has logged in"
 		return nil
 	}
-	o, err := c.desk.Place(ctx, u, *a.Login)
+	o, who, settings, err := c.desk.Place(ctx, u)
+	if err == nil {
+		in := *a.Login
+		in.Who, in.Addr = who, in.Addr.WithZone("") // a zone can be any text
+		in.Ticket, err = c.passes.pass(Session{ID: in.ID, User: who.User, Login: who.Login, Addr: in.Addr, UID: o.UID})
+		if err == nil {
+			o.Job, err = jobFor(in, settings)
+		}
+	}
 	if err == nil {
 		o.Front = c.front
 		var p placed
@@ -402,8 +444,8 @@ func (d *Desk) order(ctx context.Context, o Order) (placed, error) {
 	}
 }
 
-// JobFor makes what a worker gets. settings are the program's.
-func JobFor(in session.Login, settings any) (json.RawMessage, error) {
+// jobFor makes what a worker gets. settings are the program's.
+func jobFor(in session.Login, settings any) (json.RawMessage, error) {
 	b, err := json.Marshal(settings)
 	if err != nil {
 		return nil, err

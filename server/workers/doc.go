@@ -6,7 +6,7 @@
 //	      /      |      \
 //	front      desk      worker, worker ...    front.go, desk.go, worker.go
 //	  \_________/           /
-//	  |    questions       /                   message.go
+//	  |    questions  \____/                   message.go, deeds.go
 //	  \___________________/                    link.go, visit.go
 //	       sessions
 //
@@ -34,7 +34,8 @@
 //     no uid or gid below the least, no group below it. The parent parses the desk's orders
 //     and nothing else: of the front one byte, of a worker that a session has ended.
 //   - Nobody trusts a worker: its user may own its process by a debugger. It can tell of its
-//     own sessions only, and nobody waits for it longer than sendTime.
+//     own sessions only, and nobody waits for it longer than sendTime. What it does to mail it
+//     tells the desk, past the front, which could invent it for others.
 //
 // Streams go through the front also without TLS, though the client's socket could be handed
 // over: so counting, kicking, making room and the end of a server have one place, and no
@@ -42,7 +43,7 @@
 //
 // How it ends: the parent tells the front, which says BYE to everybody by way of the
 // workers; then it closes the channels of the workers, which write what they know and go;
-// then the desk. A worker without sessions is told to go in the same way, and a session that
+// then the desk, which has heard their last words. A worker without sessions is told to go in the same way, and a session that
 // comes meanwhile waits for its end: two processes on one mailbox would not share what they
 // know. A process that ends otherwise is started anew, a worker at the next login.
 //

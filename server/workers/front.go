@@ -39,7 +39,6 @@ type FrontOptions struct {
 	Log          *slog.Logger
 	Notice       func(id string, doing session.Activity)
 	Tap          func(id string) *wire.Tap
-	Audit        func(in *session.Login, client string, d session.Deed)
 	Orphaned     func()        // called when the parent is gone
 	WriteTimeout time.Duration // for one write that the client does not take; 2 min
 }
@@ -299,11 +298,6 @@ func (f *Front) Events(user string, n int) ([]events.Event, error) {
 	return r.answered.Events, r.err
 }
 
-// Note adds to it. It does not wait.
-func (f *Front) Note(e events.Event) {
-	go f.quick(asked{Do: "note", Event: &e}) // ends after askTime at the latest
-}
-
 // Gateway is auth.Auth's.
 func (f *Front) Gateway(addr netip.Addr) { f.quick(asked{Do: "gateway", Addr: addr}) }
 
@@ -387,10 +381,6 @@ func (f *Front) heard(w *workerLink, m linked) {
 		v.compressed.Store(m.Notice.Compressed)
 		if f.opt.Notice != nil {
 			f.opt.Notice(m.ID, *m.Notice)
-		}
-	case m.Deed != nil:
-		if f.opt.Audit != nil {
-			f.opt.Audit(v.in, m.Client, *m.Deed)
 		}
 	case m.Seen != nil:
 		if watch := v.tap.Watching(); watch != nil {

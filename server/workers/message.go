@@ -28,7 +28,6 @@ type asked struct {
 	Ticket   string         `json:",omitempty"`
 	Login    *session.Login `json:",omitempty"`
 	Seal     []byte         `json:",omitempty"` // of whom it asks about
-	Event    *events.Event  `json:",omitempty"`
 	N        int            `json:",omitempty"`
 	Addr     netip.Addr
 }
@@ -80,7 +79,7 @@ func (a *attempt) attempt() auth.Attempt {
 	if a == nil {
 		return auth.Attempt{}
 	}
-	return auth.Attempt{Addr: a.Addr, Secure: a.Secure, Protocol: a.Protocol, Client: a.Client, Exporter: a.Exporter, EndPoints: a.EndPoints}
+	return auth.Attempt{Addr: a.Addr.WithZone(""), Secure: a.Secure, Protocol: a.Protocol, Client: a.Client, Exporter: a.Exporter, EndPoints: a.EndPoints}
 }
 
 // refusal is an auth.Refusal.
@@ -140,12 +139,14 @@ type Order struct {
 	Job json.RawMessage // for the worker, who alone reads it
 }
 
-// ordered is the parent's answer; or, with Front, word of a front that can be served from
-// now on: a channel to it comes with that.
+// ordered is the parent's answer; or word of a front that can be served from now on, or with
+// Tells of a worker that will tell of deeds: a channel to it comes with that.
 type ordered struct {
 	ID     uint64
 	Front  uint64 `json:",omitempty"`
-	Key    []byte `json:",omitempty"` // with Front: of the seals; the next desk has it too
+	Tells  bool   `json:",omitempty"`
+	UID    uint32 `json:",omitempty"` // with Tells
+	Key    []byte `json:",omitempty"` // with both: of the seals; the next desk has it too
 	Worker uint64 `json:",omitempty"`
 	Linked bool   `json:",omitempty"`
 	Failed string `json:",omitempty"`
@@ -155,9 +156,11 @@ type ordered struct {
 type toFront struct{ Desk uint64 }
 
 // toWorker is what the parent tells a worker: what it is there for, or a session, whose
-// stream comes with it, and a link behind that where Linked says so.
+// stream comes with it, and a link behind that where Linked says so; or, with Desk, whom to
+// tell of deeds: the channel comes with it.
 type toWorker struct {
 	Begin *Begin          `json:",omitempty"`
+	Desk  bool            `json:",omitempty"`
 	Job   json.RawMessage `json:",omitempty"`
 	Link  bool            `json:",omitempty"`
 }
@@ -184,8 +187,6 @@ type linked struct {
 	Watch *bool   `json:",omitempty"` // to the worker: tell of the protocol, or no more
 
 	Notice  *session.Activity `json:",omitempty"`
-	Deed    *session.Deed     `json:",omitempty"`
-	Client  string            `json:",omitempty"` // of Deed
 	Seen    *seen             `json:",omitempty"`
 	Input   []byte            `json:",omitempty"` // left over, before Outcome
 	Outcome *outcome          `json:",omitempty"` // the last word

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -75,6 +76,7 @@ type worker struct {
 
 	starting sync.Mutex // one message to it at a time, so that the link comes first
 	linked   uint64     // the front that has the other end of its link
+	tells    uint64     // the desk that has the other end of its word of deeds
 
 	// Guarded by Parent.mu.
 	sessions int
@@ -191,7 +193,15 @@ func (p *Parent) startDesk() (*child, error) {
 	}
 	p.mu.Lock()
 	p.desk = c
+	workers := slices.Collect(maps.Values(p.workers))
 	p.mu.Unlock()
+	for _, w := range workers {
+		p.wg.Go(func() { // ends when it has started
+			if <-w.ready; w.err == nil {
+				p.acquaint(w)
+			}
+		})
+	}
 	// Ends with the desk.
 	p.wg.Go(func() {
 		for {
@@ -413,7 +423,31 @@ func (p *Parent) start(key string, w *worker, o *Order) error {
 		w.proc.Kill()
 		return fmt.Errorf("the process of uid %d does not listen: %w", o.UID, err)
 	}
+	p.acquaint(w)
 	return nil
+}
+
+// acquaint gives a worker and the desk that is there now a channel, once.
+func (p *Parent) acquaint(w *worker) {
+	w.starting.Lock()
+	defer w.starting.Unlock()
+	p.mu.Lock()
+	desk := p.desk
+	p.mu.Unlock()
+	if w.tells == desk.number {
+		return
+	}
+	a, b, err := pair(unix.SOCK_SEQPACKET, "deeds")
+	if err != nil {
+		p.Log.Error("what a user does to mail is not told", "event", "isolation_worker", "uid", w.uid, "err", err)
+		return
+	}
+	defer a.Close()
+	defer b.Close()
+	// Of a worker that is gone nothing is lost, and the next desk gets another.
+	_ = w.ch.send(toWorker{Desk: true}, a)
+	_ = desk.ch.send(ordered{Tells: true, UID: w.uid, Key: p.key}, b)
+	w.tells = desk.number
 }
 
 // over counts sessions that have ended. A worker without any is told to go after a while.
@@ -481,6 +515,9 @@ func (p *Parent) stop() {
 		if w.err == nil {
 			p.dismiss(w)
 		}
+	}
+	for _, w := range list { // the desk hears their last words
+		<-w.gone
 	}
 	p.end(desk)
 	p.wg.Wait()

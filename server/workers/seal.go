@@ -59,21 +59,33 @@ func (s seal) close(u auth.User) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.wrap(b), nil
+}
+
+func (s seal) wrap(b []byte) []byte {
 	nonce := keyed(s.nonce, b)[:s.aead.NonceSize()]
-	return s.aead.Seal(nonce, nonce, b, nil), nil
+	return s.aead.Seal(nonce, nonce, b, nil)
 }
 
 var errSeal = errors.New("it is no seal of the desk")
 
 func (s seal) open(b []byte) (u auth.User, err error) {
-	n := s.aead.NonceSize()
-	if len(b) < n {
-		return u, errSeal
-	}
-	text, err := s.aead.Open(nil, b[:n], b[n:], nil)
+	text, err := s.unwrap(b)
 	var k sealed
 	if err != nil || json.Unmarshal(text, &k) != nil {
 		return u, errSeal
 	}
 	return auth.User{Name: k.Name, Login: k.Login, Proof: k.Proof}, nil
+}
+
+func (s seal) unwrap(b []byte) ([]byte, error) {
+	n := s.aead.NonceSize()
+	if len(b) < n {
+		return nil, errSeal
+	}
+	text, err := s.aead.Open(nil, b[:n], b[n:], nil)
+	if err != nil {
+		return nil, errSeal
+	}
+	return text, nil
 }

@@ -29,8 +29,12 @@ type Worker struct {
 	// Options makes settings what sessions work with. Called again when they have changed.
 	Options func(settings json.RawMessage) (*session.Options, error)
 
-	parent *channel
-	store  store.Store
+	// Deeds says which deeds are told of; nil: all.
+	Deeds func(d session.Deed) bool
+
+	parent  *channel
+	store   store.Store
+	reports reports
 
 	mu       sync.Mutex // guards what follows; a map operation at a time
 	settings []byte
@@ -66,6 +70,7 @@ func (w *Worker) Serve(ctx context.Context, parent *os.File) (err error) {
 		if l != nil {
 			l.flush()
 		}
+		w.reports.close()
 		if w.store != nil {
 			err = errors.Join(err, w.store.Close(context.Background()))
 		}
@@ -83,6 +88,18 @@ func (w *Worker) Serve(ctx context.Context, parent *os.File) (err error) {
 		if m.Begin != nil {
 			closeAll(files)
 			begin = m.Begin
+			continue
+		}
+		if m.Desk {
+			if len(files) != 1 {
+				closeAll(files)
+				return errors.New("word of a desk without its channel")
+			}
+			ch, err := newChannel(files[0])
+			if err != nil {
+				return err
+			}
+			w.reports.renew(ch)
 			continue
 		}
 		if len(files) == 0 || m.Link != (len(files) == 2) {
@@ -254,20 +271,6 @@ func (w *Worker) find(id string) *work {
 func (w *Worker) notice(id string, doing session.Activity) {
 	if run := w.find(id); run != nil {
 		run.link.post(linked{ID: id, Notice: &doing})
-	}
-}
-
-// deed tells the front, in messages that are not too long.
-func (w *Worker) deed(in *session.Login, client string, d session.Deed) {
-	const most = 8000
-	run := w.find(in.ID)
-	for run != nil {
-		part := d
-		part.UIDs = d.UIDs[:min(len(d.UIDs), most)]
-		if run.link.tell(linked{ID: in.ID, Deed: &part, Client: client}) != nil || len(d.UIDs) <= most {
-			return
-		}
-		d.UIDs = d.UIDs[most:]
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"roost/events"
 	"roost/server/session"
 	"roost/server/wire"
+	"roost/store"
 )
 
 // users has ann, whose password is right.
@@ -91,28 +92,37 @@ type table struct {
 	front  *channel // the test is the front
 	parent *channel // and the parent
 	orders chan Order
+	deeds  chan string
+	key    []byte
+	stop   context.CancelFunc // ends the desk
 	serial uint64
 }
 
-func newTable(t *testing.T) *table {
+func newTable(t *testing.T, change ...func(*table, *Desk)) *table {
 	t.Helper()
-	tb := &table{t: t, users: &users{blocking: make(chan struct{}), ended: make(chan error, 1)}, orders: make(chan Order, 10)}
+	tb := &table{t: t, users: &users{blocking: make(chan struct{}), ended: make(chan error, 1)}, orders: make(chan Order, 10), deeds: make(chan string, 100_000), key: newKey()}
 	ours, theirs := mustPair(t, unix.SOCK_SEQPACKET)
 	var err error
 	if tb.parent, err = newChannel(ours); err != nil {
 		t.Fatal(err)
 	}
 	d := &Desk{Users: tb.users, Log: slog.New(slog.DiscardHandler), Most: 20,
-		Place: func(_ context.Context, u auth.User, in session.Login) (Order, error) {
-			in.Who.User = u.Name
-			job, err := JobFor(in, nil)
-			return Order{UID: 1000, GID: 1000, Dirs: []string{"/home/" + u.Name}, Job: job}, err
+		Place: func(_ context.Context, u auth.User) (Order, store.Identity, any, error) {
+			return Order{UID: 1000, GID: 1000, Dirs: []string{"/home/" + u.Name}}, store.Identity{User: u.Name, Login: u.Login}, nil, nil
+		},
+		Deed: func(who Session, client string, d session.Brief) {
+			tb.deeds <- fmt.Sprint(who.User, " ", who.Addr, " ", who.ID, " ", client, ": ", d.What, " ", d.Mailbox, " ", d.Messages)
 		},
 		Events: func(_ string, n int) ([]events.Event, error) { return make([]events.Event, 3)[3-min(n, 3):], nil }}
 	done := make(chan error, 1)
-	go func() { done <- d.Serve(t.Context(), theirs) }()
+	ctx, stop := context.WithCancel(t.Context())
+	tb.stop = stop
+	for _, f := range change {
+		f(tb, d)
+	}
+	go func() { done <- d.Serve(ctx, theirs) }()
 	a, b := mustPair(t, unix.SOCK_SEQPACKET)
-	if err := tb.parent.send(ordered{Front: 7, Key: newKey()}, a); err != nil {
+	if err := tb.parent.send(ordered{Front: 7, Key: tb.key}, a); err != nil {
 		t.Fatal(err)
 	}
 	a.Close()
@@ -194,6 +204,7 @@ func TestDeskBelievesNobody(t *testing.T) {
 	tb.refused("an exchange that never was", asked{Do: "next", Exchange: 99, Response: []byte("ann right")})
 	tb.refused("a mechanism that is not", asked{Do: "start", Mech: "EXTERNAL"})
 	tb.refused("a question that is none", asked{Do: "become", User: "ann"})
+	tb.refused("an event of its own", asked{Do: "note", User: "ann"})
 
 	r, _ := tb.ask(asked{Do: "start", Mech: "PLAIN"})
 	id := r.Exchange
