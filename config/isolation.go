@@ -63,11 +63,6 @@ func (k *checker) workers() {
 	if len(k.c.TLS.ACME.Names) > 0 {
 		k.wrong("tls.acme", `with isolation.mode = "workers" the process that speaks with clients keeps nothing: let certbot or lego get certificates, and name the files`)
 	}
-	for i, e := range k.c.Event {
-		if e.Mail {
-			k.wrong(fmt.Sprintf("event[%d].mail", i), `with isolation.mode = "workers" the process that hears of events has no mail to put a note into: let run do it, with sendmail`)
-		}
-	}
 	var ids [2]int
 	for i, u := range []struct{ key, name string }{{"front_user", iso.FrontUser}, {"auth_user", iso.AuthUser}} {
 		uid, _, err := lookUp(u.name)

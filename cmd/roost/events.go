@@ -106,8 +106,7 @@ func (sv *service) burstOf(who workers.Session, client, mailbox string) {
 // mailing is what a note needs of the configuration in force.
 type mailing struct {
 	hostname string
-	identity func(auth.User) (store.Identity, error)
-	store    store.Store
+	deliver  func(ctx context.Context, u auth.User, text []byte) error
 }
 
 // mailEvent puts a note into a user's INBOX.
@@ -117,11 +116,12 @@ func (sv *service) mailEvent(ctx context.Context, e events.Event) error {
 	if !ok || m == nil {
 		return nil // of somebody who does not exist
 	}
-	who, err := m.identity(u)
-	if err != nil {
-		return err
-	}
-	acct, err := m.store.Account(ctx, who)
+	return m.deliver(ctx, u, eventMail(m.hostname, u.Name, e))
+}
+
+// deliver puts a text into an INBOX.
+func deliver(ctx context.Context, st store.Store, who store.Identity, text []byte) error {
+	acct, err := st.Account(ctx, who)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,6 @@ func (sv *service) mailEvent(ctx context.Context, e events.Event) error {
 		return err
 	}
 	defer batch.Close()
-	text := eventMail(m.hostname, u.Name, e)
 	if err := batch.Admit(int64(len(text))); err != nil {
 		return err
 	}

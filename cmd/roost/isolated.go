@@ -308,9 +308,16 @@ func serveDesk(ctx context.Context, env *environment, path string, parent *os.Fi
 	sv.serveAuth()
 	var system sysuser.Cache
 	var now atomic.Pointer[placer]
+	desk := &workers.Desk{
+		Users: sv.auth, Log: sv.log, Events: sv.history(), Deed: sv.told, Most: sv.config.Limits.Connections,
+		Place: func(ctx context.Context, u auth.User) (workers.Order, store.Identity, any, error) {
+			return now.Load().order(ctx, u)
+		},
+	}
 	sv.orders = func(c *config.Config) {
 		if p, err := newPlacer(c, &system); err == nil { // what is wrong, Check has told
 			now.Store(p)
+			sv.mailing.Store(&mailing{c.Hostname, desk.Note})
 		}
 	}
 	sv.orders(sv.config)
@@ -323,12 +330,6 @@ func serveDesk(ctx context.Context, env *environment, path string, parent *os.Fi
 			sv.reload()
 		}
 	}()
-	desk := &workers.Desk{
-		Users: sv.auth, Log: sv.log, Events: sv.history(), Deed: sv.told, Most: sv.config.Limits.Connections,
-		Place: func(ctx context.Context, u auth.User) (workers.Order, store.Identity, any, error) {
-			return now.Load().order(ctx, u)
-		},
-	}
 	return desk.Serve(ctx, parent)
 }
 
@@ -417,7 +418,7 @@ func serveWorker(ctx context.Context, env *environment, parent *os.File) error {
 	sv := &service{config: config.Default(), role: workers.RoleWorker}
 	sv.log = sv.logger(env.stderr, env.getenv("JOURNAL_STREAM") != "")
 	var audit atomic.Bool
-	w := &workers.Worker{Log: sv.log, Deeds: func(d session.Deed) bool { return audit.Load() || d.What == "expunge" }} // of bursts somebody always wants to know
+	w := &workers.Worker{Log: sv.log, Deliver: deliver, Deeds: func(d session.Deed) bool { return audit.Load() || d.What == "expunge" }} // of bursts somebody always wants to know
 	w.Open = func(b workers.Begin, raw json.RawMessage) (store.Store, error) {
 		var s settings
 		if err := json.Unmarshal(raw, &s); err != nil {

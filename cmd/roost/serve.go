@@ -232,7 +232,15 @@ func (sv *service) options(c *config.Config) (server.Options, error) {
 	if err != nil {
 		return server.Options{}, exitWith(exitUsage, err)
 	}
-	sv.mailing.Store(&mailing{c.Hostname, identity, sv.store})
+	if sv.role == "" {
+		sv.mailing.Store(&mailing{c.Hostname, func(ctx context.Context, u auth.User, text []byte) error {
+			who, err := identity(u)
+			if err != nil {
+				return err
+			}
+			return deliver(ctx, sv.store, who, text)
+		}})
+	}
 	opt := server.Options{
 		Hostname: c.Hostname,
 		Product:  product(),

@@ -763,3 +763,44 @@ func TestWorkersAuditFile(t *testing.T) {
 		t.Errorf("%d of 400 lines", n)
 	}
 }
+
+// A note is put into the INBOX of whom it is for by that user's process, which is started
+// for it where there is none.
+func TestWorkersNotes(t *testing.T) {
+	s := startWorkers(t, "[[event]]\nname = \"deletions\"\nmail = true\n[[event]]\nname = \"login_locked\"\nmail = true\n[auth.throttle]\nlock_after = 4\n[limits]\ntrusted_networks = []\n")
+	for i := range 2 {
+		s.dial().say(fmt.Sprintf("a LOGIN ben s3cretwrong%d\r\n", i), "a NO")
+	}
+	ann := s.dial()
+	ann.say("a LOGIN ann s3cretword\r\n", "a OK")
+	var all strings.Builder
+	for range manyDeleted {
+		all.WriteString("m APPEND Trash (\\Deleted) {6+}\r\na: b\r\n\r\n")
+	}
+	all.WriteString("b SELECT Trash\r\n")
+	ann.say(all.String(), "b OK")
+	ann.say("c EXPUNGE\r\n", "c OK")
+	ann.say("d SELECT INBOX\r\n", "d OK")
+	for answer := ""; !strings.Contains(answer, "SEARCH 1"); {
+		ann.say("e NOOP\r\n", "e OK")
+		answer = ann.say("f SEARCH SUBJECT \"Many messages were deleted\" BODY \"500 messages\"\r\n", "* SEARCH")
+		ann.until("f OK")
+	}
+	var notes []string
+	for deadline := time.Now().Add(patience); len(notes) == 0; time.Sleep(5 * time.Millisecond) {
+		if notes, _ = filepath.Glob(filepath.Join(s.dir, "home/ben/Maildir/new/*")); time.Now().After(deadline) {
+			t.Fatal("ben has no note")
+		}
+	}
+	text, err := os.ReadFile(notes[0])
+	var st syscall.Stat_t
+	if err == nil {
+		err = syscall.Stat(notes[0], &st)
+	}
+	if err != nil || st.Uid != benUID || !strings.Contains(string(text), "Subject: Logins are refused after wrong passwords") || !strings.Contains(string(text), "address: 127.0.0.1\r\n") {
+		t.Errorf("%v, %d\n%s", err, st.Uid, text)
+	}
+	if s.worker(benUID) == 0 {
+		t.Error(s.processes())
+	}
+}

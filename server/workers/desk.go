@@ -74,13 +74,16 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 	if d.Most <= 0 {
 		d.Most = 20_000
 	}
-	d.orders = map[uint64]chan placed{}
 	if d.pause == nil {
 		d.pause, d.now = time.Sleep, time.Now
 	}
-	if d.parent, err = newChannel(parent); err != nil {
+	ch, err := newChannel(parent)
+	if err != nil {
 		return err
 	}
+	d.mu.Lock()
+	d.parent, d.orders = ch, map[uint64]chan placed{}
+	d.mu.Unlock()
 	d.Users.OnChange(func() {
 		d.mu.Lock()
 		front := d.newest
@@ -415,6 +418,10 @@ func (c *counter) enter(ctx context.Context, r *answered, a *asked) []*os.File {
 func (d *Desk) order(ctx context.Context, o Order) (placed, error) {
 	done := make(chan placed, 1)
 	d.mu.Lock()
+	if d.orders == nil {
+		d.mu.Unlock()
+		return placed{}, errors.New("nobody can be asked yet")
+	}
 	d.serial++
 	o.ID = d.serial
 	d.orders[o.ID] = done

@@ -6,7 +6,7 @@
 //	      /      |      \
 //	front      desk      worker, worker ...    front.go, desk.go, worker.go
 //	  \_________/           /
-//	  |    questions  \____/                   message.go, deeds.go
+//	  |    questions  \____/                   message.go; deeds.go, note.go
 //	  \___________________/                    link.go, visit.go
 //	       sessions
 //
@@ -35,7 +35,8 @@
 //     and nothing else: of the front one byte, of a worker that a session has ended.
 //   - Nobody trusts a worker: its user may own its process by a debugger. It can tell of its
 //     own sessions only, and nobody waits for it longer than sendTime. What it does to mail it
-//     tells the desk, past the front, which could invent it for others.
+//     tells the desk, past the front, which could invent it for others. It has the desk's word
+//     for a note to its user, by way of the parent.
 //
 // Streams go through the front also without TLS, though the client's socket could be handed
 // over: so counting, kicking, making room and the end of a server have one place, and no

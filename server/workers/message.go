@@ -127,10 +127,11 @@ func (a *answered) err() error {
 	return nil
 }
 
-// Order is what the desk wants of the parent: a session of a user.
+// Order is what the desk wants of the parent: a session of a user, or a note to one.
 type Order struct {
 	ID    uint64 // filled in
 	Front uint64 // filled in: the front that asked
+	Note  bool   `json:",omitempty"` // the desk itself did
 
 	UID, GID uint32
 	Groups   []uint32
@@ -173,10 +174,11 @@ type Begin struct {
 // fromWorker is all that the parent hears of one.
 type fromWorker struct{ Ended int }
 
-// Job is a session, for a worker.
+// Job is a session, for a worker; or, with Note, a text for Login.Who.
 type Job struct {
 	Login    session.Login
 	Settings json.RawMessage // what the program made of the configuration
+	Note     []byte          `json:",omitempty"`
 }
 
 // linked is what goes over a link, both ways: about one session, by its id.

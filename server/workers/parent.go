@@ -307,7 +307,7 @@ func (p *Parent) session(o *Order) (w *worker, files []*os.File, linked bool, er
 	give := []*os.File{theirs}
 	w.starting.Lock()
 	defer w.starting.Unlock()
-	if linked = w.linked != o.Front; linked {
+	if linked = !o.Note && w.linked != o.Front; linked {
 		a, b, err := pair(unix.SOCK_SEQPACKET, "link")
 		if err != nil {
 			closeAll(files)
@@ -322,7 +322,9 @@ func (p *Parent) session(o *Order) (w *worker, files []*os.File, linked bool, er
 		w.proc.Kill() // it does not read, or is gone
 		return nil, nil, false, fmt.Errorf("the process of uid %d takes no session: %w", o.UID, err)
 	}
-	w.linked = o.Front
+	if !o.Note {
+		w.linked = o.Front
+	}
 	return w, files, linked, nil
 }
 
@@ -331,7 +333,7 @@ func (p *Parent) worker(o *Order) (*worker, error) {
 	key := fmt.Sprint(o.UID, " ", o.GID, " ", o.Groups, " ", strings.Join(o.Dirs, "\x00"))
 	for {
 		p.mu.Lock()
-		if p.ended || o.Front != p.front {
+		if p.ended || !o.Note && o.Front != p.front {
 			p.mu.Unlock()
 			return nil, errors.New("nobody wants the session any more")
 		}

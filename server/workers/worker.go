@@ -29,6 +29,9 @@ type Worker struct {
 	// Options makes settings what sessions work with. Called again when they have changed.
 	Options func(settings json.RawMessage) (*session.Options, error)
 
+	// Deliver puts a text into somebody's INBOX.
+	Deliver func(ctx context.Context, st store.Store, who store.Identity, text []byte) error
+
 	// Deeds says which deeds are told of; nil: all.
 	Deeds func(d session.Deed) bool
 
@@ -117,7 +120,7 @@ func (w *Worker) Serve(ctx context.Context, parent *os.File) (err error) {
 			files[0].Close()
 			return fmt.Errorf("a job: %w", err)
 		}
-		if begin == nil || w.link == nil {
+		if begin == nil || w.link == nil && job.Note == nil {
 			files[0].Close()
 			return errors.New("a job before the beginning")
 		}
@@ -134,6 +137,14 @@ func (w *Worker) Serve(ctx context.Context, parent *os.File) (err error) {
 		s, err := newStream(sock)
 		if err != nil {
 			return err
+		}
+		if job.Note != nil {
+			// Ends with its answer; delivery ends when ctx does.
+			wg.Go(func() {
+				w.note(ctx, s, &job)
+				w.parent.send(fromWorker{Ended: 1})
+			})
+			continue
 		}
 		// Ends with the session, which ends when ctx does.
 		wg.Add(1)

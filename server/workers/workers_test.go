@@ -87,15 +87,17 @@ func (e *twoSteps) User() auth.User { return e.user }
 
 // table is a desk between a front and a parent that the test is.
 type table struct {
-	t      *testing.T
-	users  *users
-	front  *channel // the test is the front
-	parent *channel // and the parent
-	orders chan Order
-	deeds  chan string
-	key    []byte
-	stop   context.CancelFunc // ends the desk
-	serial uint64
+	t       *testing.T
+	users   *users
+	desk    *Desk
+	answers chan func(net.Conn)
+	front   *channel // the test is the front
+	parent  *channel // and the parent
+	orders  chan Order
+	deeds   chan string
+	key     []byte
+	stop    context.CancelFunc // ends the desk
+	serial  uint64
 }
 
 func newTable(t *testing.T, change ...func(*table, *Desk)) *table {
@@ -116,7 +118,7 @@ func newTable(t *testing.T, change ...func(*table, *Desk)) *table {
 		Events: func(_ string, n int) ([]events.Event, error) { return make([]events.Event, 3)[3-min(n, 3):], nil }}
 	done := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	tb.stop = stop
+	tb.desk, tb.stop = d, stop
 	for _, f := range change {
 		f(tb, d)
 	}
@@ -142,7 +144,17 @@ func newTable(t *testing.T, change ...func(*table, *Desk)) *table {
 			}
 			tb.parent.send(ordered{ID: o.ID, Worker: 1}, x)
 			x.Close()
-			y.Close()
+			select {
+			case answer := <-tb.answers: // of the worker
+				far, err := socket(y)
+				if err != nil {
+					return
+				}
+				answer(far)
+				t.Cleanup(func() { far.Close() })
+			default:
+				y.Close()
+			}
 		}
 	}()
 	t.Cleanup(func() {
