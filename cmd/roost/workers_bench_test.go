@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // BenchmarkLogin is what a user waits for at LOGIN and SELECT, in one process and with a
@@ -47,6 +49,73 @@ func BenchmarkLogin(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFetch is how fast the bodies of big messages come over TLS, in one process and
+// by way of the front; server-ms/op is the time of processors that the server's processes
+// take for it, which the client's own work on the same machine has no part in.
+func BenchmarkFetch(b *testing.B) {
+	const messages, size = 32, 1 << 20
+	for _, way := range []struct {
+		name string
+		open func(b *testing.B) *serving
+	}{
+		{"one", func(b *testing.B) *serving { return startServing(b, "[isolation]\nmode = \"user\"\n") }},
+		{"workers", func(b *testing.B) *serving { return startWorkers(b, "") }},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			s := way.open(b)
+			k := s.dial()
+			k.say("a LOGIN ann s3cretword\r\n", "a OK")
+			text := "Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", size/72)
+			for range messages {
+				k.say(fmt.Sprintf("b APPEND INBOX {%d+}\r\n%s\r\n", len(text), text), "b OK")
+			}
+			k.say("c SELECT INBOX\r\n", "c OK")
+			buf := make([]byte, 256<<10)
+			fetch := func() {
+				fmt.Fprint(k, "d FETCH 1:* BODY.PEEK[]\r\n")
+				for total := 0; ; {
+					n, err := k.in.Read(buf)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if total += n; total > messages*len(text) && bytes.Contains(buf[:n], []byte("\nd OK")) {
+						return
+					}
+				}
+			}
+			fetch()
+			b.SetBytes(int64(messages * len(text)))
+			before := s.processors(b)
+			for b.Loop() {
+				k.SetDeadline(time.Now().Add(patience))
+				fetch()
+			}
+			b.ReportMetric(float64((s.processors(b)-before).Milliseconds())/float64(b.N), "server-ms/op")
+		})
+	}
+}
+
+// processors adds up the processors' time of the processes of a server.
+func (s *serving) processors(b *testing.B) (sum time.Duration) {
+	b.Helper()
+	pids := []int{s.cmd.Process.Pid}
+	for _, pid := range s.processes() {
+		pids = append(pids, pid)
+	}
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		var user, system int64 // in hundredths of a second
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		fmt.Sscan(fields[11], &user)
+		fmt.Sscan(fields[12], &system)
+		sum += time.Duration(user+system) * 10 * time.Millisecond
+	}
+	return sum
 }
 
 // BenchmarkIdleMemory is what the processes of a server take together (PSS: what is shared
