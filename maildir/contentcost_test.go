@@ -23,18 +23,17 @@ func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
 		{"long, CRLF", "\r\n", 20_000},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cost := func(lines int) time.Duration {
+			// cost gives the processor time of all pieces each time that it is called.
+			cost := func(lines int) func() time.Duration {
 				const text = "a line of many" // 16 bytes with its end
 				m, err := writeMessage(t, bytes.Repeat([]byte(text+c.end), lines))
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer m.close()
 				if size, err := m.Size(); err != nil || size != 16*int64(lines) {
 					t.Fatal(size, err)
 				}
-				best := time.Duration(1<<63 - 1)
-				for range 3 {
+				return func() time.Duration {
 					before := usage.Processor(t)
 					for off := int64(0); off < int64(16*lines); off += 48 {
 						piece := make([]byte, 16)
@@ -46,11 +45,15 @@ func TestPiecesOfAMessageCostTheirLength(t *testing.T) {
 							t.Fatalf("%q %v at %d", out.String(), err, off+1)
 						}
 					}
-					best = min(best, usage.Processor(t)-before)
+					return usage.Processor(t) - before
 				}
-				return best
 			}
-			one, four := cost(c.lines), cost(4*c.lines)
+			short, long := cost(c.lines), cost(4*c.lines)
+			// What disturbs a round adds to it: the least counts, of more rounds where it is much.
+			one, four := time.Duration(1<<63-1), time.Duration(1<<63-1)
+			for round := 0; round < 3 || round < 20 && four > 8*one; round++ {
+				one, four = min(one, short()), min(four, long())
+			}
 			if four > 8*one {
 				t.Errorf("%d pieces cost %v, %d cost %v", c.lines, one, 4*c.lines, four)
 			}
