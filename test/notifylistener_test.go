@@ -122,7 +122,7 @@ func (h *hearer) line() (string, error) {
 		}
 		h.log("  < %s", line)
 		return line, nil
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		return "", errors.New("nothing came")
 	}
 }

@@ -397,7 +397,7 @@ func (w *mirrored) settle() error {
 		}
 	}
 	why := ""
-	for range 2000 {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); { // a watchdog, no measure
 		if l := w.l; l.sel != "" && (l.replaced || !l.folder(l.sel).exists) { // what it selected has a name that it does not know, or is gone
 			if err := w.own("UNSELECT", nil); err != nil {
 				return err

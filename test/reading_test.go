@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -185,7 +186,10 @@ func TestRowsCostNothing(t *testing.T) {
 		r.do(command)
 		var written int64
 		var writes int
-		allocs := testing.AllocsPerRun(3, func() { written, writes = r.do(command) })
+		allocs := math.Inf(1)
+		for range 5 { // what goes on in the background allocates too: the least counts
+			allocs = min(allocs, testing.AllocsPerRun(1, func() { written, writes = r.do(command) }))
+		}
 		if allocs > float64(r.n)/4 {
 			t.Errorf("%s: %.0f allocations for %d messages", command, allocs, r.n)
 		}

@@ -32,7 +32,7 @@ func dialRaw(t *testing.T, r *neighbour.Roost) *rawClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(time.Minute)) // a watchdog, no measure
+	conn.SetDeadline(time.Now().Add(5 * time.Minute)) // a watchdog, no measure
 	c := &rawClient{t: t, conn: conn, r: bufio.NewReader(conn)}
 	c.line()
 	c.want("OK", "LOGIN ann secret")
