@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,7 +145,7 @@ func TestAnnotationsInEachLayout(t *testing.T) {
 
 // A file that cannot be read costs its mailbox the annotations, and nothing else; it stays.
 func TestDamagedAnnotationsStayAsTheyAre(t *testing.T) {
-	var log bytes.Buffer
+	var log logLines
 	s, err := New(Options{Host: "test.example", Poll: true, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)

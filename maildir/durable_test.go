@@ -34,7 +34,7 @@ type lab struct {
 
 	roots []store.Root
 	sep   byte
-	log   strings.Builder
+	log   logLines
 }
 
 // newLab makes mailboxes INBOX and Archive on an empty tree.

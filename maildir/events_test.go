@@ -99,7 +99,7 @@ func (o *outside) deliver(base string) {
 // until advances at each wake-up until a condition holds.
 func (o *outside) until(what string, ok func() bool) {
 	o.Helper()
-	for limit := time.After(20 * time.Second); ; {
+	for limit := time.After(5 * time.Minute); ; {
 		v, d, err := o.box.Advance(o.v, true)
 		o.must(err)
 		o.v = v
@@ -185,7 +185,7 @@ func TestMailboxReplacedByAnotherProgram(t *testing.T) {
 			o := openOutside(t, 3, Options{})
 			indexed(o.box) // else its worker makes a file while the directory is removed
 			c.do(o)
-			for limit := time.After(20 * time.Second); ; {
+			for limit := time.After(5 * time.Minute); ; {
 				_, _, err := o.box.Advance(o.v, true)
 				if errors.Is(err, store.ErrReplaced) {
 					return

@@ -29,6 +29,12 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // with are the lines that hold s.
 func (l *logLines) with(s string) (lines []string) {
 	l.mu.Lock()

@@ -43,7 +43,7 @@ func TestFileThatIsWrittenWhereItIsSeen(t *testing.T) {
 	// What is read is learned unless somebody changes files just now.
 	learn := func(size int64) {
 		t.Helper()
-		for limit := time.Now().Add(20 * time.Second); rowOf(t, o.box, 2).Size != size; runtime.Gosched() {
+		for limit := time.Now().Add(5 * time.Minute); rowOf(t, o.box, 2).Size != size; runtime.Gosched() {
 			got, err := readAll(t, o.box, 2)
 			if o.must(err); int64(len(got)) != size || time.Now().After(limit) {
 				t.Fatalf("%d bytes read, want %d, and the size is %d", len(got), size, rowOf(t, o.box, 2).Size)
@@ -54,7 +54,7 @@ func TestFileThatIsWrittenWhereItIsSeen(t *testing.T) {
 	o.box.Note(2, someNote, []byte("of an empty message"))
 	_, err = f.WriteString(strangeText)
 	o.must(err)
-	for limit := time.Now().Add(20 * time.Second); rowOf(t, o.box, 2).Size == 0; runtime.Gosched() {
+	for limit := time.Now().Add(5 * time.Minute); rowOf(t, o.box, 2).Size == 0; runtime.Gosched() {
 		if o.must(o.box.Look(t.Context())); time.Now().After(limit) {
 			t.Fatal("the size of the empty file stays")
 		}

@@ -280,7 +280,7 @@ func untilAlike(root string, b storetest.Backend) ([]storetest.Found, error) {
 		defer m.Close()
 		tick := time.NewTicker(50 * time.Millisecond) // the tree may change after the store
 		defer tick.Stop()
-		for limit := time.After(60 * time.Second); ; {
+		for limit := time.After(5 * time.Minute); ; {
 			want, werr := treeOf(root, n)
 			got, gerr := shownBy(ctx, m, n)
 			if werr == nil && gerr == nil && fmt.Sprint(got) == fmt.Sprint(want) {
@@ -385,7 +385,7 @@ const (
 
 func startNeighbour(t *testing.T, root string, seed uint64) *neighbour {
 	t.Helper()
-	n := &neighbour{cmd: exec.Command(os.Args[0], "-test.run=^TestAsNeighbour$", "-test.timeout=5m")}
+	n := &neighbour{cmd: exec.Command(os.Args[0], "-test.run=^TestAsNeighbour$", "-test.timeout=30m")}
 	n.cmd.Env = append(os.Environ(), neighbourRoot+"="+root, fmt.Sprintf("%s=%d", neighbourSeed, seed))
 	n.cmd.Stderr = os.Stderr
 	out, err := n.cmd.StdoutPipe()

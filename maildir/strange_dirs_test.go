@@ -82,7 +82,7 @@ func testBroken(t *testing.T, spoil, undo func(string) error, readable, poll, op
 	if open && !readable {
 		// Whoever has it open is told, one way or the other, at the latest by what is asked next.
 		var err error
-		for limit := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(limit); runtime.Gosched() {
+		for limit := time.Now().Add(5 * time.Minute); err == nil && time.Now().Before(limit); runtime.Gosched() {
 			err = first.Look(t.Context())
 		}
 		if !errors.Is(err, store.ErrReplaced) {

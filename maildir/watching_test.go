@@ -128,7 +128,7 @@ func (w *watchedTree) wants(what, want string) {
 	for told != want {
 		select {
 		case <-w.bell:
-		case <-time.After(20 * time.Second):
+		case <-time.After(5 * time.Minute):
 			w.t.Fatalf("%s: told %q, want %q", what, told, want)
 		}
 		if got := w.tells(); got != "" {

@@ -59,7 +59,7 @@ func (l *listener) until(what string, ok func(Report) bool) {
 	for !ok(l.all) {
 		select {
 		case <-l.bell:
-		case <-time.After(20 * time.Second):
+		case <-time.After(5 * time.Minute):
 			l.t.Fatalf("no event: %s; so far %+v", what, l.all)
 		}
 		r := l.sub.Pull()
