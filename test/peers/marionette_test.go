@@ -37,7 +37,7 @@ func connectMarionette(t *testing.T, addr string, ended <-chan struct{}) *marion
 	m := &marionette{t: t, conn: conn, in: bufio.NewReader(conn)}
 	t.Cleanup(func() { conn.Close() })
 	m.read() // who it is
-	m.call("WebDriver:NewSession", map[string]any{"acceptInsecureCerts": true, "timeouts": map[string]any{"script": 120000}})
+	m.call("WebDriver:NewSession", map[string]any{"acceptInsecureCerts": true, "timeouts": map[string]any{"script": 600000}})
 	m.call("Marionette:SetContext", map[string]any{"value": "chrome"})
 	return m
 }

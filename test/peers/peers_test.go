@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 const password = "secret"
 
 // patience is when a wait is called stuck: a watchdog, no measure.
-const patience = 30 * time.Second
+const patience = 5 * time.Minute
 
 // house is a private directory with mail of ann and bob in mail/example.org/USER/Maildir.
 type house struct {

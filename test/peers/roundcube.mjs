@@ -12,7 +12,7 @@ const context = await chromium.launchPersistentContext(join(artifacts, 'profile'
         '--disable-component-update', '--disable-sync'],
 });
 const page = await context.newPage();
-page.setDefaultTimeout(60000);
+page.setDefaultTimeout(300000);
 const wrong = [];
 page.on('pageerror', e => wrong.push(`script: ${e}`));
 page.on('response', r => { if (r.status() >= 400) wrong.push(`${r.status()} ${r.url()}`); });
