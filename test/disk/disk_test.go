@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 const (
 	user     = "ann@example.org"
 	password = "secret"
-	patience = 30 * time.Second // a watchdog, no measure
+	patience = 5 * time.Minute // a watchdog, no measure
 )
 
 // ground is a small filesystem with ann's tree, and a server on it.

@@ -19,7 +19,7 @@ import (
 const (
 	user     = "ann@example.org"
 	password = "secret"
-	patience = time.Minute // a watchdog, no measure
+	patience = 5 * time.Minute // a watchdog, no measure
 )
 
 // place is a server and ann's tree.

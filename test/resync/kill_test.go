@@ -83,7 +83,7 @@ func (w *world) untilSettled() {
 	box, err := fsys.OS.Root(w.maildir)
 	w.must(err)
 	defer box.Close()
-	for range 3000 {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); { // a watchdog, no measure
 		snap, err := index.Load(box, 1<<30, nil)
 		w.must(err)
 		if !snap.Torn && snap.Head.Stamps != (index.Stamps{}) {

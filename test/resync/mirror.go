@@ -181,7 +181,7 @@ func (m *mirror) hangUp() {
 }
 
 func (m *mirror) line() (string, error) {
-	m.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	m.conn.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	line, err := m.r.ReadString('\n')
 	return strings.TrimSuffix(line, "\r\n"), err
 }

@@ -341,7 +341,7 @@ func (w *world) settle() {
 	w.Helper()
 	for _, m := range w.copies {
 		why := ""
-		for range 400 {
+		for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); { // a watchdog, no measure
 			w.live(m, "settle", func() error {
 				if err := m.do("NOOP"); err != nil {
 					return err
