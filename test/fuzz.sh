@@ -11,13 +11,15 @@ for pkg in $(go list ./...); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
 		echo "fuzz $pkg $target $time"
 		# The go tool now and then fails a run that found nothing, because its own time
-		# was over while a worker still answered. Only that is tried again.
-		fuzz "$pkg" "$target" || {
-			if grep -q 'context deadline exceeded' "$log" && ! grep -q 'Failing input' "$log" && fuzz "$pkg" "$target"; then
-				continue
+		# was over while a worker still answered: on a busy machine more often, and twice
+		# in a row. Only that is tried again.
+		tries=1
+		until fuzz "$pkg" "$target"; do
+			if [ $tries -eq 10 ] || ! grep -q '^ *context deadline exceeded$' "$log" || grep -qE 'Failing input|seed corpus|panic' "$log"; then
+				cat "$log"
+				exit 1
 			fi
-			cat "$log"
-			exit 1
-		}
+			tries=$((tries + 1))
+		done
 	done
 done
