@@ -9,6 +9,10 @@ import (
 // uidlist's lock and line take as long as all else. Whoever was told so waits for Settled
 // before he asks for more, so that no UID is seen that was not kept.
 
+// foretoldFew is how many sessions are told of what is coming: each writes to its client while
+// files are held, some 20 us. Of more the others hear when the message has its UID.
+const foretoldFew = 4
+
 // coming is what Mailbox.Coming tells. Guarded by mailbox.mu.
 type coming struct {
 	n       int
@@ -38,8 +42,9 @@ func (m *mailbox) foretell(n int) (over func()) {
 	m.coming = coming{n, make(chan struct{})}
 	wakes := m.wakesOfHoldsLocked()
 	m.mu.Unlock()
-	wakeAll(wakes)
-	// The goroutines of the idling sessions are next in this thread's queue: they write first.
+	wakeAll(wakes[:min(len(wakes), foretoldFew)])
+	// Who could not write here and now (session.Prompt) has a goroutine, which is next in this
+	// thread's queue: it writes first.
 	runtime.Gosched()
 	return func() {
 		m.mu.Lock()

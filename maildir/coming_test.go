@@ -10,6 +10,7 @@ import (
 	"roost/maildir/fsys"
 	"roost/maildir/fsys/faultfs"
 	"roost/maildir/uidlist"
+	"roost/store"
 )
 
 // comingAt is what a hold knew when the uidlist was about to be locked.
@@ -94,4 +95,46 @@ func TestWhatCannotComeIsNotComingForEver(t *testing.T) {
 	f.Reset()
 	m.wake()
 	o.until("both came", func() bool { return o.v.UIDs.Len() == 5 })
+}
+
+// Of many sessions a few are told of what is coming, as each writes while files are held;
+// all are told when it came.
+func TestFewAreToldOfWhatIsComing(t *testing.T) {
+	o := openOutside(t, 3, Options{})
+	const holds = 3 * foretoldFew
+	var (
+		mu       sync.Mutex // guards what follows
+		foretold int
+		heard    = map[int]bool{}
+		rung     = make(chan struct{}, 1)
+	)
+	for i := range holds {
+		box, err := o.a.Hold(t.Context(), store.Inbox, true, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if o.coming() > 0 {
+				foretold++
+			} else if o.box.View().UIDs.Len() == 4 {
+				heard[i] = true
+			}
+			select {
+			case rung <- struct{}{}:
+			default:
+			}
+		})
+		o.must(err)
+		defer box.Close()
+	}
+	o.deliver("1800000000.M1P2.host")
+	for all := false; !all; {
+		<-rung
+		mu.Lock()
+		all = len(heard) == holds
+		mu.Unlock()
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if foretold > foretoldFew {
+		t.Errorf("%d of %d sessions were told what is coming, not %d", foretold, holds, foretoldFew)
+	}
 }

@@ -27,17 +27,22 @@ type gathering struct {
 	mu       sync.Mutex // guards what follows; no call of the system is made under it
 	gathered *[]byte    // of gatherPool; nil: writes go at once
 	sending  bool       // what was gathered, by the goroutine that gathers
+	writing  int        // how many write what is not gathered
 	queued   []byte     // what came meanwhile, and goes behind it
 	failed   error      // of a write whose bytes TLS believes sent: nothing may follow them
 }
 
 func (c *restingConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
-	if c.failed == nil && c.gathered == nil {
-		c.mu.Unlock()
-		return c.Conn.Write(p)
-	}
 	defer c.mu.Unlock()
+	if c.failed == nil && c.gathered == nil {
+		c.writing++
+		c.mu.Unlock()
+		n, err := c.Conn.Write(p)
+		c.mu.Lock()
+		c.writing--
+		return n, err
+	}
 	if c.failed == nil && !c.sending && len(*c.gathered)+len(p) > gatherBytes {
 		c.sendLocked()
 	}
@@ -65,18 +70,25 @@ func (c *restingConn) sendLocked() {
 	*c.gathered = (*c.gathered)[:0]
 }
 
+func (c *restingConn) gatherLocked() { c.gathered = gatherPool.Get().(*[]byte) }
+
+// releaseLocked lets writes go at once again.
+func (c *restingConn) releaseLocked() {
+	gatherPool.Put(c.gathered)
+	c.gathered = nil
+}
+
 // writeGathered writes p to t, which is above c, in as few calls as may be. One goroutine
 // at a time.
 func (c *restingConn) writeGathered(t net.Conn, p []byte) (int, error) {
 	c.mu.Lock()
-	c.gathered = gatherPool.Get().(*[]byte)
+	c.gatherLocked()
 	c.mu.Unlock()
 	n, err := t.Write(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sendLocked()
-	gatherPool.Put(c.gathered)
-	c.gathered = nil
+	c.releaseLocked()
 	if err == nil && c.failed != nil {
 		n, err = 0, c.failed
 	}

@@ -60,7 +60,11 @@ func gatheringOver(t testing.TB, ours, theirs net.Conn) (*heardConn, *countedCon
 	}
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
 	counted := &countedConn{Conn: ours}
-	server := tls.Server(&restingConn{Conn: counted}, &tls.Config{Certificates: []tls.Certificate{cert}, DynamicRecordSizingDisabled: true})
+	below := &restingConn{Conn: counted}
+	if sc, ok := ours.(*net.TCPConn); ok {
+		below.raw, _ = sc.SyscallConn()
+	}
+	server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{cert}, DynamicRecordSizingDisabled: true})
 	client := tls.Client(theirs, &tls.Config{InsecureSkipVerify: true})
 	done := make(chan error, 1)
 	go func() { done <- client.Handshake() }() // ends with the handshake

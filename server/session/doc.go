@@ -24,7 +24,8 @@
 // While a client is silent the session's goroutine is blocked in wire.Rester.Rest, which
 // holds no buffer, on frames that a stack of 4 KiB has room for. While it idles, the encoder
 // and the selected mailbox belong to the pusher (push.go), whose short goroutine is joined
-// before the next command.
+// before the next command. What is coming it tells in the goroutine of who woke it, which
+// waits for no client (Prompt).
 //
 // While a command waits for the store, a timer may write that it is still at work
 // (progress.go): the encoder is lent to it as to the pusher.

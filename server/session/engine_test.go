@@ -27,7 +27,14 @@ type pipeClient struct {
 
 func pipeSession(t *testing.T, ctx context.Context, st store.Store, opt Options) *pipeClient {
 	t.Helper()
+	return pipeSessionOver(t, ctx, func(c net.Conn) net.Conn { return c }, st, opt)
+}
+
+// pipeSessionOver is pipeSession where the session's end is made by stream.
+func pipeSessionOver(t *testing.T, ctx context.Context, stream func(net.Conn) net.Conn, st store.Store, opt Options) *pipeClient {
+	t.Helper()
 	ours, theirs := net.Pipe()
+	theirs = stream(theirs)
 	p := &pipeClient{t: t, conn: ours, r: bufio.NewReader(ours), done: make(chan Outcome, 1)}
 	opt.Log = quiet()
 	go func() { // ends with the session

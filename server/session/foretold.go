@@ -10,13 +10,31 @@ import "context"
 // foretold is what was told beyond the view.
 type foretold struct{ messages, recent int }
 
-// foretell tells an idling client of what is coming, behind what the view has. Where that
-// could not be taken back message by message it is not done.
-func (s *session) foretell() {
+// foretells reports whether an idling client is told so. Where it could not be taken back
+// message by message it is not done.
+func (s *session) foretells() bool {
+	return s.sel != nil && s.idling && s.notify == nil && !s.qresync && !s.uidOnly
+}
+
+// isForetold reports whether there is something to foretell, and nothing to tell before.
+func (s *session) isForetold() bool {
+	if !s.foretells() {
+		return false
+	}
 	sel := s.sel
-	if sel == nil || !s.idling || s.notify != nil || s.qresync || s.uidOnly {
+	if n, _ := sel.box.Coming(); n <= sel.foretold.messages {
+		return false
+	}
+	now, told := sel.box.View(), &sel.view
+	return now.ModSeq == told.ModSeq && now.Gen == told.Gen && now.UIDNext == told.UIDNext
+}
+
+// foretell tells an idling client of what is coming, behind what the view has.
+func (s *session) foretell() {
+	if !s.foretells() {
 		return
 	}
+	sel := s.sel
 	n, recent := sel.box.Coming()
 	if n <= sel.foretold.messages {
 		return

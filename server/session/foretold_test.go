@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ type foretelling struct {
 	store.Store
 	mu      sync.Mutex // guards what follows
 	coming  int
+	fuse    int // Coming panics when it burnt down
 	settled chan struct{}
 	wake    func()
 }
@@ -65,6 +67,9 @@ type foretellingBox struct {
 func (b *foretellingBox) Coming() (int, bool) {
 	b.f.mu.Lock()
 	defer b.f.mu.Unlock()
+	if b.f.fuse--; b.f.fuse == 0 {
+		panic("a bug")
+	}
 	return b.f.coming, true
 }
 
@@ -80,11 +85,16 @@ func (b *foretellingBox) Settled(ctx context.Context) error {
 
 // whileIdle begins an IDLE in an INBOX of one message and runs talk.
 func whileIdle(t *testing.T, before string, talk func(p *pipeClient, mem *memstore.Store, f *foretelling)) {
+	whileIdleOver(t, func(c net.Conn) net.Conn { return c }, before, talk)
+}
+
+// whileIdleOver is whileIdle where the session's end of the connection is made by stream.
+func whileIdleOver(t *testing.T, stream func(net.Conn) net.Conn, before string, talk func(p *pipeClient, mem *memstore.Store, f *foretelling)) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := memstore.New(nil)
 		mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
 		f := &foretelling{Store: mem}
-		p := pipeSession(t, t.Context(), f, Options{Keepalive: -1})
+		p := pipeSessionOver(t, t.Context(), stream, f, Options{Keepalive: -1})
 		p.want("l OK")
 		for _, command := range strings.Split(before, ", ") {
 			p.send("a " + command + "\r\n")
@@ -92,6 +102,7 @@ func whileIdle(t *testing.T, before string, talk func(p *pipeClient, mem *memsto
 		}
 		p.send("i IDLE\r\n")
 		p.want("+ idling")
+		synctest.Wait() // from here on the session waits for the client
 		talk(p, mem, f)
 		p.send("z LOGOUT\r\n")
 		p.until("z OK")

@@ -25,6 +25,23 @@ type Stream interface {
 	Close() error
 }
 
+// Prompt is a Stream that can take a little without waiting for anybody: so an idling client
+// is told of a delivery by the goroutine that saw it (pushNow).
+type Prompt interface {
+	Stream
+
+	// Gather has Writes go into memory, where no deadline holds, until Send; they may be of
+	// some hundred bytes together. It reports false where that cannot be: then nothing changed.
+	Gather() bool
+
+	// Send sends what was gathered as far as that does not wait, and reports whether all
+	// went. Where it did not, Finish must be called before anything else is written.
+	Send() (all bool, err error)
+
+	// Finish sends what Send left, or what was gathered, and may wait as Write does.
+	Finish() error
+}
+
 // Login is all that a session is told of how it came to be. It is plain data: for
 // a worker process it is the first message, as JSON.
 type Login struct {

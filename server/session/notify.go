@@ -409,6 +409,9 @@ func (s *session) await(ctx context.Context) error {
 	s.startPush(ctx)
 	err := s.lex.Wait()
 	s.push.stop()
+	if ferr := s.afterNow(); err == nil {
+		err = ferr
+	}
 	s.idling, s.listening = false, false
 	s.packed.rest(false)
 	return err

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -12,7 +14,8 @@ import (
 // pusher tells an idling client what is new. While nothing is, it is a bit and a
 // timer: the session's own goroutine is blocked in Read. A wake-up starts one
 // short goroutine that pulls, writes, and ends; it is joined before the session
-// does anything else.
+// does anything else. What can be told without waiting is told by whoever wakes, for
+// to start a goroutine takes longer (pushNow).
 type pusher struct {
 	mu      sync.Mutex // guards all but wg
 	idling  bool       // goroutines may be started
@@ -23,14 +26,75 @@ type pusher struct {
 	run     func()     // what it does
 	timer   *time.Timer
 	wg      sync.WaitGroup
+
+	// Of who runs, or of the session's goroutine when nobody does.
+	gathers bool  // between Prompt's Gather and Send
+	left    bool  // by Send: it comes before all else
+	bug     error // pushNow panicked; who waits for the client ends the session
 }
 
 // wake is what mailboxes call. It never blocks.
 func (s *session) wake() {
-	s.push.mu.Lock()
-	defer s.push.mu.Unlock()
-	s.push.woken = true
+	p := &s.push
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.woken = true
+	if s.prompt != nil && p.idling && !p.running && !p.news && !p.alive {
+		p.running, p.woken = true, false
+		p.wg.Add(1) // as Go does
+		p.mu.Unlock()
+		told := s.pushNow()
+		p.mu.Lock()
+		p.running = false
+		p.woken = p.woken || !told
+		p.wg.Done()
+	}
 	s.pushLocked()
+}
+
+// pushNow tells what is coming, where nothing else is to be told, and waits for nobody. It
+// reports false where anything is left for pushAll.
+func (s *session) pushNow() (told bool) {
+	p := &s.push
+	defer func() {
+		if r := recover(); r != nil {
+			p.left, p.gathers = p.left || p.gathers, false
+			p.bug = fmt.Errorf("%v\n%s", r, debug.Stack())
+		}
+	}()
+	if s.packed != nil || s.annotated != nil || !s.isForetold() || !s.prompt.Gather() {
+		return false
+	}
+	p.gathers = true
+	s.foretell()
+	err := s.enc.Flush()
+	p.gathers = false
+	all, serr := s.prompt.Send()
+	if err = errors.Join(err, serr); err != nil {
+		s.enc.Fail(err)
+		s.interrupt()
+	}
+	p.left = !all && err == nil
+	return !p.left
+}
+
+// afterNow writes what pushNow left, and panics as it did. For who may wait for the client.
+func (s *session) afterNow() (err error) {
+	p := &s.push
+	if p.left {
+		p.left = false
+		if err = s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err == nil {
+			err = s.prompt.Finish()
+		}
+		if err != nil {
+			s.enc.Fail(err)
+		}
+	}
+	if bug := p.bug; bug != nil {
+		p.bug = nil
+		panic(bug)
+	}
+	return err
 }
 
 // pushLocked starts the goroutine if it has something to do and is not there.
@@ -58,8 +122,8 @@ func (s *session) pushAll(ctx context.Context) {
 		p.mu.Unlock()
 
 		before := s.enc.Written()
-		var err error
-		if woken {
+		err := s.afterNow()
+		if woken && err == nil {
 			how := tellAll
 			if s.listening && s.notify.selected.delayed {
 				how = tellNoExpunge // RFC 5465 section 6.1.2

@@ -24,6 +24,7 @@ type session struct {
 	opt    *Options
 	log    *slog.Logger
 	stream Stream
+	prompt Prompt // the stream; nil: it can only wait
 	lex    *wire.Lexer
 	enc    *wire.Encoder
 	acct   store.Account
@@ -85,6 +86,7 @@ func newSession(stream Stream, in *Login, opt *Options) *session {
 	s := &session{login: in, opt: opt, stream: stream, sep: in.Who.Sep()}
 	s.know()
 	s.log = opt.Log.With("sess", in.ID, "user", in.Who.User)
+	s.prompt, _ = stream.(Prompt)
 	s.enc = wire.NewEncoder(output{s})
 	if opt.Tap != nil {
 		s.enc.Tap = opt.Tap(in.ID)
@@ -133,8 +135,10 @@ func (s *session) write(p []byte) (int, error) {
 		d.output = append(d.output, p...)
 		return len(p), nil
 	}
-	if err := s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
-		return 0, err
+	if !s.push.gathers {
+		if err := s.stream.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
+			return 0, err
+		}
 	}
 	n, err := s.stream.Write(p)
 	s.out += int64(n)

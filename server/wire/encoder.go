@@ -66,6 +66,13 @@ func NewEncoder(w io.Writer) *Encoder { return &Encoder{w: w} }
 // Err is the first error of the stream.
 func (e *Encoder) Err() error { return e.err }
 
+// Fail has nothing be written any more, as after an error of the stream.
+func (e *Encoder) Fail(err error) {
+	if e.err == nil {
+		e.err = err
+	}
+}
+
 // Written counts the bytes handed to the stream.
 func (e *Encoder) Written() int64 { return e.n }
 
