@@ -230,6 +230,7 @@ var keys = []key{
 	{name: "isolation.mode", value: "user", oneOf: []string{"user", "workers"}, about: "With user one process has all mail, as mail.user. With workers mail belongs to users of the system: started as root, Roost has a process for each that has a session, one without rights that speaks with clients, and one that knows passwords. Users without userdb_uid in their entry are looked up in the system (getent), with their homes."},
 	{name: "isolation.front_user", value: "roost", about: "With workers: whom the process that speaks with clients becomes. It reads certificates and keys, nothing else."},
 	{name: "isolation.auth_user", value: "roost-auth", about: "With workers: whom the process that knows passwords becomes. It reads the password files."},
+	{name: "isolation.acme_user", value: "roost-acme", about: "With workers and tls.acme: whom the process that asks for certificates becomes. It has the directory acme below state_dir, nothing else."},
 	{name: "isolation.min_uid", value: 1000, about: "With workers: users of the system below this one have no mail here."},
 	{name: "isolation.min_gid", value: 1000, about: "With workers: the least group that a user's own may be; of the further groups those below are left out. 100 where mail belongs to a common group users."},
 	{name: "isolation.idle", value: 10 * time.Minute, about: "With workers: how long a user's process stays after the last session."},

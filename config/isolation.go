@@ -12,6 +12,7 @@ type Isolation struct {
 	Mode      string        // "user", "workers"
 	FrontUser string        `toml:"front_user"`
 	AuthUser  string        `toml:"auth_user"`
+	ACMEUser  string        `toml:"acme_user"`
 	MinUID    int           `toml:"min_uid"`
 	MinGID    int           `toml:"min_gid"`
 	Idle      time.Duration // how long a worker without sessions stays
@@ -58,24 +59,24 @@ func (k *checker) workers() {
 	}
 	if k.c.Auth.Certificate.CA != "" {
 		k.wrong("auth.certificate.ca", `with isolation.mode = "workers" only the process that speaks with clients sees their certificates, and none of what it says is believed: `+
-			"logins by certificate are not possible")
+			"logins by certificate are not possible (docs/isolation.md)")
 	}
+	users := []struct{ key, name string }{{"front_user", iso.FrontUser}, {"auth_user", iso.AuthUser}}
 	if len(k.c.TLS.ACME.Names) > 0 {
-		k.wrong("tls.acme", `with isolation.mode = "workers" the process that speaks with clients keeps nothing: let certbot or lego get certificates, and name the files`)
+		users = append(users, struct{ key, name string }{"acme_user", iso.ACMEUser})
 	}
-	var ids [2]int
-	for i, u := range []struct{ key, name string }{{"front_user", iso.FrontUser}, {"auth_user", iso.AuthUser}} {
+	seen := map[int]string{}
+	for _, u := range users {
 		uid, _, err := lookUp(u.name)
 		switch {
 		case err != nil:
 			k.wrong("isolation."+u.key, "isolation.%s is %s, and there is no such user: useradd --system --shell /usr/sbin/nologin %s", u.key, quote(u.name), u.name)
 		case uid == 0:
 			k.wrong("isolation."+u.key, "isolation.%s is root, whose rights are what it is there to lose", u.key)
+		case seen[uid] != "":
+			k.wrong("isolation."+u.key, "isolation.%s and isolation.%s are one user: each could get at the other's memory", u.key, seen[uid])
 		}
-		ids[i] = uid
-	}
-	if ids[0] == ids[1] && ids[0] > 0 {
-		k.wrong("isolation.auth_user", "isolation.auth_user and isolation.front_user are one user: each could get at the other's memory")
+		seen[uid] = u.key
 	}
 }
 
@@ -95,6 +96,9 @@ func (c *Config) AuthOwner() (uid, gid int, err error) {
 	}
 	return c.Mail.Owner()
 }
+
+// ACMEOwner gives those of the user whose process asks for certificates.
+func (c *Config) ACMEOwner() (uid, gid int, err error) { return lookUp(c.Isolation.ACMEUser) }
 
 // lookUp is Mail.Owner for any user.
 func lookUp(name string) (uid, gid int, err error) {

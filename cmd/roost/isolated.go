@@ -23,6 +23,7 @@ import (
 	"roost/config"
 	"roost/confine"
 	"roost/server"
+	"roost/server/acme"
 	"roost/server/session"
 	"roost/server/workers"
 	"roost/store"
@@ -82,6 +83,19 @@ func serveWorkers(ctx context.Context, env *environment, path string, c *config.
 			return err
 		}
 		p.AuthListeners = append(p.AuthListeners, f)
+	}
+	if len(c.TLS.ACME.Names) > 0 {
+		if err := prepareACME(c); err != nil {
+			return err
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.TLS.ACME.Listen)
+		if err != nil {
+			return fmt.Errorf("port for the authority's challenges (tls.acme.listen): %w", err)
+		}
+		if p.Challenges, err = fileOf(l); err != nil {
+			return err
+		}
+		defer p.Challenges.Close()
 	}
 	if p.Start, err = starter(env, absolute(path)); err != nil {
 		return err
@@ -206,6 +220,8 @@ func runIsolated(ctx context.Context, env *environment, args []string) error {
 		return serveDesk(ctx, env, args[1], parent)
 	case workers.RoleWorker:
 		return serveWorker(ctx, env, parent)
+	case workers.RoleIssuer:
+		return serveIssuer(ctx, env, args[1], parent, cancel)
 	}
 	return usagef("there is no role %q", args[0])
 }
@@ -231,7 +247,12 @@ func serveFront(ctx context.Context, env *environment, path string, parent *os.F
 		return err
 	}
 	defer func() { err = errors.Join(err, sv.close()) }()
-	if opt := certOptions(sv.config, nil); len(opt.Pairs) > 0 {
+	var take func(name string, chain, key []byte) error
+	if names := sv.config.TLS.ACME.Names; len(names) > 0 {
+		kept := acme.NewKept(names)
+		sv.issued, take = kept.Certificate, kept.Put
+	}
+	if opt := certOptions(sv.config, sv.issued); len(opt.Pairs) > 0 || opt.Issued != nil {
 		if sv.certs, err = server.OpenCertificates(opt, sv.log); err != nil {
 			return err
 		}
@@ -257,7 +278,7 @@ func serveFront(ctx context.Context, env *environment, path string, parent *os.F
 	if err := sv.confine(); err != nil {
 		return err
 	}
-	sv.front, err = workers.NewFront(parent, workers.FrontOptions{Log: sv.log, Notice: sv.notice, Tap: sv.tap, Orphaned: orphaned})
+	sv.front, err = workers.NewFront(parent, workers.FrontOptions{Log: sv.log, Notice: sv.notice, Tap: sv.tap, Certificate: take, Orphaned: orphaned})
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,9 @@ func (sv *service) needs(c *config.Config, users func() []auth.User) (confine.Pa
 		}
 		return p, nil, nil
 	}
+	if sv.role == workers.RoleIssuer {
+		return issuerNeeds(), []confine.Ban{confine.Programs}, nil
+	}
 	p, err := reach(sv.path, c, users)
 	return p, nil, err
 }

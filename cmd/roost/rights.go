@@ -51,8 +51,11 @@ func owner(c *config.Config) (uid, gid int, groups []int, err error) {
 
 // owner is whom this process becomes.
 func (sv *service) owner() (uid, gid int, groups []int, err error) {
-	if sv.role == workers.RoleDesk {
+	switch sv.role {
+	case workers.RoleDesk:
 		return withGroups(sv.config.AuthOwner())
+	case workers.RoleIssuer:
+		return withGroups(sv.config.ACMEOwner())
 	}
 	return owner(sv.config)
 }
@@ -64,6 +67,8 @@ func (sv *service) becomes() string {
 		return sv.config.Isolation.AuthUser
 	case sv.role == workers.RoleFront:
 		return sv.config.Isolation.FrontUser
+	case sv.role == workers.RoleIssuer:
+		return sv.config.Isolation.ACMEUser
 	}
 	return sv.config.Mail.User
 }
@@ -71,6 +76,8 @@ func (sv *service) becomes() string {
 // files are those that this process reads again.
 func (sv *service) files() []string {
 	switch sv.role {
+	case workers.RoleIssuer:
+		return nil
 	case workers.RoleFront:
 		return append(rereadFiles(sv.path, sv.config)[:1], keyFiles(sv.config)...)
 	case workers.RoleDesk:

@@ -168,8 +168,9 @@ type service struct {
 	level  slog.LevelVar
 
 	auth   *auth.Auth
-	certs  *server.Certificates // nil: every listener is in the clear
-	issuer *acme.Issuer         // nil: certificates are files
+	certs  *server.Certificates                                 // nil: every listener is in the clear
+	issuer *acme.Issuer                                         // nil: certificates are files
+	issued func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil with issuer, or where that is another process
 	store  store.Store
 	server *server.Server
 
@@ -217,7 +218,10 @@ func (sv *service) openFront() (err error) {
 	if sv.issuer, err = openIssuer(c, sv.log); err != nil {
 		return err
 	}
-	if opt := certOptions(c, sv.issuer); len(opt.Pairs) > 0 || sv.issuer != nil {
+	if sv.issuer != nil {
+		sv.issued = sv.issuer.Certificate
+	}
+	if opt := certOptions(c, sv.issued); len(opt.Pairs) > 0 || opt.Issued != nil {
 		if sv.certs, err = server.OpenCertificates(opt, sv.log); err != nil {
 			return err
 		}
@@ -432,7 +436,7 @@ func (sv *service) reload() {
 	c := config.Merge(sv.config, fresh)
 	opt, err := sv.options(c)
 	if err == nil && sv.certs != nil {
-		_, err = sv.certs.Reload(certOptions(c, sv.issuer))
+		_, err = sv.certs.Reload(certOptions(c, sv.issued))
 	}
 	if err != nil {
 		sv.log.Error("the configuration stays as it was", "event", "reload_failed", "err", err)

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"roost/auth"
 	"roost/auth/command"
@@ -119,12 +119,10 @@ func clientCertificates(c *config.Config) (*auth.ClientCertificates, error) {
 	})
 }
 
-// certOptions is what a configuration says of TLS. issuer may be nil.
-func certOptions(c *config.Config, issuer *acme.Issuer) server.CertOptions {
-	opt := server.CertOptions{Pairs: keyPairs(c), Min: minVersion(c)}
-	if issuer != nil {
-		opt.Issued = issuer.Certificate
-	}
+// certOptions is what a configuration says of TLS. issued gives certificates that come from
+// elsewhere than files; nil for none.
+func certOptions(c *config.Config, issued func(*tls.ClientHelloInfo) (*tls.Certificate, error)) server.CertOptions {
+	opt := server.CertOptions{Pairs: keyPairs(c), Min: minVersion(c), Issued: issued}
 	if c.Auth.Certificate.CA != "" {
 		opt.ClientCAs = func() *x509.CertPool {
 			certs, err := clientCertificates(c)
@@ -139,14 +137,18 @@ func certOptions(c *config.Config, issuer *acme.Issuer) server.CertOptions {
 
 // openIssuer opens what gets certificates from an authority; nil where nobody asked for it.
 func openIssuer(c *config.Config, log *slog.Logger) (*acme.Issuer, error) {
-	a := c.TLS.ACME
-	if len(a.Names) == 0 {
+	if len(c.TLS.ACME.Names) == 0 {
 		return nil, nil
 	}
-	return acme.Open(acme.Options{
+	return acme.Open(acmeOptions(c, log))
+}
+
+func acmeOptions(c *config.Config, log *slog.Logger) acme.Options {
+	a := c.TLS.ACME
+	return acme.Options{
 		Names: a.Names, Email: a.Email, Directory: a.Directory, Roots: a.Roots, Listen: a.Listen,
-		Dir: filepath.Join(c.State(), "acme"), Log: log,
-	})
+		Dir: acmeDir(c), Log: log,
+	}
 }
 
 // openTokens opens what auth.oauth2 says. A server asks the issuer at once, so that the log

@@ -470,7 +470,12 @@ func takenOver(role workers.Role, dir string) {
 	if err == nil && role == workers.RoleWorker {
 		err = sv.confineWorker([]string{filepath.Join(dir, "home/ann/Maildir")}, nil)
 	} else if err == nil {
-		err = sv.confine()
+		if role == workers.RoleIssuer {
+			err = os.Chdir(filepath.Join(dir, "state/acme"))
+		}
+		if err == nil {
+			err = sv.confine()
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -495,6 +500,7 @@ func takenOver(role workers.Role, dir string) {
 	read("the system", "/etc/passwd")
 	try("writing mail", os.WriteFile(filepath.Join(dir, "home/ann/Maildir/tmp/2"), nil, 0o600))
 	try("the audit log", os.WriteFile(filepath.Join(dir, "state", "audit.log"), nil, 0o666))
+	read("the account", filepath.Join(dir, "state/acme/account"))
 	try("writing elsewhere", os.WriteFile(filepath.Join(dir, "open", string(role)), nil, 0o600))
 	_, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	try("a socket", err)
@@ -545,6 +551,12 @@ func TestWorkersTakenOver(t *testing.T) {
 		os.Chown(filepath.Join(s.dir, "passwd"), 0, authUID), os.Chmod(filepath.Join(s.dir, "passwd"), 0o640)); err != nil {
 		t.Fatal(err)
 	}
+	for _, err := range []error{os.Mkdir(filepath.Join(s.dir, "state/acme"), 0o700), os.WriteFile(filepath.Join(s.dir, "state/acme/account"), nil, 0o666),
+		os.Chown(filepath.Join(s.dir, "state/acme"), acmeUID, acmeUID), os.Chown(filepath.Join(s.dir, "state/acme/account"), acmeUID, acmeUID)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.write("etc/roost.toml", fmt.Sprintf(`state_dir = "%[1]s/state"
 [tls]
 cert = "%[1]s/tls/one.pem"
@@ -568,6 +580,7 @@ auth_user = "%[3]d"
 		{workers.RoleFront, frontUID, "the key, a socket"},
 		{workers.RoleDesk, authUID, "passwords, the system, the audit log, a socket, a program"},
 		{workers.RoleWorker, annUID, "ann's mail, writing mail"},
+		{workers.RoleIssuer, acmeUID, "the account, the system, a socket"},
 	} {
 		cmd := exec.Command(os.Args[0])
 		self, err := os.Executable()

@@ -36,6 +36,13 @@ type Options struct {
 	Listen    string   // host:port where it answers challenges
 	Dir       string   // where keys and certificates are kept; made at Start
 	Log       *slog.Logger
+
+	// Listener, when not nil, listens on Listen already.
+	Listener net.Listener
+
+	// Issued, when not nil, is told of each certificate that there is: at first, and when it
+	// was renewed. The chain and its key are PEM.
+	Issued func(name string, chain, key []byte)
 }
 
 // An Issuer has certificates and renews them. Safe for concurrent use.
@@ -63,9 +70,11 @@ func Open(opt Options) (*Issuer, error) {
 			return nil, fmt.Errorf("%s: it has no certificate in PEM", opt.Roots)
 		}
 	}
-	l, err := net.Listen("tcp", opt.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("port for the authority's challenges (tls.acme.listen): %w", err)
+	l, err := opt.Listener, error(nil)
+	if l == nil {
+		if l, err = net.Listen("tcp", opt.Listen); err != nil {
+			return nil, fmt.Errorf("port for the authority's challenges (tls.acme.listen): %w", err)
+		}
 	}
 	host, _, err := net.SplitHostPort(opt.Listen)
 	if err != nil {
@@ -130,6 +139,25 @@ func (i *Issuer) obtain(ctx context.Context, name string) {
 			return
 		}
 	}
+	i.tell(ctx, name)
+}
+
+// tell tells of a certificate that is kept.
+func (i *Issuer) tell(ctx context.Context, name string) {
+	if i.opt.Issued == nil {
+		return
+	}
+	from := i.magic.Issuers[0].IssuerKey()
+	chain, err := i.magic.Storage.Load(ctx, certmagic.StorageKeys.SiteCert(from, name))
+	var key []byte
+	if err == nil {
+		key, err = i.magic.Storage.Load(ctx, certmagic.StorageKeys.SitePrivateKey(from, name))
+	}
+	if err != nil {
+		i.opt.Log.Error("a certificate that was issued cannot be read", "event", "acme_kept", "name", name, "err", err)
+		return
+	}
+	i.opt.Issued(name, chain, key)
 }
 
 // Close stops renewing and waits for that.
@@ -164,13 +192,16 @@ func (i *Issuer) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 }
 
 // event logs what certmagic did.
-func (i *Issuer) event(_ context.Context, event string, data map[string]any) error {
+func (i *Issuer) event(ctx context.Context, event string, data map[string]any) error {
 	log := i.opt.Log.With("event", "acme_"+strings.TrimPrefix(event, "cert_"), "name", data["identifier"])
 	switch event {
 	case "cert_obtaining":
 		log.Info("certificate is asked for", "directory", i.opt.Directory)
 	case "cert_obtained":
 		log.Info("certificate was issued", "renewal", data["renewal"])
+		if name, ok := data["identifier"].(string); ok && data["renewal"] == true { // the first is told when it is kept
+			i.tell(ctx, name)
+		}
 	case "cert_failed":
 		log.Error("certificate was not issued, it will be tried again", "renewal", data["renewal"], "err", data["error"])
 	}

@@ -10,6 +10,9 @@
 //	  \___________________/                    link.go, visit.go
 //	       sessions
 //
+// Where certificates are asked for by ACME another process does that (issuer.go), and tells
+// the front what it got.
+//
 // One login: the front asks the desk (Front.Login, or the steps of an exchange); who proved
 // who they are gets a ticket. With that the front asks for a session (Front.Run); the desk
 // alone knows whose ticket it is, makes the identity, and orders a session of the parent.
@@ -37,6 +40,8 @@
 //     own sessions only, and nobody waits for it longer than sendTime. What it does to mail it
 //     tells the desk, past the front, which could invent it for others. It has the desk's word
 //     for a note to its user, by way of the parent.
+//   - The front believes the issuer, which speaks with the authority and with whoever comes to
+//     port 80: of the names that are in the configuration. It says nothing to it.
 //
 // Streams go through the front also without TLS, though the client's socket could be handed
 // over: so counting, kicking, making room and the end of a server have one place, and no

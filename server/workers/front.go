@@ -39,8 +39,9 @@ type FrontOptions struct {
 	Log          *slog.Logger
 	Notice       func(id string, doing session.Activity)
 	Tap          func(id string) *wire.Tap
-	Orphaned     func()        // called when the parent is gone
-	WriteTimeout time.Duration // for one write that the client does not take; 2 min
+	Certificate  func(name string, chain, key []byte) error // takes one that was issued; nil: none is
+	Orphaned     func()                                     // called when the parent is gone
+	WriteTimeout time.Duration                              // for one write that the client does not take; 2 min
 }
 
 type question struct {
@@ -73,7 +74,11 @@ func NewFront(parent *os.File, opt FrontOptions) (*Front, error) {
 				opt.Orphaned()
 				return
 			}
-			if len(files) == 1 {
+			switch {
+			case len(files) != 1:
+			case m.Issuer != 0:
+				go f.take(files[0]) // ends with the issuer
+			default:
 				f.attach(files[0])
 			}
 		}

@@ -153,8 +153,12 @@ type ordered struct {
 	Failed string `json:",omitempty"`
 }
 
-// toFront is what the parent tells the front: a channel to the desk comes with it.
-type toFront struct{ Desk uint64 }
+// toFront is what the parent tells the front: a channel to the desk comes with it, or with
+// Issuer one to that.
+type toFront struct {
+	Desk   uint64 `json:",omitempty"`
+	Issuer uint64 `json:",omitempty"`
+}
 
 // toWorker is what the parent tells a worker: what it is there for, or a session, whose
 // stream comes with it, and a link behind that where Linked says so; or, with Desk, whom to

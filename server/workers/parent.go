@@ -24,6 +24,7 @@ const (
 	RoleFront  Role = "front"  // speaks with clients; knows neither passwords nor mail
 	RoleDesk   Role = "desk"   // knows passwords, and where mail is
 	RoleWorker Role = "worker" // has the mail of one uid
+	RoleIssuer Role = "issuer" // asks an authority for certificates
 )
 
 // A Parent starts the other processes, and is the one that may. It does nothing that is
@@ -41,11 +42,13 @@ type Parent struct {
 	Patience       time.Duration // for a process to end
 	Listeners      []*os.File    // of the front
 	AuthListeners  []*os.File    // of the desk
+	Challenges     *os.File      // listener of the issuer; nil: nobody asks for certificates
 
 	mu      sync.Mutex // guards what follows; a map operation at a time
 	front   uint64     // the newest
 	fronts  *child
 	desk    *child
+	issuer  *child // nil: there is none
 	workers map[string]*worker
 	serial  uint64
 	ended   bool
@@ -109,6 +112,12 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 	if err := p.introduce(front, desk); err != nil {
 		return err
 	}
+	var asking <-chan struct{} // closed when the issuer has ended
+	if p.Challenges != nil {
+		if asking, err = p.startIssuer(front); err != nil {
+			return err
+		}
+	}
 	begun := time.Now()
 	for {
 		var dead *child
@@ -123,6 +132,8 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 			dead = desk
 		case <-front.gone:
 			dead = front
+		case <-asking:
+			dead = p.issuer
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -139,12 +150,17 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 			}
 		}
 		begun = time.Now()
-		if dead == desk {
+		switch dead {
+		case desk:
 			desk, err = p.startDesk()
-		} else {
-			front, _, err = p.startFront()
+		case front:
+			if front, _, err = p.startFront(); err == nil && p.Challenges != nil {
+				err = p.acquaintIssuer(front)
+			}
+		default:
+			asking, err = p.startIssuer(front)
 		}
-		if err == nil {
+		if err == nil && dead.role != RoleIssuer {
 			err = p.introduce(front, desk)
 		}
 		if err != nil {
@@ -243,6 +259,32 @@ func (p *Parent) startFront() (c *child, heard chan struct{}, err error) {
 		}
 	})
 	return c, heard, nil
+}
+
+// startIssuer starts the process that asks for certificates.
+func (p *Parent) startIssuer(front *child) (gone <-chan struct{}, err error) {
+	c, err := p.child(RoleIssuer, p.Challenges)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	p.issuer = c
+	p.mu.Unlock()
+	return c.gone, p.acquaintIssuer(front)
+}
+
+// acquaintIssuer gives the issuer a channel to a front.
+func (p *Parent) acquaintIssuer(front *child) error {
+	a, b, err := pair(unix.SOCK_SEQPACKET, "certificates")
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	defer b.Close()
+	// One that has just ended is seen to by Serve.
+	_ = p.issuer.ch.send(toIssuer{Front: front.number}, a)
+	_ = front.ch.send(toFront{Issuer: p.issuer.number}, b)
+	return nil
 }
 
 // introduce gives front and desk a channel between them.
@@ -498,7 +540,7 @@ func (p *Parent) Reload() {
 // have nobody left; then the desk.
 func (p *Parent) stop() {
 	p.mu.Lock()
-	front, desk := p.fronts, p.desk
+	front, desk, issuer := p.fronts, p.desk, p.issuer
 	p.mu.Unlock()
 	p.end(front)
 	p.mu.Lock()
@@ -521,6 +563,7 @@ func (p *Parent) stop() {
 	for _, w := range list { // the desk hears their last words
 		<-w.gone
 	}
+	p.end(issuer)
 	p.end(desk)
 	p.wg.Wait()
 }

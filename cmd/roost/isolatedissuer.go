@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"roost/config"
+	"roost/confine"
+	"roost/server/acme"
+	"roost/server/workers"
+)
+
+// challengeFD is the descriptor on which the issuer answers the authority.
+const challengeFD = 4
+
+// acmeDir is where keys and certificates of ACME are kept.
+func acmeDir(c *config.Config) string { return filepath.Join(c.State(), "acme") }
+
+// prepareACME makes that directory for whom the issuer becomes, below the state directory,
+// which is the desk's.
+func prepareACME(c *config.Config) error {
+	(&service{config: c, role: workers.RoleDesk}).prepareState()
+	uid, gid, err := c.ACMEOwner()
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	dir := acmeDir(c)
+	if made := os.Mkdir(dir, 0o700) == nil; made || emptyOfRoot(dir) {
+		os.Lchown(dir, uid, gid) // what is wrong the issuer tells
+	}
+	return nil
+}
+
+// serveIssuer is the process that asks an authority for certificates.
+func serveIssuer(ctx context.Context, env *environment, path string, parent *os.File, orphaned func()) error {
+	sv, err := isolatedService(env, workers.RoleIssuer, path)
+	if err != nil {
+		return err
+	}
+	l, err := listenerFrom(challengeFD, sv.config.TLS.ACME.Listen)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	front, err := workers.NewIssuer(parent, orphaned)
+	if err != nil {
+		return err
+	}
+	opt := acmeOptions(sv.config, sv.log)
+	// The way to it leads through the state directory, which is another user's.
+	dir := opt.Dir
+	if err := os.Chdir(dir); err != nil {
+		return fmt.Errorf("keys and certificates of tls.acme: %w", err)
+	}
+	opt.Dir, opt.Listener, opt.Issued = ".", l, front.Show
+	issuer, err := acme.Open(opt) // reads tls.acme.roots
+	if err != nil {
+		return err
+	}
+	defer issuer.Close()
+	if err := sv.dropRights(); err != nil {
+		return err
+	}
+	if err := sv.confine(); err != nil {
+		return err
+	}
+	for told := false; ; told = true {
+		err := unix.Access(".", unix.R_OK|unix.W_OK|unix.X_OK)
+		if err == nil {
+			break
+		}
+		if !told {
+			sv.log.Error(fmt.Sprintf("no certificates are asked for: chown -R %s %s", sv.becomes(), shellWord(dir)), "event", "acme_failed", "path", dir, "err", err)
+		}
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if err := issuer.Start(ctx); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// issuerNeeds is all that it opens: its own directory, and what it takes to find and to
+// believe an authority.
+func issuerNeeds() confine.Paths {
+	return confine.Paths{
+		Read:  tidy(append(append([]string{}, everyProgram.Read...), asking...)),
+		Write: append([]string{"."}, everyProgram.Write...),
+	}
+}
