@@ -132,18 +132,10 @@ func (m *mailbox) tellSummary(s *index.Summary) {
 }
 
 func columnOf(runs []index.Run) (c store.Column) {
-	var part [rowChunk]imap.UID
-	n := 0
 	for _, r := range runs {
-		for i := range r.Count {
-			if n == len(part) {
-				c, n = c.Append(part[:]...), 0
-			}
-			part[n] = imap.UID(r.First + i)
-			n++
-		}
+		c = c.AppendRun(imap.UID(r.First), int(r.Count))
 	}
-	return c.Append(part[:n]...)
+	return c
 }
 
 func uidsIn(runs []index.Run) (uids []imap.UID) {

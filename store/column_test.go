@@ -21,15 +21,28 @@ func TestColumnVersions(t *testing.T) {
 		var old []version
 		next := imap.UID(1)
 		for range 200 {
-			switch r.IntN(3) {
+			switch r.IntN(4) {
 			case 0, 1:
 				var add []imap.UID
+				gaps := r.IntN(3) // none, in a third of all
 				for range r.IntN(300) {
-					next += imap.UID(1 + r.IntN(3))
+					next += imap.UID(1 + r.IntN(gaps+1))
 					add = append(add, next)
 				}
 				c = c.Append(add...)
 				want = slices.Concat(want, add)
+			case 3:
+				next += imap.UID(1 + r.IntN(2))
+				n := r.IntN(200)
+				if r.IntN(5) == 0 {
+					n = r.IntN(3 * chunkUIDs)
+				}
+				c = c.AppendRun(next, n)
+				want = slices.Clone(want)
+				for i := range n {
+					want = append(want, next+imap.UID(i))
+				}
+				next += imap.UID(n)
 			case 2:
 				var gone []imap.UID
 				for range r.IntN(20) {
@@ -53,16 +66,6 @@ func TestColumnVersions(t *testing.T) {
 			if got, want := v.col.Slice(from, to), v.want[max(from, 0):max(from, 0, min(to, len(v.want)))]; !slices.Equal(got, want) {
 				t.Fatalf("seed %d: Slice(%d, %d) has %d, want %d", seed, from, to, len(got), len(want))
 			}
-			for i := 0; i < len(v.want); {
-				run := v.col.Run(i)
-				if len(run) == 0 || !slices.Equal(run, v.want[i:min(i+len(run), len(v.want))]) {
-					t.Fatalf("seed %d: Run(%d) has %d UIDs, and not those", seed, i, len(run))
-				}
-				i += len(run)
-			}
-			if run := v.col.Run(len(v.want)); len(run) > 0 {
-				t.Fatalf("seed %d: behind the end is %d", seed, run[0])
-			}
 			for i, u := range v.col.All(from) {
 				if v.want[i] != u {
 					t.Fatalf("seed %d: All(%d) gives %d at %d, want %d", seed, from, u, i, v.want[i])
@@ -83,5 +86,26 @@ func TestColumnVersions(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// UIDs without gaps, which is nearly all there are, take no memory but that of their chunks.
+func TestColumnWithoutGapsIsSmall(t *testing.T) {
+	const n = 100 * chunkUIDs
+	allocs := testing.AllocsPerRun(10, func() { Column{}.AppendRun(1, n) })
+	if c := (Column{}).AppendRun(1, n); allocs > 20 || c.Len() != n || c.At(n-1) != n {
+		t.Errorf("%v allocations for %d UIDs", allocs, c.Len())
+	}
+	var one Column
+	for u := range imap.UID(n) {
+		one = one.Append(u + 1)
+	}
+	one = one.Without([]imap.UID{1, 5000})
+	stored := 0
+	for i := range one.full {
+		stored += len(one.full[i].uids)
+	}
+	if stored != chunkUIDs-1 || one.Len() != n-2 {
+		t.Errorf("%d UIDs of %d are stored, of one chunk they need be", stored, one.Len())
 	}
 }

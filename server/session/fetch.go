@@ -305,12 +305,13 @@ type fetcher struct {
 	down bool // from the highest UID to the lowest
 	plan *fetchPlan
 
-	notes  []rowNotes // of the slice at hand
-	uids   []imap.UID // whose they are
-	copied []byte     // what notes holds
-	chosen []byte     // of a header, for the answer at hand
-	seq    uint32     // of the message before, 0 none
-	next   []imap.UID // those behind it in the view: the next row is most often their first
+	notes  []rowNotes   // of the slice at hand
+	uids   []imap.UID   // whose they are
+	copied []byte       // what notes holds
+	chosen []byte       // of a header, for the answer at hand
+	seq    uint32       // of the message before, 0 none
+	next   []imap.UID   // some behind it in the view: the next row is most often their first
+	near   [64]imap.UID // room for next
 
 	crowd     crowd
 	opened    bool  // a message, for the row at hand
@@ -565,7 +566,7 @@ func (f *fetcher) row(ctx context.Context, a *ahead, i int, row store.Row, notes
 // seqOf is the sequence number of uid.
 func (f *fetcher) seqOf(uid imap.UID) uint32 {
 	if len(f.next) == 0 {
-		f.next = f.s.sel.view.UIDs.Run(int(f.seq))
+		f.next = f.s.sel.view.UIDs.AppendSlice(f.near[:0], int(f.seq), int(f.seq)+len(f.near))
 	}
 	if len(f.next) > 0 && f.next[0] == uid {
 		f.seq++
