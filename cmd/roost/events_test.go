@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +118,37 @@ func TestAuditLogThatCannotBeWritten(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[true false false true]" {
 		t.Error(got)
+	}
+}
+
+// Whatever a name is made of, a line of the audit log is one line and names one user.
+func TestAuditLineCannotBeForged(t *testing.T) {
+	quoted := regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	for _, name := range []string{
+		"x", "x user=ben", "x\nuser=ben", "x\r\nevent=mail_expunge user=ben", `x" user=ben mailbox="y`, "x\\\" user=ben", "x\u2028user=ben",
+		"x\x00 user=ben", "\x1b[2K\ruser=ben", "\xff\xfe user=ben", "user=ben", "=", "", "\u202euser=ben", "x\tuser=ben", "x\u0085user=ben",
+	} {
+		file := filepath.Join(t.TempDir(), "log")
+		a := auditLog{path: file}
+		if err := a.reopen(); err != nil {
+			t.Fatal(err)
+		}
+		b := session.Brief{What: "flags", Mailbox: name, To: name, Messages: 1, UIDs: "1", Op: "+", Flags: name}
+		if err := b.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.write(workers.Session{ID: "s", User: "ann", Login: "ann"}, name, b); err != nil {
+			t.Fatal(err)
+		}
+		a.close()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, rest, ok := strings.Cut(string(text), "\n")
+		bare := quoted.ReplaceAllString(line, "_")
+		if !ok || rest != "" || strings.ContainsAny(line, "\r\x00\x1b\t\u2028\u0085\u202e") || strings.Count(bare, " user=") != 1 || !strings.Contains(bare, " user=ann ") || strings.Count(bare, " event=") != 1 {
+			t.Errorf("%q: %q", name, text)
+		}
 	}
 }

@@ -50,6 +50,9 @@ func TestMain(m *testing.M) {
 		takenOver(workers.Role(role), dir)
 		os.Exit(0)
 	}
+	if os.Getenv(asMallory) != "" && len(os.Args) > 2 && os.Args[1] == isolated && os.Args[2] == string(workers.RoleWorker) {
+		mallory()
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

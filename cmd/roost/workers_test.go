@@ -817,3 +817,70 @@ func TestWorkersNotes(t *testing.T) {
 		t.Error(s.processes())
 	}
 }
+
+// asMallory makes each worker one that its user has taken over.
+const asMallory = "ROOST_TEST_MALLORY"
+
+// mallory is such a worker: it takes a session, tells the truth of it once, and then says of
+// others what they did not do.
+func mallory() {
+	desk, pass := -1, ""
+	for desk < 0 || pass == "" {
+		b, oob := make([]byte, 1<<18), make([]byte, 64)
+		n, rights, _, _, err := unix.Recvmsg(channelFD, b, oob, 0)
+		if err != nil || n == 0 {
+			os.Exit(1)
+		}
+		var m struct {
+			Desk bool
+			Job  struct{ Login struct{ Ticket string } }
+		}
+		if err := json.Unmarshal(b[:n], &m); err != nil {
+			os.Exit(1)
+		}
+		if m.Desk {
+			list, err := unix.ParseSocketControlMessage(oob[:rights])
+			if err != nil || len(list) != 1 {
+				os.Exit(1)
+			}
+			fds, err := unix.ParseUnixRights(&list[0])
+			if err != nil || len(fds) != 1 {
+				os.Exit(1)
+			}
+			desk = fds[0]
+		}
+		pass = m.Job.Login.Ticket
+	}
+	for _, text := range []string{
+		`{"Pass":"PASS","Client":"x\nuser=ben","Deed":{"What":"delete_mailbox","Mailbox":"true\nevent=mail_expunge user=ben"}}`,
+		`{"Pass":"PASS","User":"ben","Deed":{"What":"expunge","User":"ben","Mailbox":"still","Messages":1,"UIDs":"1"}}`,
+		`{"Pass":"PASS","Deed":{"What":"expunge\nevent=mail_expunge user=ben","Mailbox":"forged"}}`,
+		`{"Pass":"PASS","Deed":{"What":"expunge","Mailbox":"too late"}}`,
+	} {
+		unix.Sendmsg(desk, []byte(strings.ReplaceAll(text, "PASS", pass)), nil, nil, unix.MSG_NOSIGNAL)
+	}
+	for b := make([]byte, 1<<18); ; { // until the parent is gone
+		if n, err := unix.Read(channelFD, b); n <= 0 && err != unix.EINTR {
+			os.Exit(1)
+		}
+	}
+}
+
+// A user who has taken over their own worker can say of themselves what they like, but of
+// nobody else, and is heard no more when it is no deed.
+func TestWorkersAuditLogAndAWorkerTakenOver(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: processes become other users")
+	}
+	s := startServing(t, fmt.Sprintf("[isolation]\nmode = \"workers\"\nfront_user = \"%d\"\nauth_user = \"%d\"\n[log]\naudit = \"{}/state/audit.log\"\n[limits]\nshutdown_patience = \"1s\"\n", frontUID, authUID), asMallory+"=1")
+	k := s.dial()
+	fmt.Fprint(k, "a LOGIN ann s3cretword\r\n")
+	s.wait(fmt.Sprintf("event=isolation_worker_told uid=%d", annUID))
+	b, err := os.ReadFile(filepath.Join(s.dir, "state/audit.log"))
+	lines := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	if err != nil || len(lines) != 2 ||
+		!strings.HasSuffix(lines[0], ` user=ann addr=127.0.0.1 client="x\nuser=ben" mailbox="true\nevent=mail_expunge user=ben"`) ||
+		!strings.HasSuffix(lines[1], ` user=ann addr=127.0.0.1 client="" mailbox=still messages=1 uids=1`) {
+		t.Errorf("%v\n%s", err, b)
+	}
+}

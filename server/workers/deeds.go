@@ -97,8 +97,9 @@ func (s seal) session(pass string) (who Session, err error) {
 	return who, json.Unmarshal(b, &who)
 }
 
-// lastWords is how long the desk listens to workers once it was told to end.
-const lastWords = 10 * time.Second
+// lastWords is how long the desk listens to workers once it was told to end. Where all
+// are, they have gone long before.
+const lastWords = 3 * time.Second
 
 // hear takes down what the worker of a uid tells, until that ends.
 func (d *Desk) hear(ctx context.Context, uid uint32, seals seal, ch *channel) {
