@@ -70,12 +70,12 @@ func serveIssuer(ctx context.Context, env *environment, path string, parent *os.
 		return err
 	}
 	for told := false; ; told = true {
-		err := unix.Access(".", unix.R_OK|unix.W_OK|unix.X_OK)
+		err := mine()
 		if err == nil {
 			break
 		}
 		if !told {
-			sv.log.Error(fmt.Sprintf("no certificates are asked for: chown -R %s %s", sv.becomes(), shellWord(dir)), "event", "acme_failed", "path", dir, "err", err)
+			sv.log.Error(fmt.Sprintf("no certificates are asked for: chown -R %s %s && chmod 700 %[2]s", sv.becomes(), shellWord(dir)), "event", "acme_failed", "path", dir, "err", err)
 		}
 		select {
 		case <-time.After(time.Minute):
@@ -88,6 +88,19 @@ func serveIssuer(ctx context.Context, env *environment, path string, parent *os.
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// mine reports whether nobody else can get at what is kept in the working directory. The
+// one above is the desk's, which could have put another in its place.
+func mine() error {
+	var st unix.Stat_t
+	if err := unix.Stat(".", &st); err != nil {
+		return err
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o077 != 0 {
+		return fmt.Errorf("it belongs to uid %d and has mode %04o", st.Uid, st.Mode&0o7777)
+	}
+	return unix.Access(".", unix.R_OK|unix.W_OK|unix.X_OK)
 }
 
 // issuerNeeds is all that it opens: its own directory, and what it takes to find and to

@@ -106,3 +106,33 @@ func TestWorkersACME(t *testing.T) {
 		t.Error(s.err)
 	}
 }
+
+// Keys are not put where another can read them: the state directory is the desk's, which
+// could leave a directory of its own there for the next start.
+func TestWorkersACMEInADirectoryOfAnother(t *testing.T) {
+	for _, tt := range []struct {
+		uid  int
+		mode os.FileMode
+	}{{authUID, 0o777}, {acmeUID, 0o755}} {
+		s := startWorkers(t, "")
+		dir := filepath.Join(s.dir, "state/acme")
+		for _, err := range []error{os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "left"), nil, 0o600), os.Chown(dir, tt.uid, tt.uid), os.Chmod(dir, tt.mode)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		conf, err := os.ReadFile(s.conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.restart(strings.Replace(string(conf), "[isolation]", fmt.Sprintf("[tls.acme]\nnames = [\"imap.example.net\"]\nagree = true\nlisten = \"127.0.0.1:0\"\n"+
+			"directory = \"https://127.0.0.1:1/dir\"\n[isolation]\nacme_user = \"%d\"", acmeUID), 1))
+		if line := s.wait("event=acme_failed"); !strings.Contains(line, fmt.Sprintf("it belongs to uid %d and has mode %04o", tt.uid, tt.mode)) || !strings.Contains(line, "chown -R 60003 ") {
+			t.Error(line)
+		}
+		s.dial().say("a LOGIN ann s3cretword\r\n", "a OK")
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+			t.Errorf("%v, %v", entries, err)
+		}
+	}
+}
