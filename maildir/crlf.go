@@ -181,49 +181,47 @@ func (c *cursor) convert(b []byte, out *crlfWriter) (used int, err error) {
 
 // bulk writes b, all of which is wanted.
 func (c *cursor) bulk(b []byte, out *crlfWriter) error {
-	at := crlfMark{c.at.raw + int64(len(b)), c.at.wire, b[len(b)-1] == '\r'}
+	at := crlfMark{c.at.raw + int64(len(b)), c.at.wire + out.left, b[len(b)-1] == '\r'}
 	cr := c.at.cr
+	buf, n := out.buf, out.filled // out is told where it matters: this loop is the cost of all mail
 	for len(b) > 0 {
 		i := bytes.IndexByte(b, '\n')
 		line, end := b, 0
 		if i >= 0 {
 			line, end = b[:i], 2
 		}
-		if len(out.buf)-out.filled < len(line)+end {
+		if len(buf)-n < len(line)+end {
+			out.fill(n)
 			if err := out.flush(); err != nil {
 				return err
 			}
-		}
-		for len(line)+end > len(out.buf) {
-			k := copy(out.buf, line)
-			cr, line = line[k-1] == '\r', line[k:]
-			at.wire += int64(k)
-			out.left -= int64(k)
-			out.filled = k
-			if err := out.flush(); err != nil {
-				return err
+			for buf, n = out.buf, 0; len(line)+end > len(buf); buf = out.buf {
+				k := copy(buf, line)
+				cr, line = line[k-1] == '\r', line[k:]
+				out.fill(k)
+				if err := out.flush(); err != nil {
+					return err
+				}
 			}
 		}
 		if len(line) > 0 {
 			cr = line[len(line)-1] == '\r'
 		}
-		n := out.filled + copy(out.buf[out.filled:], line)
-		if i >= 0 {
-			if !cr {
-				out.buf[n] = '\r'
-				n++
-			}
-			out.buf[n] = '\n'
-			n++
-			cr = false
-			b = b[i+1:]
-		} else {
-			b = nil
+		n += copy(buf[n:], line)
+		if i < 0 {
+			break
 		}
-		at.wire += int64(n - out.filled)
-		out.left -= int64(n - out.filled)
-		out.filled = n
+		if !cr {
+			buf[n] = '\r'
+			n++
+		}
+		buf[n] = '\n'
+		n++
+		cr = false
+		b = b[i+1:]
 	}
+	out.fill(n)
+	at.wire -= out.left
 	c.at = at
 	return nil
 }
@@ -254,6 +252,12 @@ func (o *crlfWriter) to(w io.Writer) (done func()) {
 func (o *crlfWriter) borrow() {
 	b := o.lender.Room()
 	o.buf = b[:cap(b)]
+}
+
+// fill notes that buf holds n bytes by now, all of which are wanted.
+func (o *crlfWriter) fill(n int) {
+	o.left -= int64(n - o.filled)
+	o.filled = n
 }
 
 func (o *crlfWriter) put(b []byte) error {
