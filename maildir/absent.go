@@ -44,6 +44,10 @@ func (a absent) Remote() bool                                             { retu
 func (a absent) Writable() bool                                           { return false }
 func (a absent) Close() error                                             { return nil }
 
+func (a absent) OpenStat(name string) (fsys.File, fsys.Stat, error) {
+	return nil, fsys.Stat{}, a.missing("open", name)
+}
+
 // isAbsent reports whether a directory of a mailbox was not there.
 func isAbsent(d fsys.Dir) bool {
 	_, yes := d.(absent)

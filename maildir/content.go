@@ -49,11 +49,7 @@ const maxCursors = 2
 // newContent makes a message of an open file, which it takes over unless it fails:
 // ErrUnsupported for what cannot be read, ErrUnreadable when reading fails. maxPacked
 // bounds what a packed file may unpack to.
-func newContent(f fsys.File, maxPacked int64) (*content, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return nil, unreadable(err)
-	}
+func newContent(f fsys.File, st fsys.Stat, maxPacked int64) (*content, error) {
 	c := &content{file: f, size: st.Size, max: maxPacked, key: contentKey{st.Dev, st.Ino, st.Size, st.Mtime}}
 	c.buf = crlfBuffers.Get().(*[crlfStride]byte)[:]
 	if err := c.readTo(min(c.size, headBytes)); err != nil {

@@ -49,11 +49,11 @@ func openPath(t testing.TB, dir, name string) (*content, error) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	f, err := d.Open(name)
+	f, st, err := d.OpenStat(name)
 	if err != nil {
 		return nil, err
 	}
-	m, err := newContent(f, testUnpacked)
+	m, err := newContent(f, st, testUnpacked)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -312,7 +312,7 @@ func TestReadsOfAMessage(t *testing.T) {
 	} {
 		b := append(slices.Clone(header), bytes.Repeat([]byte("line\n"), (c.size-len(header))/5)...)
 		f := &readsOf{memFile: memFile{b: b}}
-		m, err := newContent(f, testUnpacked)
+		m, err := newContent(f, fsys.Stat{Size: int64(len(b))}, testUnpacked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -398,7 +398,7 @@ func TestIdleMessageHoldsNoBuffer(t *testing.T) {
 	var s shelf
 	defer s.close()
 	for range 2 {
-		c, err := s.open(&memFile{b: b}, testUnpacked)
+		c, err := s.open(&memFile{b: b}, fsys.Stat{Size: int64(len(b))}, testUnpacked)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -357,12 +357,12 @@ func (h *hold) Message(ctx context.Context, uid imap.UID) (store.Message, error)
 
 // openMessage opens a message; shelf.put must be called for it.
 func (m *mailbox) openMessage(uid imap.UID) (*content, error) {
-	f, err := m.openFile(uid)
+	f, st, err := m.openFile(uid)
 	if err != nil {
 		m.tellUnreadable(uid, err)
 		return nil, err
 	}
-	c, err := m.st.shelf.open(f, m.st.opt.MaxUnpacked)
+	c, err := m.st.shelf.open(f, st, m.st.opt.MaxUnpacked)
 	if err != nil {
 		f.Close()
 		m.tellUnreadable(uid, err)
@@ -371,31 +371,31 @@ func (m *mailbox) openMessage(uid imap.UID) (*content, error) {
 }
 
 // openFile opens the file of a message, wherever it is now.
-func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
+func (m *mailbox) openFile(uid imap.UID) (fsys.File, fsys.Stat, error) {
 	m.whole()
 	for try := range 10 {
 		m.mu.Lock()
 		if m.dead != nil {
 			m.mu.Unlock()
-			return nil, m.dead
+			return nil, fsys.Stat{}, m.dead
 		}
 		i, ok := m.findShownLocked(uid)
 		if !ok {
 			m.mu.Unlock()
-			return nil, store.ErrGone
+			return nil, fsys.Stat{}, store.ErrGone
 		}
 		name := m.table.fileName(i)
 		dir := m.dirs.of(m.table.rows.at(i).inNew())
 		m.mu.Unlock()
-		f, err := dir.Open(name)
+		f, st, err := dir.OpenStat(name)
 		if err == nil {
-			return f, nil
+			return f, st, nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("%w: %w: %w", store.ErrUnreadable, store.ErrNoPermission, err)
+			return nil, fsys.Stat{}, fmt.Errorf("%w: %w: %w", store.ErrUnreadable, store.ErrNoPermission, err)
 		}
 		if !isNotExist(err) && !isClosed(err) {
-			return nil, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
+			return nil, fsys.Stat{}, fmt.Errorf("%w: %w", store.ErrUnreadable, err)
 		}
 		m.files.Lock()
 		if try == 0 {
@@ -404,10 +404,10 @@ func (m *mailbox) openFile(uid imap.UID) (fsys.File, error) {
 		_, ok = m.locate(uid)
 		m.files.Unlock()
 		if !ok {
-			return nil, store.ErrGone
+			return nil, fsys.Stat{}, store.ErrGone
 		}
 	}
-	return nil, fmt.Errorf("%w: another program renames it all the time", store.ErrUnreadable)
+	return nil, fsys.Stat{}, fmt.Errorf("%w: another program renames it all the time", store.ErrUnreadable)
 }
 
 // message is store.Message. It learns the true size of a message that is read, and

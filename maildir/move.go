@@ -180,16 +180,12 @@ func cannotLink(err error) bool {
 
 // copyFile stages a message by its bytes, as they lie on disk.
 func (m *mailbox) copyFile(dst *mailbox, uid imap.UID, s *staged) error {
-	f, err := m.openFile(uid)
+	f, st, err := m.openFile(uid)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if s.internal == unknownTime {
-		st, err := f.Stat()
-		if err != nil {
-			return err
-		}
 		s.internal = unixSeconds(st.Mtime)
 	}
 	s.file, _, _, err = writeStaged(dst.dirs.tmp, s.tmp, dst, f, time.Unix(s.internal, 0))

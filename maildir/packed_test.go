@@ -134,11 +134,11 @@ func onDisk(t *testing.T, s *shelf, b []byte) func() *content {
 	t.Cleanup(func() { s.close() })
 	return func() *content {
 		t.Helper()
-		f, err := d.Open("msg")
+		f, st, err := d.OpenStat("msg")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := s.open(f, 64<<20)
+		c, err := s.open(f, st, 64<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -210,11 +210,11 @@ func TestPiecesOfAPlainMessageCostItsLength(t *testing.T) {
 	defer d.Close()
 	const piece = 64 << 10
 	for off := 0; off < len(want); off += piece {
-		f, err := d.Open("msg")
+		f, st, err := d.OpenStat("msg")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := s.open(&countingFile{f, &read}, 1<<20)
+		c, err := s.open(&countingFile{f, &read}, st, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,11 +329,11 @@ func TestShelfSeesAFileThatWasRewritten(t *testing.T) {
 		if err := os.Chtimes(path, at, at); err != nil {
 			t.Fatal(err)
 		}
-		f, err := d.Open("msg")
+		f, st, err := d.OpenStat("msg")
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := s.open(f, 1<<20)
+		c, err := s.open(f, st, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -438,11 +438,11 @@ func TestBombIsBounded(t *testing.T) {
 			defer d.Close()
 			defer s.close()
 			for range 3 {
-				f, err := d.Open("msg")
+				f, st, err := d.OpenStat("msg")
 				if err != nil {
 					t.Fatal(err)
 				}
-				c, err := s.open(f, testUnpacked)
+				c, err := s.open(f, st, testUnpacked)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -520,7 +520,7 @@ func FuzzPacked(f *testing.F) {
 	defer d.Close()
 	const most = 1 << 16
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := newContent(&memFile{b: b}, most)
+		c, err := newContent(&memFile{b: b}, fsys.Stat{Size: int64(len(b))}, most)
 		if err != nil {
 			return
 		}
@@ -559,5 +559,4 @@ type memFile struct {
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(f.b).ReadAt(p, off)
 }
-func (f *memFile) Stat() (fsys.Stat, error) { return fsys.Stat{Size: int64(len(f.b))}, nil }
-func (f *memFile) Close() error             { return nil }
+func (f *memFile) Close() error { return nil }

@@ -37,10 +37,10 @@ type shelf struct {
 	closed bool
 }
 
-// open makes a message of an open file, which it takes over unless it fails; see
+// open makes a message of a file as it was opened, which it takes over unless it fails; see
 // newContent. put must be called for each.
-func (s *shelf) open(f fsys.File, maxPacked int64) (*content, error) {
-	c, err := newContent(f, maxPacked)
+func (s *shelf) open(f fsys.File, st fsys.Stat, maxPacked int64) (*content, error) {
+	c, err := newContent(f, st, maxPacked)
 	if err != nil {
 		return nil, err
 	}

@@ -169,6 +169,14 @@ func (d *dir) Open(name string) (File, error) {
 	return d.open("open", name, unix.O_RDONLY, 0)
 }
 
+func (d *dir) OpenStat(name string) (File, Stat, error) {
+	f, st, err := d.openStat("open", name, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	return f, statOf(&st), nil
+}
+
 func (d *dir) Create(name string, mode fs.FileMode) (File, error) {
 	return d.open("create", name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode)
 }
@@ -189,8 +197,13 @@ func (d *dir) Update(name string, mode fs.FileMode) (File, error) {
 }
 
 func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
-	var file File
-	err := d.at(op, name, func(fd int) error {
+	f, _, err := d.openStat(op, name, flags, mode)
+	return f, err
+}
+
+// openStat is open; st is empty of a file that was made.
+func (d *dir) openStat(op, name string, flags int, mode fs.FileMode) (file File, st unix.Stat_t, err error) {
+	err = d.at(op, name, func(fd int) error {
 		if flags&unix.O_EXCL == 0 {
 			flags |= unix.O_NONBLOCK // no fifo blocks; what is made here is none, and needs no place in Go's poller
 		}
@@ -206,7 +219,6 @@ func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
 				}
 			}
 		} else {
-			var st unix.Stat_t
 			if err = unix.Fstat(n, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
 				err = notRegular(nil)
 			}
@@ -223,9 +235,9 @@ func (d *dir) open(op, name string, flags int, mode fs.FileMode) (File, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, st, err
 	}
-	return file, nil
+	return file, st, nil
 }
 
 // openError tells a thing that is no regular file from other failures.

@@ -62,6 +62,7 @@ func TestNamesAreSingleComponents(t *testing.T) {
 		calls := map[string]error{}
 		_, calls["open"] = d.Open(name)
 		_, calls["create"] = d.Create(name, 0o600)
+		_, _, calls["openstat"] = d.OpenStat(name)
 		_, calls["append"] = d.Append(name)
 		_, calls["update"] = d.Update(name, 0o600)
 		_, calls["stat"] = d.Stat(name)
@@ -97,7 +98,11 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 	}
 	for _, name := range []string{"link", "dangling", "dirlink", "fifo", "dir"} {
 		for call, open := range map[string]func() (fsys.File, error){
-			"open":   func() (fsys.File, error) { return d.Open(name) },
+			"open": func() (fsys.File, error) { return d.Open(name) },
+			"openstat": func() (fsys.File, error) {
+				f, _, err := d.OpenStat(name)
+				return f, err
+			},
 			"append": func() (fsys.File, error) { return d.Append(name) },
 			"update": func() (fsys.File, error) { return d.Update(name, 0o600) },
 		} {
@@ -110,6 +115,14 @@ func TestOnlyRegularFilesAreOpened(t *testing.T) {
 		if _, err := d.Sub(name); !errors.Is(err, fsys.ErrNotDir) {
 			t.Errorf("sub %s: %v, want ErrNotDir", name, err)
 		}
+	}
+	f, st, err := d.OpenStat("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if now, err := d.Stat("file"); err != nil || st != now {
+		t.Errorf("opened as %+v, is %+v: %v", st, now, err)
 	}
 	if _, err := d.Open("absent"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("open absent: %v", err)

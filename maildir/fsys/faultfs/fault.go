@@ -180,6 +180,14 @@ func (d *dir) Open(name string) (fsys.File, error) {
 	return d.file("open", name, func() (fsys.File, error) { return d.inner.Open(name) })
 }
 
+func (d *dir) OpenStat(name string) (f fsys.File, st fsys.Stat, err error) {
+	f, err = d.file("open", name, func() (inner fsys.File, err error) {
+		inner, st, err = d.inner.OpenStat(name)
+		return inner, err
+	})
+	return f, st, err
+}
+
 func (d *dir) Create(name string, mode fs.FileMode) (fsys.File, error) {
 	return d.file("create", name, func() (fsys.File, error) { return d.inner.Create(name, mode) })
 }

@@ -69,6 +69,15 @@ func (d *memDir) Open(name string) (fsys.File, error) {
 	return fileOr(d.open("open", name, false, false))
 }
 
+func (d *memDir) OpenStat(name string) (fsys.File, fsys.Stat, error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, fsys.Stat{}, err
+	}
+	st, err := f.Stat()
+	return f, st, err
+}
+
 func (d *memDir) Append(name string) (fsys.File, error) {
 	return fileOr(d.open("open", name, true, true))
 }
