@@ -1,11 +1,13 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -73,4 +75,62 @@ func version(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(out)
+}
+
+// Who took the desk over owns the state directory, and could have root give it, or what is in it, any
+// directory of the machine at the next start.
+func TestUnitGivesAwayNothingThatTheDeskPutThere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	b, err := os.ReadFile("../contrib/systemd/roost-workers.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := regexp.MustCompile(`(?m)^ExecStartPre=[-+]*(.*)$`).FindAllSubmatch(b, -1)
+	for name, plant := range map[string]func(acme, target string) error{
+		"a link":            func(acme, target string) error { return os.Symlink(target, acme) },
+		"one of the desk's": func(acme, _ string) error { return os.Mkdir(acme, 0o755) },
+		"nothing":           func(string, string) error { return nil },
+	} {
+		state, target := filepath.Join(t.TempDir(), "roost"), filepath.Join(t.TempDir(), "etc")
+		acme := filepath.Join(state, "acme")
+		for _, dir := range []string{state, target} {
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := plant(acme, target); err != nil {
+			t.Fatal(err)
+		}
+		const desk, issuer = 61001, 61002
+		if name != "nothing" {
+			if err := os.Lchown(acme, desk, desk); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, line := range before {
+			cmd := strings.NewReplacer("/var/lib/roost", state, "roost-auth", fmt.Sprint(desk), "roost-acme", fmt.Sprint(issuer)).Replace(string(line[1]))
+			if out, err := exec.Command("sh", "-c", cmd).CombinedOutput(); err != nil {
+				t.Errorf("%s there: %s: %v: %s", name, cmd, err, out)
+			}
+		}
+		owned := func(path string, by uint32, mode os.FileMode) {
+			t.Helper()
+			fi, err := os.Lstat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if uid := fi.Sys().(*syscall.Stat_t).Uid; uid != by || mode != 0 && fi.Mode().Perm() != mode {
+				t.Errorf("%s there: %s belongs to uid %d, not %d, with mode %v", name, path, uid, by, fi.Mode())
+			}
+		}
+		owned(state, desk, 0o700)
+		owned(target, 0, 0o755)
+		if name == "nothing" {
+			owned(acme, 0, 0o700) // empty and root's: the parent gives it to the issuer
+		} else {
+			owned(acme, desk, 0)
+		}
+	}
 }
