@@ -2,7 +2,9 @@ package server
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
+	"os"
 	"sync"
 )
 
@@ -39,6 +41,9 @@ func (c *restingConn) Write(p []byte) (int, error) {
 		c.writing++
 		c.mu.Unlock()
 		n, err := c.Conn.Write(p)
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+			n, err = c.late(p, err)
+		}
 		c.mu.Lock()
 		c.writing--
 		return n, err
@@ -55,6 +60,17 @@ func (c *restingConn) Write(p []byte) (int, error) {
 		*c.gathered = append(*c.gathered, p...) // a record always fits
 	}
 	return len(p), nil
+}
+
+// late writes what its deadline has kept back, as far as that does not wait. The deadline is that
+// of what the session wrote last: when TLS answers a request for new keys it may be long over,
+// and what TLS does after an answer that failed makes the next record look forged.
+func (c *restingConn) late(p []byte, over error) (int, error) {
+	n, err := c.put(p)
+	if err == nil && n < len(p) {
+		err = over
+	}
+	return n, err
 }
 
 // sendLocked sends what was gathered. The lock is released meanwhile.
