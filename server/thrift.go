@@ -15,7 +15,7 @@ import (
 const (
 	quietFor   = 200 * time.Millisecond // how long little must be allocated before
 	quietBytes = 256 << 10              // how little
-	thriftMost = 10 * time.Second       // between two times, or 100 times what the last took
+	thriftMost = 2 * time.Second        // between two times, or 100 times what the last took
 )
 
 // thrift is the process's, as its memory is.
