@@ -84,10 +84,14 @@ func TestDeskAndAWorkerTakenOver(t *testing.T) {
 		change(&b)
 		return b
 	}
+	last := byte('0')
+	if strings.HasSuffix(pass, "0") {
+		last = '1'
+	}
 	long := strings.Repeat("x", 2000)
 	for what, m := range map[string]any{
 		"no pass":                  told{Deed: expunge},
-		"a pass that was changed":  told{Pass: pass[:len(pass)-1] + "0" + "0", Deed: expunge},
+		"a pass that was changed":  told{Pass: pass[:len(pass)-1] + string(last), Deed: expunge},
 		"a pass of another uid":    told{Pass: another, Deed: expunge},
 		"the seal of a login":      told{Pass: forged, Deed: expunge},
 		"no deed":                  told{Pass: pass},

@@ -106,48 +106,14 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 			}
 			return err
 		}
-		if p.Front != 0 {
+		if p.Front != 0 || p.Tells {
 			if len(p.files) != 1 {
 				closeAll(p.files)
 				continue
 			}
-			ch, err := newChannel(p.files[0])
-			if err != nil {
+			if err := d.meet(ctx, &wg, &p); err != nil {
 				return err
 			}
-			logins, err := newSeal(p.Key)
-			if err != nil {
-				ch.close()
-				return err
-			}
-			sessions, err := passes(p.Key)
-			if err != nil {
-				ch.close()
-				return err
-			}
-			d.mu.Lock()
-			d.newest = ch
-			d.mu.Unlock()
-			// Ends with that front, or ctx.
-			wg.Go(func() { d.serve(ctx, p.Front, logins, sessions, ch) })
-			continue
-		}
-		if p.Tells {
-			if len(p.files) != 1 {
-				closeAll(p.files)
-				continue
-			}
-			ch, err := newChannel(p.files[0])
-			if err != nil {
-				return err
-			}
-			seals, err := passes(p.Key)
-			if err != nil {
-				ch.close()
-				return err
-			}
-			// Ends with that worker, or some time after ctx.
-			wg.Go(func() { d.hear(ctx, p.UID, seals, ch) })
 			continue
 		}
 		d.mu.Lock()
@@ -160,6 +126,32 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 		}
 		to <- p
 	}
+}
+
+// meet begins to hear a front or a worker.
+func (d *Desk) meet(ctx context.Context, wg *sync.WaitGroup, p *placed) error {
+	ch, err := newChannel(p.files[0])
+	if err != nil {
+		return err
+	}
+	logins, err1 := newSeal(p.Key)
+	sessions, err2 := passes(p.Key)
+	if err := errors.Join(err1, err2); err != nil {
+		ch.close()
+		return err
+	}
+	front, uid := p.Front, p.UID
+	if p.Tells {
+		// Ends with that worker, or some time after ctx.
+		wg.Go(func() { d.hear(ctx, uid, sessions, ch) })
+		return nil
+	}
+	d.mu.Lock()
+	d.newest = ch
+	d.mu.Unlock()
+	// Ends with that front, or ctx.
+	wg.Go(func() { d.serve(ctx, front, logins, sessions, ch) })
+	return nil
 }
 
 // counter is what the desk knows of one front.

@@ -49,10 +49,11 @@
 //
 // How it ends: the parent tells the front, which says BYE to everybody by way of the
 // workers; then it closes the channels of the workers, which write what they know and go;
-// then the desk, which has heard their last words. A worker without sessions is told to go in the same way, and a session that
-// comes meanwhile waits for its end: two processes on one mailbox would not share what they
-// know. A process that ends otherwise is started anew, a worker at the next login.
+// then the issuer, and the desk, which has heard their last words. A worker without sessions
+// is told to go in the same way, and a session that comes meanwhile waits for its end: two
+// processes on one mailbox would not share what they know. A process that ends otherwise is
+// started anew, a worker at the next login.
 //
-// Locks: Parent.mu, Front.mu, counter.mu, workerLink.mu and Worker.mu are leaves, but that
-// worker.starting is held while a message is sent.
+// Locks: Parent.mu, Front.mu, counter.mu, workerLink.mu, Worker.mu and reports.mu are leaves;
+// worker.starting and Issuer.mu are held while a message is sent.
 package workers

@@ -57,7 +57,7 @@ type Parent struct {
 	key []byte // of what each desk seals for the front
 }
 
-// child is the front or the desk.
+// child is the front, the desk or the issuer.
 type child struct {
 	role   Role
 	number uint64
@@ -169,7 +169,7 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 	}
 }
 
-// child starts the front or the desk.
+// child starts one of those.
 func (p *Parent) child(role Role, files ...*os.File) (*child, error) {
 	ours, theirs, err := pair(unix.SOCK_SEQPACKET, string(role))
 	if err != nil {
@@ -537,7 +537,7 @@ func (p *Parent) Reload() {
 }
 
 // stop ends everybody: the front first, which tells the clients; then the workers, which
-// have nobody left; then the desk.
+// have nobody left; then the issuer, and the desk.
 func (p *Parent) stop() {
 	p.mu.Lock()
 	front, desk, issuer := p.fronts, p.desk, p.issuer
@@ -568,7 +568,7 @@ func (p *Parent) stop() {
 	p.wg.Wait()
 }
 
-// end has the front or the desk end.
+// end has a child end.
 func (p *Parent) end(c *child) {
 	if c == nil {
 		return
