@@ -34,7 +34,7 @@ func TestColumnVersions(t *testing.T) {
 			case 3:
 				next += imap.UID(1 + r.IntN(2))
 				n := r.IntN(200)
-				if r.IntN(5) == 0 {
+				if r.IntN(12) == 0 {
 					n = r.IntN(3 * chunkUIDs)
 				}
 				c = c.AppendRun(next, n)
