@@ -8,6 +8,7 @@
 package acme
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,6 +55,9 @@ type Issuer struct {
 	http     *http.Server
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
+
+	mu   sync.Mutex        // guards told, and is held while it is told
+	told map[string][]byte // by name, the chain that Options.Issued was given last
 }
 
 // Open listens for challenges, for which the process may need rights that it gives up
@@ -81,7 +85,7 @@ func Open(opt Options) (*Issuer, error) {
 		l.Close()
 		return nil, err
 	}
-	i := &Issuer{opt: opt, listener: l}
+	i := &Issuer{opt: opt, listener: l, told: map[string][]byte{}}
 	quiet := zap.NewNop() // what matters comes as events
 	i.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return i.magic, nil },
@@ -94,8 +98,12 @@ func Open(opt Options) (*Issuer, error) {
 		Logger:            quiet,
 		OCSP:              certmagic.OCSPConfig{DisableStapling: true}, // authorities give it up
 	})
+	email := opt.Email
+	if email == "" {
+		email = " " // none as well, but for the empty one certmagic asks on standard input
+	}
 	issuer := certmagic.NewACMEIssuer(i.magic, certmagic.ACMEIssuer{
-		CA: opt.Directory, TestCA: opt.Directory, Email: opt.Email, Agreed: true, TrustedRoots: roots,
+		CA: opt.Directory, TestCA: opt.Directory, Email: email, Agreed: true, TrustedRoots: roots,
 		DisableTLSALPNChallenge: true, ListenHost: host, AltHTTPPort: l.Addr().(*net.TCPAddr).Port, Logger: quiet,
 	})
 	i.magic.Issuers = []certmagic.Issuer{issuer}
@@ -132,6 +140,9 @@ func (i *Issuer) Start(ctx context.Context) error {
 // obtain gets the certificate of a name or takes the one that is kept; certmagic renews it
 // from then on. What fails is tried again, more and more rarely: authorities count.
 func (i *Issuer) obtain(ctx context.Context, name string) {
+	if i.magic.Storage.Exists(ctx, certmagic.StorageKeys.SiteCert(i.magic.Issuers[0].IssuerKey(), name)) {
+		i.tell(ctx, name) // it may be due, and the authority out of reach
+	}
 	for wait := time.Minute; i.magic.ManageSync(ctx, []string{name}) != nil; wait = min(2*wait, 6*time.Hour) {
 		select {
 		case <-time.After(wait):
@@ -142,11 +153,13 @@ func (i *Issuer) obtain(ctx context.Context, name string) {
 	i.tell(ctx, name)
 }
 
-// tell tells of a certificate that is kept.
+// tell tells of the certificate that is kept, unless that was told last.
 func (i *Issuer) tell(ctx context.Context, name string) {
 	if i.opt.Issued == nil {
 		return
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	from := i.magic.Issuers[0].IssuerKey()
 	chain, err := i.magic.Storage.Load(ctx, certmagic.StorageKeys.SiteCert(from, name))
 	var key []byte
@@ -157,6 +170,10 @@ func (i *Issuer) tell(ctx context.Context, name string) {
 		i.opt.Log.Error("a certificate that was issued cannot be read", "event", "acme_kept", "name", name, "err", err)
 		return
 	}
+	if bytes.Equal(chain, i.told[name]) {
+		return
+	}
+	i.told[name] = chain
 	i.opt.Issued(name, chain, key)
 }
 
