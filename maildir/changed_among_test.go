@@ -33,7 +33,9 @@ func TestRowsNewerThanAnyMoment(t *testing.T) {
 	}
 	defer box.Close()
 	m := box.(*hold).m
+	m.mu.Lock()
 	m.changed.limit = 100 // so that it forgets
+	m.mu.Unlock()
 	r := rand.New(rand.NewPCG(1, 2))
 	moments := []store.ModSeq{0, 1}
 	few := 0

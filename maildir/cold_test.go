@@ -130,11 +130,15 @@ func TestFirstUIDListOnAFullDisk(t *testing.T) {
 		if err == nil && (len(in) != 2 || texts[in[0]] != "one" || texts[in[1]] != "two" || validity == 0) {
 			t.Errorf("call %d fails: UIDVALIDITY %d, messages %v", n, validity, texts)
 		}
+		l.s.mu.Lock()
 		for _, m := range l.s.open {
+			m.mu.Lock()
 			if len(m.queue) > 0 {
 				t.Errorf("call %d failed: messages wait to be shown for ever", n)
 			}
+			m.mu.Unlock()
 		}
+		l.s.mu.Unlock()
 		st, serr := l.a.Status(context.Background(), "Archive", false)
 		if serr != nil || st.Messages != 2 {
 			t.Errorf("call %d failed: then %+v, %v", n, st, serr)

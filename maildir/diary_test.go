@@ -425,6 +425,8 @@ func (d *diary) known() (rows []store.Row, vanished []change, highest store.ModS
 		rows = append(rows, part...)
 	}
 	m := d.box.(*hold).m
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return rows, slices.Clone(m.vanished.entries), v.ModSeq
 }
 

@@ -153,10 +153,12 @@ func roostSays(t *testing.T, a *account, listed map[string][]string, name string
 	m.whole()
 	uids := map[string]imap.UID{}
 	v := h.View()
+	m.mu.Lock() // the worker moves files
 	for _, uid := range v.UIDs.Slice(0, v.UIDs.Len()) {
 		i, _ := m.table.find(uid)
 		uids[shortBase(m.table.base(i))] = uid
 	}
+	m.mu.Unlock()
 	validity := h.Info().UIDValidity
 	return describe(validity, wasInTree(validity), uids)
 }
@@ -268,10 +270,12 @@ func checkOddInbox(t *testing.T, a *account, want expectedFolder) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.mu.Lock()
 		for _, r := range list {
 			i, _ := m.table.find(r.UID)
 			rows[m.table.base(i)] = r
 		}
+		m.mu.Unlock()
 	}
 	for _, w := range want.Messages {
 		base := strings.ReplaceAll(baseOf(filepath.Base(w.Was)), "\ufffd", "\xe9") // JSON has no such byte

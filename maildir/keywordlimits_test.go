@@ -24,7 +24,10 @@ func TestKeywordsThatWouldCloseTheMailbox(t *testing.T) {
 	if err := set(1, manyKeywords(maxLetters)...); err != nil {
 		t.Fatal(err)
 	}
-	o.box.(*hold).m.keywords.limit = 2000
+	m := o.box.(*hold).m
+	m.files.Lock()
+	m.keywords.limit = 2000
+	m.files.Unlock()
 	var refused error
 	kept := 0
 	for i := range 40 {

@@ -83,8 +83,10 @@ func TestMoreKeywordsThanLetters(t *testing.T) {
 
 	// Another program, which knows the letters only, flags one.
 	m := o.box.(*hold).m
+	m.files.Lock() // the worker moves files
 	i, _ := m.table.find(1)
 	from := m.table.fileName(i)
+	m.files.Unlock()
 	to := withFlags(from, store.FlagFlagged, func() letterSet { _, l := flagsOf(from); return l }())
 	o.must(os.Rename(o.path("cur/"+from), o.path("cur/"+to)))
 	o.must(o.box.Look(t.Context()))
@@ -285,8 +287,11 @@ func TestLetterIsCalledByItsNameBeforeTheEventOfTheName(t *testing.T) {
 				t.Errorf("keywords %v", got)
 			}
 			_, delta, err := box.Advance(v, true)
-			if err != nil || len(m.changed.entries) > 1 {
-				t.Errorf("it was told of %d times: %+v, %v", len(m.changed.entries), delta, err)
+			m.mu.Lock()
+			times := len(m.changed.entries)
+			m.mu.Unlock()
+			if err != nil || times > 1 {
+				t.Errorf("it was told of %d times: %+v, %v", times, delta, err)
 			}
 		})
 	}

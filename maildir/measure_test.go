@@ -142,7 +142,9 @@ func TestMeasureOfAFileThatMoved(t *testing.T) {
 	})
 	rows[2].Internal = store.Unmeasured
 	m := box.(*hold).m
+	m.mu.Lock()
 	m.table.rows.at(2).internal = unknownTime
+	m.mu.Unlock()
 	l.must(box.Measure(t.Context(), rows))
 	l.fs.FailWhere(nil)
 	rows[2].Internal = store.Unmeasured

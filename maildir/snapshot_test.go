@@ -65,6 +65,8 @@ func TestUnchangedMailboxOpensWithoutScan(t *testing.T) {
 	if after.ModSeq != before.ModSeq || after.UIDNext != before.UIDNext || after.UIDs.Len() != 49 || !slices.Equal(got, want) {
 		t.Errorf("opened with MODSEQ %d, UIDNEXT %d, %d messages; was %d, %d, %d", after.ModSeq, after.UIDNext, after.UIDs.Len(), before.ModSeq, before.UIDNext, before.UIDs.Len())
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if uids, ok := m.vanished.between(before.ModSeq-1, before.ModSeq); !ok || !slices.Equal(uids, []imap.UID{7}) {
 		t.Errorf("vanished: %v, %v", uids, ok)
 	}

@@ -244,7 +244,11 @@ func TestPowerCutPartsIndexDirectoriesAndUIDList(t *testing.T) {
 			}
 		}
 		sync(index.Name, "dovecot-uidlist", "cur/.", "new/.")
-		if m := d.box.(*hold).m; m.index.last.Stamps == (index.Stamps{}) {
+		m := d.box.(*hold).m
+		m.files.Lock()
+		last := m.index.last.Stamps
+		m.files.Unlock()
+		if last == (index.Stamps{}) {
 			t.Fatal("no stamps were written")
 		}
 		d.wall.pass(10 * time.Second)

@@ -166,7 +166,10 @@ func TestAllThatNeedsRowsReadsThem(t *testing.T) {
 			return len(c.To) == 2, err
 		},
 		"Vanished": func(h *hold) (bool, error) {
-			gone, exact, err := h.Vanished(h.m.vanished.since, h.View())
+			h.m.mu.Lock()
+			since := h.m.vanished.since
+			h.m.mu.Unlock()
+			gone, exact, err := h.Vanished(since, h.View())
 			return exact && slices.Equal(gone, []imap.UID{4, 9}), err
 		},
 		"Changed": func(h *hold) (bool, error) {
