@@ -39,6 +39,10 @@ func closedMailbox(t *testing.T) (d *diary, before store.View, st store.Status, 
 	_, _, err := d.box.Expunge(t.Context(), nil)
 	d.must(err)
 	set(imap.FlagDeleted, 6)
+	m := d.box.(*hold).m
+	m.files.Lock()
+	m.tidyNew(len(m.inNew)) // as the worker does, when it comes to it
+	m.files.Unlock()
 	d.box.Close()
 	d.outside(d.mem, "", "new/1795400000.M1P1.mta") // that nobody has taken
 	d.rest()
@@ -50,7 +54,7 @@ func closedMailbox(t *testing.T) (d *diary, before store.View, st store.Status, 
 	}
 	st, err = a.Status(t.Context(), store.Inbox, false)
 	d.must(err)
-	m, err := d.s.acquire(t.Context(), d.place(store.Inbox))
+	m, err = d.s.acquire(t.Context(), d.place(store.Inbox))
 	d.must(err)
 	before = m.newest()
 	now, err := d.now(&hold{m: m})
