@@ -40,8 +40,8 @@ type told struct {
 // clientSize bounds what is told of a client, in bytes.
 const clientSize = 512
 
-// What the deeds of one uid may add to a log: so much at once, and so much a second. Who
-// does more waits, and with it only what that user's own sessions do.
+// What the deeds of one uid may add to a log, and the desk read for it: so much at once, and so
+// much a second. Who does more waits, and with it only what that user's own sessions do.
 const (
 	deedsAtOnce = 4 << 20
 	deedsRate   = 64 << 10
@@ -117,8 +117,12 @@ func (d *Desk) hear(ctx context.Context, uid uint32, seals seal, ch *channel) {
 	}
 	d.mu.Unlock()
 	for {
+		var said json.RawMessage
+		_, err := ch.receive(&said, 0)
 		var t told
-		_, err := ch.receive(&t, 0)
+		if err == nil {
+			err = json.Unmarshal(said, &t)
+		}
 		var who Session
 		if err == nil {
 			who, err = d.who(uid, seals, &t)
@@ -129,7 +133,7 @@ func (d *Desk) hear(ctx context.Context, uid uint32, seals seal, ch *channel) {
 			}
 			return
 		}
-		if wait := left.take(d.now(), who.size(&t)); wait > 0 {
+		if wait := left.take(d.now(), max(who.size(&t), len(said)-len(t.Pass))); wait > 0 {
 			d.pause(wait)
 		}
 		d.Deed(who, t.Client, t.Deed)
