@@ -104,7 +104,7 @@ const lastWords = 3 * time.Second
 // hear takes down what the worker of a uid tells, until that ends.
 func (d *Desk) hear(ctx context.Context, uid uint32, seals seal, ch *channel) {
 	defer ch.close()
-	stop := context.AfterFunc(ctx, func() { ch.conn.SetReadDeadline(time.Now().Add(lastWords)) })
+	stop := context.AfterFunc(ctx, func() { ch.conn.SetReadDeadline(time.Now().Add(d.listens)) })
 	defer stop()
 	d.mu.Lock()
 	if d.allowed == nil {

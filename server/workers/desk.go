@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,6 +63,7 @@ type Desk struct {
 	allowed map[uint32]*allowance // by uid: there are as many as users
 	pause   func(time.Duration)   // time.Sleep
 	now     func() time.Time      // time.Now
+	listens time.Duration         // lastWords
 }
 
 type placed struct {
@@ -77,6 +79,7 @@ func (d *Desk) Serve(ctx context.Context, parent *os.File) (err error) {
 	if d.pause == nil {
 		d.pause, d.now = time.Sleep, time.Now
 	}
+	d.listens = cmp.Or(d.listens, lastWords)
 	ch, err := newChannel(parent)
 	if err != nil {
 		return err
