@@ -7,7 +7,8 @@
 // (mailbox.go). A session's hold (hold.go) then learns of it by Advance. What a session
 // adds itself goes through tmp/ (deliver.go; several batches at once: together.go), what it
 // copies and moves through move.go;
-// flags are renames (flags.go), an expunge is an unlink (expunge.go). Where no events tell,
+// flags are renames (flags.go), an expunge is an unlink (expunge.go); while either changes most
+// of a mailbox, cur is not watched (muffle.go). Where no events tell,
 // and after a doubt, scan.go compares the directories with the table. load.go opens a
 // mailbox, from roost.index as far as that is believed (tableload.go), and closes it; where
 // nothing changed since, SELECT is answered by the index's last block and the rest is read

@@ -45,6 +45,7 @@ type watchState struct {
 	polled   atomic.Bool   // events come seldom or never: who wants to know must look
 	late     *index.Stamps // not nil: no watches are set yet, and this is what was there
 	young    atomic.Bool   // late, and nobody asked since
+	muffled  muffled
 	suspects map[imap.UID]struct{}
 	names    [3][]string     // told of and not looked at yet, of each of subs
 	kinds    [3][]watch.Kind // of each of names
@@ -227,6 +228,9 @@ func (m *mailbox) work() {
 		}
 		m.files.Lock()
 		m.take(portion)
+		if m.alive() == nil && m.checkWritten(portion) {
+			m.wake()
+		}
 		m.tend()
 		if suspect == nil && len(m.watch.suspects) > 0 {
 			suspect = time.NewTimer(suspectFor)
@@ -298,7 +302,7 @@ func (m *mailbox) take(limit int) {
 	lost := false
 	for i, sub := range w.subs {
 		if sub == nil {
-			lost = true
+			lost = lost || i != subCur || w.muffled.commands.Load() == 0
 			continue
 		}
 		r := sub.Pull()

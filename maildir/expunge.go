@@ -21,7 +21,12 @@ func (h *hold) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.
 	}
 	var gone []imap.UID
 	var err error
-	for rest := h.deleted(uids); len(rest) > 0 && err == nil; {
+	rest := h.deleted(uids)
+	m.files.Lock()
+	done := m.muffle(len(rest))
+	m.files.Unlock()
+	defer done()
+	for len(rest) > 0 && err == nil {
 		var removed []imap.UID
 		n := 0
 		m.files.Lock()

@@ -43,13 +43,17 @@ func (h *hold) SetFlags(ctx context.Context, uids []imap.UID, op store.FlagOp) (
 	c := flagChange{FlagOp: op}
 	var names []string
 	c.sys, names, _ = store.SplitFlags(op.Flags)
+	done := func() {}
+	defer func() { done() }()
 	for rest := uids; len(rest) > 0 && err == nil; {
 		if err = ctx.Err(); err != nil {
 			break
 		}
 		m.files.Lock()
 		if c.places == nil {
-			err = c.find(m, names)
+			if err = c.find(m, names); err == nil {
+				done = m.muffle(c.count(m, uids))
+			}
 		}
 		var refused []imap.UID
 		n := 0
@@ -123,6 +127,25 @@ func (c *flagChange) apply(sys store.Flags, letters letterSet, more []string) (s
 	default:
 		return c.sys, c.letters, c.more
 	}
+}
+
+// count is how many files the change renames, as far as that matters to muffle.
+func (c *flagChange) count(m *mailbox, uids []imap.UID) (n int) {
+	if !m.isMost(len(uids)) {
+		return 0
+	}
+	at := -1
+	for _, uid := range uids {
+		i, ok := m.findNearLocked(at+1, uid)
+		if at = i; !ok {
+			continue
+		}
+		was, wasLetters := flagsOf(m.table.info(i))
+		if sys, letters, _ := c.apply(was, wasLetters, nil); sys != was || letters != wasLetters {
+			n++
+		}
+	}
+	return n
 }
 
 // setFlags changes some messages and shows it: all, or the first n where somebody waits for

@@ -448,6 +448,8 @@ func (m *mailbox) close(save bool) error {
 		if m.watch.late == nil {
 			m.pull()
 		}
+		for m.checkWritten(portion) {
+		}
 		if err := m.saveIndex(); !isNotExist(err) { // a directory that is gone has nothing to save
 			errs = append(errs, err)
 		}

@@ -232,7 +232,7 @@ func (m *mailbox) settle() {
 func (m *mailbox) standing() (s index.Stamps, at int64, ok bool) {
 	at = m.st.wall().UnixNano()
 	s, list, err := m.indexStamps()
-	if err != nil || m.doubt || len(m.watch.suspects)+len(m.list.claims) > 0 || !m.watch.astray.IsZero() {
+	if err != nil || m.doubt || !m.watch.muffled.since.IsZero() || len(m.watch.suspects)+len(m.list.claims) > 0 || !m.watch.astray.IsZero() {
 		return s, at, false
 	}
 	m.mu.Lock()

@@ -73,6 +73,7 @@ type Store struct {
 
 	settleAfter time.Duration       // immutable
 	lateAfter   time.Duration       // immutable
+	muffleLeast int                 // immutable
 	wall        func() time.Time    // the clock that stamps files; immutable
 	pause       func(time.Duration) // until its next tick; immutable
 
@@ -125,7 +126,7 @@ func New(opt Options) (*Store, error) {
 	if opt.MaxOpen == 0 {
 		opt.MaxOpen = lingerBound()
 	}
-	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, sentries: map[placeKey]*sentry{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, lateAfter: lateAfter, wall: time.Now, pause: time.Sleep}
+	s := &Store{opt: opt, names: newNamer(opt.Host, opt.PID), open: map[placeKey]*mailbox{}, sentries: map[placeKey]*sentry{}, stop: make(chan struct{}), watch: opt.Watch, settleAfter: settleAfter, lateAfter: lateAfter, muffleLeast: muffleLeast, wall: time.Now, pause: time.Sleep}
 	s.env = uidlist.System()
 	s.env.Host, s.env.PID, s.env.BootID = opt.Host, opt.PID, opt.Boot
 	s.trees.env = s.env
