@@ -95,8 +95,8 @@ func (l *Lossy) pass(s *lossySub) {
 		r = watch.Report{Lost: true}
 	}
 	l.mu.Unlock()
-	for _, t := range told {
-		t.outer.Note(watch.Report{Look: true, Lost: t.lost})
+	for _, say := range told {
+		say()
 	}
 	if len(r.Names) > 0 || r.Look || r.Lost {
 		s.outer.Note(r)
@@ -108,8 +108,9 @@ func (l *Lossy) pass(s *lossySub) {
 	}
 }
 
-// sayLocked says that something was lost, where that is due.
-func (l *Lossy) sayLocked(now bool) (told []*lossySub) {
+// sayLocked gives what says that something was lost, where that is due; to be called without
+// the lock.
+func (l *Lossy) sayLocked(now bool) (told []func()) {
 	if !l.owed {
 		return nil
 	}
@@ -124,7 +125,8 @@ func (l *Lossy) sayLocked(now bool) (told []*lossySub) {
 	for s := range l.subs {
 		if lost || s.look {
 			s.look, s.lost = false, s.lost || lost
-			told = append(told, s)
+			r := watch.Report{Look: true, Lost: s.lost} // another may lose more meanwhile
+			told = append(told, func() { s.outer.Note(r) })
 		}
 	}
 	return told
@@ -135,7 +137,7 @@ func (l *Lossy) Flush() {
 	l.mu.Lock()
 	told := l.sayLocked(true)
 	l.mu.Unlock()
-	for _, t := range told {
-		t.outer.Note(watch.Report{Look: true, Lost: t.lost})
+	for _, say := range told {
+		say()
 	}
 }
