@@ -72,7 +72,7 @@ func (m *mailbox) settleEvents(since time.Time) {
 // Of a message that was written in place they say nothing, but that changes no count.
 func (m *mailbox) stands() bool {
 	s, err := m.stamps()
-	if err != nil || m.doubt || !m.unchanged(s) {
+	if err != nil || m.doubt || s != m.seen || m.seenAt-s.newest() < int64(s.tick()) {
 		return false
 	}
 	list, err := m.dirs.control.Stat(uidlist.Name)

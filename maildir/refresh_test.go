@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ type lateNews struct {
 	mem     *faultfs.Mem
 	watch   *watchtest.Fake
 	a       store.Account
+	stamp   atomic.Int64            // what files are stamped with; 0: the time
 	pending map[string]watch.Report // by directory
 	waited  int
 }
@@ -29,6 +31,12 @@ type lateNews struct {
 // openLate opens INBOX, with two messages and left alone for a while.
 func openLate(t *testing.T) *lateNews {
 	l := &lateNews{T: t, mem: faultfs.NewMem(), pending: map[string]watch.Report{}}
+	l.mem.Now = func() time.Time {
+		if ns := l.stamp.Load(); ns != 0 {
+			return time.Unix(0, ns)
+		}
+		return time.Now()
+	}
 	l.watch = &watchtest.Fake{Settle: func(time.Time) {
 		l.waited++
 		for path, r := range l.pending {
@@ -135,16 +143,40 @@ func TestStatusCountsWhatNoEventToldOfYet(t *testing.T) {
 	})
 }
 
-// A look and a delivery within one tick of the filesystem's clock leave the same stamps.
+// A look and a delivery within one tick of the filesystem's clock leave the same stamps. How
+// long a tick can be is seen by whether stamps have fractions of a second.
 func TestStatusCountsADeliveryInTheTickOfALook(t *testing.T) {
+	for _, c := range []struct{ at, late time.Duration }{ // of the second; the look and the next delivery
+		{0, 0}, {0, time.Second}, {time.Millisecond, 0}, {time.Millisecond, 15 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openLate(t)
+			time.Sleep(c.at)
+			l.stamp.Store(time.Now().UnixNano())
+			l.deliver("1795500001.M1P1.mta")
+			time.Sleep(c.late)
+			l.pending["/Maildir/new"] = watch.Report{Look: true}
+			l.count(3, 3)
+			l.deliver("1795500001.M2P1.mta")
+			time.Sleep(time.Second)
+			l.count(4, 4)
+		})
+	}
+}
+
+// A folder was filled a moment before it was first opened: its STATUS waited for events until
+// it was two seconds old.
+func TestStatusOfAYoungMailboxWaitsForNoEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLate(t)
+		time.Sleep(time.Millisecond)
 		l.deliver("1795500001.M1P1.mta")
+		time.Sleep(localTick)
 		l.pending["/Maildir/new"] = watch.Report{Look: true}
 		l.count(3, 3)
-		l.deliver("1795500001.M2P1.mta")
-		time.Sleep(time.Second)
-		l.count(4, 4)
+		if l.count(3, 3) {
+			t.Error("STATUS waits for events where the stamps say that there are none")
+		}
 	})
 }
 

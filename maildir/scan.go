@@ -45,6 +45,15 @@ func (s dirStamps) newest() int64 {
 	return max(s.cur.mtime, s.cur.ctime, s.new.mtime, s.new.ctime)
 }
 
+// tick is how long two changes may share these stamps, for all that they show: where they have
+// fractions of a second the filesystem does not count in seconds.
+func (s dirStamps) tick() time.Duration {
+	if s.newest()%int64(time.Second) == 0 {
+		return remoteTick
+	}
+	return localTick
+}
+
 // unchanged reports whether nobody changed the directories since the last look. One that
 // began soon after a change proves nothing, for the next may have had the same mtime.
 func (m *mailbox) unchanged(s dirStamps) bool {
