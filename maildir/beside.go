@@ -13,11 +13,6 @@ import (
 // lock of others was met, flags are changed under that lock too. Alone it is not taken:
 // it costs more than the rename.
 
-// meetEach is how many renames there are between two questions for the lock, each of which
-// costs a tenth of a rename. A Dovecot 2.3.19 makes 35 calls between its lock and the first
-// names of cur, of which it reads the uidlist (strace); four renames are done by then.
-const meetEach = 4
-
 // meets reports whether another program holds the uidlist's lock just now, of whom
 // nothing was known. Called with files held.
 func (m *mailbox) meets() bool {

@@ -13,7 +13,6 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"roost/maildir/fsys"
-	"roost/maildir/fsys/faultfs"
 	"roost/maildir/uidlist"
 	"roost/maildir/watch"
 	"roost/maildir/watch/watchtest"
@@ -133,36 +132,6 @@ func TestFlagsWaitForADovecotThatReads(t *testing.T) {
 			t.Error("the lock was left")
 		}
 		o.s.env.Sleep = sleep
-	}
-}
-
-// In the midst of a STORE of many a Dovecot takes the lock: few files are renamed before that
-// is noticed, and the rest waits.
-func TestStoreOfManyWaitsForADovecotThatComes(t *testing.T) {
-	fs := faultfs.New(fsys.OS)
-	o := openOutside(t, 40, Options{FS: fs, Watch: &watchtest.Fake{}})
-	lock := o.path(uidlist.LockName)
-	renamed, met := 0, 0
-	fs.FailWhere(func(_ int, call string) error {
-		if strings.HasPrefix(call, "move cur/") {
-			if renamed++; renamed == 6 {
-				o.must(os.WriteFile(lock, fmt.Appendf(nil, "%d:test.example", os.Getppid()), 0o600))
-			}
-		}
-		return nil
-	})
-	sleep := o.s.env.Sleep
-	o.s.env.Sleep = func(ctx context.Context, d time.Duration) error {
-		if met == 0 {
-			met = renamed
-			o.must(os.Remove(lock))
-		}
-		return sleep(ctx, d)
-	}
-	_, _, err := o.box.SetFlags(t.Context(), o.v.UIDs.Slice(0, 40), store.FlagOp{Op: imap.StoreFlagsAdd, Flags: []imap.Flag{imap.FlagSeen}})
-	o.must(err)
-	if met < 6 || met > 5+meetEach || renamed != 40 {
-		t.Errorf("the lock came at the 6th rename and was met behind the %dth, of %d", met, renamed)
 	}
 }
 

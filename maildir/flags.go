@@ -214,7 +214,7 @@ func (m *mailbox) setEach(uids []imap.UID, c *flagChange) (done []renamed, n int
 	}
 	if gone := m.renaming(func() {
 		for i, uid := range uids {
-			if i%meetEach == 0 && m.meets() {
+			if m.meets() {
 				more, k, merr := m.setEach(uids[i:], c)
 				done = append(done, more...)
 				n += k
