@@ -912,6 +912,28 @@ func TestUIDValidityThatWasLentIsNotTaken(t *testing.T) {
 	}
 }
 
+// Values run ahead of the clock where many mailboxes were made: what is lent then was
+// no mailbox's before.
+func TestUIDValidityThatIsLentWasNotGiven(t *testing.T) {
+	a := newAccount(t, store.Root{})
+	tr := a.trees[0]
+	given := map[uint32]bool{}
+	for range 200 {
+		v, err := tr.freshUIDValidity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		given[v] = true
+	}
+	now := tr.clock()
+	for s := range 300 {
+		tr.clock = func() time.Time { return now.Add(time.Duration(s) * time.Second) }
+		if v := tr.lendUIDValidity(); given[v] {
+			t.Fatalf("%d s later %d is lent, which a mailbox has", s, v)
+		}
+	}
+}
+
 // The tree is put back from a backup while a session is there: what it does from then on,
 // and whoever comes, is in the tree that is there now.
 func TestTreeThatIsPutBackUnderASession(t *testing.T) {

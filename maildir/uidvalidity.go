@@ -76,10 +76,13 @@ func (t *tree) freshUIDValidity() (uint32, error) {
 	return v, nil
 }
 
-// lendUIDValidity gives a value for a mailbox whose UIDs cannot be kept: the time, which
-// is not taken for any other afterwards.
+// lendUIDValidity gives a value for a mailbox whose UIDs cannot be kept: the time, or what
+// follows the last one given, if that ran ahead. It is not taken for any other afterwards.
 func (t *tree) lendUIDValidity() uint32 {
 	v := uint32(t.clock().Unix())
+	if last, known := readUIDValidity(t.controlRoot()); known {
+		v = max(v, last+1)
+	}
 	for t.lent != nil {
 		if last := t.lent.Load(); last >= v || t.lent.CompareAndSwap(last, v) {
 			break
