@@ -200,13 +200,22 @@ func (m *mailbox) armSettle() {
 
 // settle notes the stamps under which the file tells all there is. Where events come,
 // stamps that were the same a while ago are those of the table: what had changed the
-// directories before was told since.
+// directories before was told since, for it is waited for.
 func (m *mailbox) settle() {
 	x := &m.index
-	if x.log == nil || x.last.Stamps != (index.Stamps{}) {
+	unsaid := func() bool { return x.log != nil && x.last.Stamps == (index.Stamps{}) }
+	if !unsaid() {
+		return
+	}
+	m.settleEvents(time.Now())
+	m.take(portion)
+	if m.alive() != nil || !unsaid() {
 		return
 	}
 	s, at, ok := m.standing()
+	if m.watch.behind() {
+		ok = false
+	}
 	if now := dirsIn(s); !m.unchanged(now) {
 		ok = ok && now == x.candidate && !m.watch.polled.Load()
 		x.candidate = now

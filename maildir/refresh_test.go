@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,10 +21,12 @@ import (
 // lateNews is an account whose events are on their way until somebody waits for them.
 type lateNews struct {
 	*testing.T
-	mem     *faultfs.Mem
-	watch   *watchtest.Fake
-	a       store.Account
-	stamp   atomic.Int64            // what files are stamped with; 0: the time
+	mem   *faultfs.Mem
+	watch *watchtest.Fake
+	a     store.Account
+	stamp atomic.Int64 // what files are stamped with; 0: the time
+
+	mu      sync.Mutex              // guards what follows
 	pending map[string]watch.Report // by directory
 	waited  int
 }
@@ -38,6 +41,8 @@ func openLate(t *testing.T) *lateNews {
 		return time.Now()
 	}
 	l.watch = &watchtest.Fake{Settle: func(time.Time) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.waited++
 		for path, r := range l.pending {
 			delete(l.pending, path)
@@ -68,13 +73,26 @@ func (l *lateNews) must(err error) {
 // count is a STATUS that must say so, and reports whether it waited for events.
 func (l *lateNews) count(messages, unseen uint32) (waited bool) {
 	l.Helper()
-	before := l.waited
+	before := l.waits()
 	st, err := l.a.Status(l.Context(), store.Inbox, false)
 	l.must(err)
 	if st.Messages != messages || st.Unseen != unseen {
 		l.Errorf("%d messages, %d unseen, want %d and %d", st.Messages, st.Unseen, messages, unseen)
 	}
-	return l.waited > before
+	return l.waits() > before
+}
+
+func (l *lateNews) waits() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waited
+}
+
+// late has something be on its way from a directory, in place of what was.
+func (l *lateNews) late(path string, r watch.Report) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending[path] = r
 }
 
 func (l *lateNews) dir(path string) fsys.Dir {
@@ -91,6 +109,8 @@ func (l *lateNews) deliver(name string) {
 	f, err := l.dir("/Maildir/new").Create(name, 0o600)
 	l.must(err)
 	l.must(f.Close())
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	r := l.pending["/Maildir/new"]
 	r.Names = append(r.Names, name)
 	l.pending["/Maildir/new"] = r
@@ -125,8 +145,8 @@ func TestStatusCountsWhatNoEventToldOfYet(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		fresh, cur, name := l.dir("/Maildir/new"), l.dir("/Maildir/cur"), "1795500001.M1P1.mta"
 		l.must(fresh.Rename(name, cur, name+":2,S"))
-		l.pending["/Maildir/new"] = watch.Report{Names: []string{name}}
-		l.pending["/Maildir/cur"] = watch.Report{Names: []string{name + ":2,S"}}
+		l.late("/Maildir/new", watch.Report{Names: []string{name}})
+		l.late("/Maildir/cur", watch.Report{Names: []string{name + ":2,S"}})
 		l.count(5, 4)
 
 		time.Sleep(10 * time.Second)
@@ -134,7 +154,7 @@ func TestStatusCountsWhatNoEventToldOfYet(t *testing.T) {
 			t.Error("STATUS waits for events when all was told")
 		}
 		l.must(cur.Remove(name + ":2,S"))
-		l.pending["/Maildir/cur"] = watch.Report{Names: []string{name + ":2,S"}}
+		l.late("/Maildir/cur", watch.Report{Names: []string{name + ":2,S"}})
 		if !l.count(5, 4) { // it may have another name by now: see suspectFor
 			t.Error("STATUS does not hear of a message that is gone")
 		}
@@ -155,7 +175,7 @@ func TestStatusCountsADeliveryInTheTickOfALook(t *testing.T) {
 			l.stamp.Store(time.Now().UnixNano())
 			l.deliver("1795500001.M1P1.mta")
 			time.Sleep(c.late)
-			l.pending["/Maildir/new"] = watch.Report{Look: true}
+			l.late("/Maildir/new", watch.Report{Look: true})
 			l.count(3, 3)
 			l.deliver("1795500001.M2P1.mta")
 			time.Sleep(time.Second)
@@ -172,10 +192,25 @@ func TestStatusOfAYoungMailboxWaitsForNoEvents(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		l.deliver("1795500001.M1P1.mta")
 		time.Sleep(localTick)
-		l.pending["/Maildir/new"] = watch.Report{Look: true}
+		l.late("/Maildir/new", watch.Report{Look: true})
 		l.count(3, 3)
 		if l.count(3, 3) {
 			t.Error("STATUS waits for events where the stamps say that there are none")
+		}
+	})
+}
+
+// An event that is on its way for long, because the machine is busy, was taken for told when the
+// stamps were noted behind a change of our own.
+func TestStatusCountsWhatIsOnItsWayForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLate(t)
+		appendOne(t, l.a, nil)
+		l.deliver("1795500001.M1P1.mta")
+		time.Sleep(10 * time.Second)
+		l.count(4, 4)
+		if time.Sleep(10 * time.Second); l.count(4, 4) {
+			t.Error("STATUS waits for events when all was told")
 		}
 	})
 }
@@ -185,10 +220,10 @@ func TestStatusOfAYoungMailboxWaitsForNoEvents(t *testing.T) {
 func TestStatusHearsOfOtherChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLate(t)
-		waited := l.waited
+		waited := l.waits()
 		was, err := l.a.Status(t.Context(), store.Inbox, true)
 		l.must(err)
-		if l.waited == waited {
+		if l.waits() == waited {
 			t.Error("a STATUS of the size does not wait")
 		}
 		box := l.dir("/Maildir")
@@ -200,7 +235,7 @@ func TestStatusHearsOfOtherChanges(t *testing.T) {
 		_, err = f.Write([]byte(strings.Replace(string(list), fmt.Sprint("V", was.UIDValidity), fmt.Sprint("V", was.UIDValidity+7), 1)))
 		l.must(err)
 		l.must(f.Close())
-		l.pending["/Maildir"] = watch.Report{Names: []string{uidlist.Name}}
+		l.late("/Maildir", watch.Report{Names: []string{uidlist.Name}})
 		now, err := l.a.Status(t.Context(), store.Inbox, false)
 		l.must(err)
 		if now.UIDValidity != was.UIDValidity+7 {
