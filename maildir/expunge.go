@@ -22,10 +22,12 @@ func (h *hold) Expunge(ctx context.Context, uids []imap.UID) ([]imap.UID, store.
 	var gone []imap.UID
 	var err error
 	rest := h.deleted(uids)
-	m.files.Lock()
-	done := m.muffle(len(rest))
-	m.files.Unlock()
-	defer done()
+	if m.isMost(len(rest)) { // else there is no need to wait for files once more
+		m.files.Lock()
+		done := m.muffle(len(rest))
+		m.files.Unlock()
+		defer done()
+	}
 	for len(rest) > 0 && err == nil {
 		var removed []imap.UID
 		n := 0
