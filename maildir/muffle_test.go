@@ -95,7 +95,7 @@ func (x *muffling) flags(i int) string {
 // forgets waits until a note is gone.
 func (x *muffling) forgets(i int) {
 	x.Helper()
-	for limit := time.Now().Add(20 * time.Second); hasNote(x.T, x.box, imap.UID(i+1)); runtime.Gosched() {
+	for limit := time.Now().Add(5 * time.Minute); hasNote(x.T, x.box, imap.UID(i+1)); runtime.Gosched() {
 		if time.Now().After(limit) {
 			x.Fatalf("the note on message %d, which was written anew, stays", i)
 		}
@@ -304,7 +304,7 @@ func TestMailboxDeletedDuringAStoreOfAll(t *testing.T) {
 	if err := x.flag(t.Context(), imap.FlagFlagged); err == nil {
 		t.Error("flags of files that are gone were set")
 	}
-	for limit := time.Now().Add(20 * time.Second); ; runtime.Gosched() {
+	for limit := time.Now().Add(5 * time.Minute); ; runtime.Gosched() {
 		if err := x.box.Look(t.Context()); errors.Is(err, store.ErrReplaced) {
 			break
 		}
