@@ -75,7 +75,7 @@ func serveIssuer(ctx context.Context, env *environment, path string, parent *os.
 			break
 		}
 		if !told {
-			sv.log.Error(fmt.Sprintf("no certificates are asked for: chown -R %s %s && chmod 700 %[2]s", sv.becomes(), shellWord(dir)), "event", "acme_failed", "path", dir, "err", err)
+			sv.log.Error(fmt.Sprintf("no certificates are asked for until this directory is its own: see who made what is in it, then chown -R %s %s && chmod 700 %[2]s", sv.becomes(), shellWord(dir)), "event", "acme_failed", "path", dir, "err", err)
 		}
 		select {
 		case <-time.After(time.Minute):

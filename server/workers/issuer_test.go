@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,4 +91,21 @@ func TestIssuerAndFronts(t *testing.T) {
 	}
 	parent.close()
 	<-gone
+}
+
+// One that ends at once, again and again, fills no log and keeps nobody busy; one that dies
+// seldom is back at once.
+func TestIssuerThatEndsAtOnceIsLeftAlone(t *testing.T) {
+	var pause, all time.Duration
+	n := 0
+	for ; all < 24*time.Hour; n++ {
+		pause = issuerPause(pause, time.Second)
+		all += pause
+	}
+	if n > 160 {
+		t.Errorf("it is started %d times a day", n)
+	}
+	if pause = issuerPause(pause, time.Hour); pause != restartAfter {
+		t.Errorf("after an hour it is left alone for %v", pause)
+	}
 }

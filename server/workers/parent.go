@@ -87,8 +87,22 @@ type worker struct {
 	timer    *time.Timer
 }
 
-// restartAfter is how long a process that ended at once is left alone.
-const restartAfter = time.Second
+const (
+	// restartAfter is how long a process that ended at once is left alone.
+	restartAfter = time.Second
+
+	// issuerAfter is how long the issuer is left alone at most.
+	issuerAfter = 10 * time.Minute
+)
+
+// issuerPause is how long an issuer that ended is left alone, which nobody waits for: twice
+// as long as the last time, unless it lived for long.
+func issuerPause(last, lived time.Duration) time.Duration {
+	if lived > issuerAfter {
+		last = 0
+	}
+	return min(max(2*last, restartAfter), issuerAfter)
+}
 
 // Serve starts front and desk, and whoever they need, until ctx ends, or one of them cannot
 // be started. ready is called when clients can connect.
@@ -113,10 +127,14 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 		return err
 	}
 	var asking <-chan struct{} // closed when the issuer has ended
+	var again <-chan time.Time // when it is started anew
+	var asked time.Time        // when it was started
+	var pause time.Duration    // before that
 	if p.Challenges != nil {
 		if asking, err = p.startIssuer(front); err != nil {
 			return err
 		}
+		asked = time.Now()
 	}
 	begun := time.Now()
 	for {
@@ -134,6 +152,12 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 			dead = front
 		case <-asking:
 			dead = p.issuer
+		case <-again:
+			if asking, err = p.startIssuer(front); err != nil {
+				return err
+			}
+			again, asked = nil, time.Now()
+			continue
 		}
 		if ctx.Err() != nil {
 			return nil
@@ -142,6 +166,11 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 			return fmt.Errorf("the %s process cannot start: %w", dead.role, dead.err)
 		}
 		p.Log.Error("a process ended and is started anew", "event", "isolation_died", "role", dead.role, "pid", dead.proc.Pid, "err", dead.err)
+		if dead == p.issuer {
+			pause = issuerPause(pause, time.Since(asked))
+			asking, again = nil, time.After(pause)
+			continue
+		}
 		if time.Since(begun) < restartAfter {
 			select {
 			case <-time.After(restartAfter):
@@ -150,17 +179,12 @@ func (p *Parent) Serve(ctx context.Context, ready func()) error {
 			}
 		}
 		begun = time.Now()
-		switch dead {
-		case desk:
+		if dead == desk {
 			desk, err = p.startDesk()
-		case front:
-			if front, _, err = p.startFront(); err == nil && p.Challenges != nil {
-				err = p.acquaintIssuer(front)
-			}
-		default:
-			asking, err = p.startIssuer(front)
+		} else if front, _, err = p.startFront(); err == nil && p.issuer != nil {
+			err = p.acquaintIssuer(front)
 		}
-		if err == nil && dead.role != RoleIssuer {
+		if err == nil {
 			err = p.introduce(front, desk)
 		}
 		if err != nil {
