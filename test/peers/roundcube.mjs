@@ -98,6 +98,8 @@ try {
     await preview.locator('#messagebody', { hasText: 'Body of message 2.' }).waitFor();
     await page.click('#toolbar-menu a.delete:not(.disabled)');
     await count(2);
+    // The next one is shown; a click meanwhile would be for nothing.
+    await preview.locator('#messagebody', { hasText: 'Body of message 0.' }).waitFor();
     await idle();
     await folder('Mühle').click();
     await count(1);
