@@ -113,13 +113,8 @@ func (c *restingConn) writeGathered(t net.Conn, p []byte) (int, error) {
 
 // gathers gives the socket below TLS where p is more than one record; nil else.
 func (c *heardConn) gathers(p []byte) *restingConn {
-	if len(p) <= recordBytes {
+	if _, secure := c.Conn.(*tls.Conn); !secure || len(p) <= recordBytes {
 		return nil
 	}
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	below, _ := t.NetConn().(*restingConn)
-	return below
+	return socketBelow(c.Conn)
 }

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
-
 	"golang.org/x/sys/unix"
 
 	"roost/server/session"
@@ -17,25 +15,15 @@ var _ session.Prompt = (*heardConn)(nil)
 // Gather implements session.Prompt. It is refused where somebody writes already: he may hold
 // TLS's lock, and wait.
 func (c *heardConn) Gather() bool {
-	below := c.socket()
+	below := socketBelow(c.Conn)
 	return below != nil && below.gather()
 }
 
 // Send implements session.Prompt.
-func (c *heardConn) Send() (all bool, err error) { return c.socket().sendNow() }
+func (c *heardConn) Send() (all bool, err error) { return socketBelow(c.Conn).sendNow() }
 
 // Finish implements session.Prompt.
-func (c *heardConn) Finish() error { return c.socket().finish() }
-
-// socket is what is below TLS, if there is any; nil where that is no socket.
-func (c *heardConn) socket() *restingConn {
-	nc := c.Conn
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	below, _ := nc.(*restingConn)
-	return below
-}
+func (c *heardConn) Finish() error { return socketBelow(c.Conn).finish() }
 
 // gather has what is written from now on, by whomever, wait in memory for sendNow.
 func (c *restingConn) gather() bool {

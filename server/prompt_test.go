@@ -29,7 +29,7 @@ func promptPair(t *testing.T, secure bool) (*heardConn, *countedConn, net.Conn) 
 	theirs.(*net.TCPConn).SetReadBuffer(4 << 10)
 	c, counted, client := gatheringOver(t, ours, theirs)
 	if !secure {
-		below := c.socket()
+		below := socketBelow(c.Conn)
 		return &heardConn{Conn: below, on: &presence{}}, counted, theirs
 	}
 	return c, counted, client
@@ -86,7 +86,7 @@ func TestSendNeverWaits(t *testing.T) {
 			}
 			want = want[:0]
 		}
-		if c.socket().gathered != nil {
+		if socketBelow(c.Conn).gathered != nil {
 			t.Error("a buffer is kept though all is sent")
 		}
 	}
@@ -134,7 +134,7 @@ func TestWriteBehindWhatIsLeft(t *testing.T) {
 		}
 		want = append(want, line(i)...)
 	}
-	if _, err := c.socket().Write([]byte("last")); err != nil { // waits for nobody
+	if _, err := socketBelow(c.Conn).Write([]byte("last")); err != nil { // waits for nobody
 		t.Fatal(err)
 	}
 	want = append(want, "last"...)
@@ -153,7 +153,7 @@ func TestWriteBehindWhatIsLeft(t *testing.T) {
 func TestSendToNobodyFails(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		c, _, _ := promptPair(t, secure)
-		c.socket().Conn.Close()
+		socketBelow(c.Conn).Conn.Close()
 		if all, err := writeNow(t, c, []byte("news")); all || err == nil {
 			t.Errorf("Send says %t, %v", all, err)
 		}
@@ -211,7 +211,7 @@ func TestGatherBesideOtherWrites(t *testing.T) {
 	if n := bytes.Count(got, []byte("n")); n != lines || bytes.Count(got, []byte("o")) != lines {
 		t.Errorf("%d of %d came", n, lines)
 	}
-	if c.socket().gathered != nil || len(c.socket().queued) > 0 {
+	if socketBelow(c.Conn).gathered != nil || len(socketBelow(c.Conn).queued) > 0 {
 		t.Error("something is kept though all is sent")
 	}
 }
@@ -225,7 +225,7 @@ func TestWhatComesWhileItIsSent(t *testing.T) {
 	if _, err := c.Write([]byte("news ")); err != nil {
 		t.Fatal(err)
 	}
-	below := c.socket()
+	below := socketBelow(c.Conn)
 	below.queued = []byte("other") // as Write does meanwhile
 	all, err := c.Send()
 	if err == nil && !all {

@@ -12,19 +12,14 @@ import (
 // Ready tells whether a Read would give something at once. For the goroutine that reads,
 // between two Reads.
 func (c *heardConn) Ready() bool {
-	nc := c.Conn
-	t, secure := nc.(*tls.Conn)
-	if secure {
-		nc = t.NetConn()
-	}
-	below, ok := nc.(*restingConn)
-	switch {
-	case !ok:
+	below := socketBelow(c.Conn)
+	if below == nil {
 		return false
-	case !secure:
-		return below.arrived(nil) > 0
 	}
-	return tlsInside.ready(t, below)
+	if t, secure := c.Conn.(*tls.Conn); secure {
+		return tlsInside.ready(t, below)
+	}
+	return below.arrived(nil) > 0
 }
 
 // recordHead is the head of a TLS record, whose last two bytes are the length of the rest.

@@ -122,13 +122,19 @@ func (c lean) Read(p []byte) (int, error) {
 // emptied makes TLS let go of its buffers and gives what is below it, to wait there; nil
 // where that cannot be. Who waits stands on its caller's frame, not on this one's.
 func emptied(conn net.Conn) *restingConn {
-	below, _ := conn.(*restingConn)
-	if t, ok := conn.(*tls.Conn); ok {
-		below, _ = t.NetConn().(*restingConn)
-		if below == nil || !tlsInside.letGo(t) {
-			return nil
-		}
+	below := socketBelow(conn)
+	if t, ok := conn.(*tls.Conn); ok && (below == nil || !tlsInside.letGo(t)) {
+		return nil
 	}
+	return below
+}
+
+// socketBelow is conn, or what is below its TLS; nil where that is no socket.
+func socketBelow(conn net.Conn) *restingConn {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	below, _ := conn.(*restingConn)
 	return below
 }
 
