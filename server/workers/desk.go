@@ -394,7 +394,7 @@ func (c *counter) enter(ctx context.Context, r *answered, a *asked) []*os.File {
 		in.Who, in.Addr = who, in.Addr.WithZone("") // a zone can be any text
 		in.Ticket, err = c.passes.pass(Session{ID: in.ID, User: who.User, Login: who.Login, Addr: in.Addr, UID: o.UID})
 		if err == nil {
-			o.Job, err = jobFor(in, settings)
+			o.Job, err = jobFor(in, settings, nil)
 		}
 	}
 	if err == nil {
@@ -446,11 +446,11 @@ func (d *Desk) order(ctx context.Context, o Order) (placed, error) {
 	}
 }
 
-// jobFor makes what a worker gets. settings are the program's.
-func jobFor(in session.Login, settings any) (json.RawMessage, error) {
+// jobFor makes what a worker gets. settings are the program's, note is nil for a session.
+func jobFor(in session.Login, settings any, note []byte) (json.RawMessage, error) {
 	b, err := json.Marshal(settings)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(Job{Login: in, Settings: b})
+	return json.Marshal(Job{Login: in, Settings: b, Note: note})
 }

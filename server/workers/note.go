@@ -2,7 +2,6 @@ package workers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,12 +34,8 @@ func (d *Desk) Note(ctx context.Context, u auth.User, text []byte) error {
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(settings)
-	if err != nil {
-		return err
-	}
 	o.Note = true
-	if o.Job, err = json.Marshal(Job{Login: session.Login{Who: who}, Settings: raw, Note: text}); err != nil {
+	if o.Job, err = jobFor(session.Login{Who: who}, settings, text); err != nil {
 		return err
 	}
 	p, err := d.order(ctx, o)

@@ -299,29 +299,25 @@ func (p *Parent) startIssuer(front *child) (gone <-chan struct{}, err error) {
 
 // acquaintIssuer gives the issuer a channel to a front.
 func (p *Parent) acquaintIssuer(front *child) error {
-	a, b, err := pair(unix.SOCK_SEQPACKET, "certificates")
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	defer b.Close()
-	// One that has just ended is seen to by Serve.
-	_ = p.issuer.ch.send(toIssuer{Front: front.number}, a)
-	_ = front.ch.send(toFront{Issuer: p.issuer.number}, b)
-	return nil
+	return join("certificates", p.issuer.ch, toIssuer{Front: front.number}, front.ch, toFront{Issuer: p.issuer.number})
 }
 
 // introduce gives front and desk a channel between them.
 func (p *Parent) introduce(front, desk *child) error {
-	a, b, err := pair(unix.SOCK_SEQPACKET, "desk")
+	return join("desk", desk.ch, ordered{Front: front.number, Key: p.key}, front.ch, toFront{Desk: desk.number})
+}
+
+// join gives two processes the ends of a new channel, each with word of the other. One that
+// has just ended hears nothing, and is seen to by who waits for it.
+func join(name string, a *channel, toA any, b *channel, toB any) error {
+	endA, endB, err := pair(unix.SOCK_SEQPACKET, name)
 	if err != nil {
 		return err
 	}
-	defer a.Close()
-	defer b.Close()
-	// One that has just ended is seen to by Serve.
-	_ = desk.ch.send(ordered{Front: front.number, Key: p.key}, a)
-	_ = front.ch.send(toFront{Desk: desk.number}, b)
+	defer endA.Close()
+	defer endB.Close()
+	_ = a.send(toA, endA)
+	_ = b.send(toB, endB)
 	return nil
 }
 
@@ -505,16 +501,11 @@ func (p *Parent) acquaint(w *worker) {
 	if w.tells == desk.number {
 		return
 	}
-	a, b, err := pair(unix.SOCK_SEQPACKET, "deeds")
-	if err != nil {
+	// Of a worker that is gone nothing is lost, and the next desk gets another.
+	if err := join("deeds", w.ch, toWorker{Desk: true}, desk.ch, ordered{Tells: true, UID: w.uid, Key: p.key}); err != nil {
 		p.Log.Error("what a user does to mail is not told", "event", "isolation_worker", "uid", w.uid, "err", err)
 		return
 	}
-	defer a.Close()
-	defer b.Close()
-	// Of a worker that is gone nothing is lost, and the next desk gets another.
-	_ = w.ch.send(toWorker{Desk: true}, a)
-	_ = desk.ch.send(ordered{Tells: true, UID: w.uid, Key: p.key}, b)
 	w.tells = desk.number
 }
 
