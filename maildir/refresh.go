@@ -30,7 +30,7 @@ func (m *mailbox) refresh(since time.Time) error {
 		return nil // somebody is at it for longer, and will see what came
 	}
 	defer m.files.Unlock()
-	if !since.IsZero() || !m.stands() {
+	if !since.IsZero() || !m.quiet() || !m.stands() {
 		m.settleEvents(since)
 	}
 	m.take(askedAtOnce)
