@@ -97,20 +97,29 @@ func BenchmarkFetch(b *testing.B) {
 	}
 }
 
-// processors adds up the processors' time of the processes of a server.
-func (s *serving) processors(b *testing.B) (sum time.Duration) {
+// proc reads a file of /proc of each process of a server.
+func (s *serving) proc(b *testing.B, file string) (texts []string) {
 	b.Helper()
 	pids := []int{s.cmd.Process.Pid}
 	for _, pid := range s.processes() {
 		pids = append(pids, pid)
 	}
 	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 		if err != nil {
 			b.Fatal(err)
 		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
+// processors adds up the processors' time of the processes of a server.
+func (s *serving) processors(b *testing.B) (sum time.Duration) {
+	b.Helper()
+	for _, text := range s.proc(b, "stat") {
 		var user, system int64 // in hundredths of a second
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 		fmt.Sscan(fields[11], &user)
 		fmt.Sscan(fields[12], &system)
 		sum += time.Duration(user+system) * 10 * time.Millisecond
@@ -163,16 +172,8 @@ func BenchmarkIdleMemory(b *testing.B) {
 // pss adds up what the processes of a server take, in KiB.
 func (s *serving) pss(b *testing.B) (sum int) {
 	b.Helper()
-	pids := []int{s.cmd.Process.Pid}
-	for _, pid := range s.processes() {
-		pids = append(pids, pid)
-	}
-	for _, pid := range pids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			b.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
+	for _, text := range s.proc(b, "smaps_rollup") {
+		for line := range strings.Lines(text) {
 			var kib int
 			if n, _ := fmt.Sscanf(line, "Pss: %d kB", &kib); n == 1 {
 				sum += kib

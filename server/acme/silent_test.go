@@ -17,33 +17,39 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// A certificate that is kept and due was not told of before the authority had answered: with
-// workers all clients were refused after a restart while that was out of reach.
-func TestKeptCertificateIsToldThoughTheAuthorityIsSilent(t *testing.T) {
+// silentName is whose certificate is wanted.
+const silentName = "imap.example.net"
+
+// silent is an Issuer, not started yet, whose authority takes connections and says nothing.
+func silent(t *testing.T, issued func(name string, chain, key []byte)) (*Issuer, net.Listener) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	const name = "imap.example.net"
-	kept, told := NewKept([]string{name}), make(chan error, 10)
+	t.Cleanup(func() { l.Close() })
 	i, err := Open(Options{
-		Names: []string{name}, Directory: "https://" + l.Addr().String() + "/dir", Listen: "127.0.0.1:0",
-		Dir: filepath.Join(t.TempDir(), "acme"), Log: slog.New(slog.DiscardHandler),
-		Issued: func(name string, chain, key []byte) { told <- kept.Put(name, chain, key) },
+		Names: []string{silentName}, Directory: "https://" + l.Addr().String() + "/dir", Listen: "127.0.0.1:0",
+		Dir: filepath.Join(t.TempDir(), "acme"), Log: slog.New(slog.DiscardHandler), Issued: issued,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer i.Close()
+	t.Cleanup(func() { i.Close() })
+	return i, l
+}
 
+// A certificate that is kept and due was not told of before the authority had answered: with
+// workers all clients were refused after a restart while that was out of reach.
+func TestKeptCertificateIsToldThoughTheAuthorityIsSilent(t *testing.T) {
+	kept, told := NewKept([]string{silentName}), make(chan error, 10)
+	i, l := silent(t, func(name string, chain, key []byte) { told <- kept.Put(name, chain, key) })
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{name},
+		SerialNumber: big.NewInt(1), DNSNames: []string{silentName},
 		NotBefore: now.Add(-89 * 24 * time.Hour), NotAfter: now.Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -56,9 +62,9 @@ func TestKeptCertificateIsToldThoughTheAuthorityIsSilent(t *testing.T) {
 	}
 	from := i.magic.Issuers[0].IssuerKey()
 	for at, b := range map[string][]byte{
-		certmagic.StorageKeys.SiteCert(from, name):       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		certmagic.StorageKeys.SitePrivateKey(from, name): pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}),
-		certmagic.StorageKeys.SiteMeta(from, name):       []byte(`{"sans":["` + name + `"]}`),
+		certmagic.StorageKeys.SiteCert(from, silentName):       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		certmagic.StorageKeys.SitePrivateKey(from, silentName): pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}),
+		certmagic.StorageKeys.SiteMeta(from, silentName):       []byte(`{"sans":["` + silentName + `"]}`),
 	} {
 		if err := i.magic.Storage.Store(t.Context(), at, b); err != nil {
 			t.Fatal(err)
@@ -85,27 +91,15 @@ func TestKeptCertificateIsToldThoughTheAuthorityIsSilent(t *testing.T) {
 // Who gave no address in the configuration was asked for one on standard input, and until then
 // no certificate was asked for.
 func TestNobodyIsAskedForAnAddress(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
 	said, err := os.Create(filepath.Join(t.TempDir(), "said"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer said.Close()
+	t.Cleanup(func() { said.Close() })
 	stdout := os.Stdout
 	os.Stdout = said
-	defer func() { os.Stdout = stdout }()
-	i, err := Open(Options{
-		Names: []string{"imap.example.net"}, Directory: "https://" + l.Addr().String() + "/dir", Listen: "127.0.0.1:0",
-		Dir: filepath.Join(t.TempDir(), "acme"), Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer i.Close()
+	t.Cleanup(func() { os.Stdout = stdout }) // behind the end of the Issuer
+	i, l := silent(t, nil)
 	if err := i.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -91,23 +91,30 @@ func whileIdle(t *testing.T, before string, talk func(p *pipeClient, mem *memsto
 // whileIdleOver is whileIdle where the session's end of the connection is made by stream.
 func whileIdleOver(t *testing.T, stream func(net.Conn) net.Conn, before string, talk func(p *pipeClient, mem *memstore.Store, f *foretelling)) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.New(nil)
-		mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
-		f := &foretelling{Store: mem}
-		p := pipeSessionOver(t, t.Context(), stream, f, Options{Keepalive: -1})
-		p.want("l OK")
-		for _, command := range strings.Split(before, ", ") {
-			p.send("a " + command + "\r\n")
-			p.until("a OK")
-		}
-		p.send("i IDLE\r\n")
-		p.want("+ idling")
-		synctest.Wait() // from here on the session waits for the client
+		p, mem, f := idleOver(t, stream, before)
 		talk(p, mem, f)
 		p.send("z LOGOUT\r\n")
 		p.until("z OK")
 		<-p.done
 	})
+}
+
+// idleOver begins an IDLE in an INBOX of one message, behind the commands of before. It is for
+// a bubble, in which the session waits for the client from then on.
+func idleOver(t *testing.T, stream func(net.Conn) net.Conn, before string) (*pipeClient, *memstore.Store, *foretelling) {
+	mem := memstore.New(nil)
+	mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
+	f := &foretelling{Store: mem}
+	p := pipeSessionOver(t, t.Context(), stream, f, Options{Keepalive: -1})
+	p.want("l OK")
+	for _, command := range strings.Split(before, ", ") {
+		p.send("a " + command + "\r\n")
+		p.until("a OK")
+	}
+	p.send("i IDLE\r\n")
+	p.want("+ idling")
+	synctest.Wait()
+	return p, mem, f
 }
 
 func two() []memstore.Seed { return []memstore.Seed{{Message: "y"}, {Message: "z"}} }

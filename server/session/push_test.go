@@ -25,6 +25,12 @@ type promptPipe struct {
 	wg      sync.WaitGroup
 }
 
+// over makes c of a connection.
+func (c *promptPipe) over(nc net.Conn) net.Conn {
+	c.Conn = nc
+	return c
+}
+
 func (c *promptPipe) Gather() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,8 +92,7 @@ func (c *promptPipe) told() string {
 // onPrompt is whileIdle over a promptPipe.
 func onPrompt(t *testing.T, full bool, before string, talk func(p *pipeClient, mem *memstore.Store, f *foretelling, c *promptPipe)) {
 	c := &promptPipe{full: full}
-	over := func(nc net.Conn) net.Conn { c.Conn = nc; return c }
-	whileIdleOver(t, over, before, func(p *pipeClient, mem *memstore.Store, f *foretelling) { talk(p, mem, f, c) })
+	whileIdleOver(t, c.over, before, func(p *pipeClient, mem *memstore.Store, f *foretelling) { talk(p, mem, f, c) })
 }
 
 // What is coming is written before the wake-up returns, by whoever called it; what became
@@ -168,17 +173,8 @@ func TestNobodyWritesBesideWhoTells(t *testing.T) {
 // It comes before the answers of a session that leaves its stream to the next.
 func TestWhatIsLeftComesBeforeUnauthenticate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.New(nil)
-		mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
-		f := &foretelling{Store: mem}
 		c := &promptPipe{full: true}
-		p := pipeSessionOver(t, t.Context(), func(nc net.Conn) net.Conn { c.Conn = nc; return c }, f, Options{Keepalive: -1})
-		p.want("l OK")
-		p.send("a SELECT INBOX\r\n")
-		p.until("a OK")
-		p.send("i IDLE\r\n")
-		p.want("+ idling")
-		synctest.Wait()
+		p, mem, f := idleOver(t, c.over, "SELECT INBOX")
 		f.says(1)
 		p.send("DONE\r\nu UNAUTHENTICATE\r\n")
 		p.want("* 2 EXISTS")
@@ -220,17 +216,8 @@ func TestWhoWakesTellsNothingElse(t *testing.T) {
 // A client that does not read ends by its deadline, and keeps nobody who wakes it.
 func TestWakingAStuckClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem := memstore.New(nil)
-		mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
-		f := &foretelling{Store: mem}
 		c := &promptPipe{full: true}
-		p := pipeSessionOver(t, t.Context(), func(nc net.Conn) net.Conn { c.Conn = nc; return c }, f, Options{Keepalive: -1})
-		p.want("l OK")
-		p.send("a SELECT INBOX\r\n")
-		p.until("a OK")
-		p.send("i IDLE\r\n")
-		p.want("+ idling")
-		synctest.Wait()
+		p, _, f := idleOver(t, c.over, "SELECT INBOX")
 		start := time.Now()
 		for range 100 {
 			f.says(1)
@@ -252,17 +239,8 @@ func TestWakingAStuckClient(t *testing.T) {
 func TestPanicOfWhatIsToldByAnother(t *testing.T) {
 	for fuse := 1; fuse <= 2; fuse++ {
 		synctest.Test(t, func(t *testing.T) {
-			mem := memstore.New(nil)
-			mem.Seed("ann", store.Inbox, memstore.Seed{Message: "x"})
-			f := &foretelling{Store: mem}
 			c := &promptPipe{}
-			p := pipeSessionOver(t, t.Context(), func(nc net.Conn) net.Conn { c.Conn = nc; return c }, f, Options{Keepalive: -1})
-			p.want("l OK")
-			p.send("a SELECT INBOX\r\n")
-			p.until("a OK")
-			p.send("i IDLE\r\n")
-			p.want("+ idling")
-			synctest.Wait() // it waits for the client
+			p, _, f := idleOver(t, c.over, "SELECT INBOX")
 			f.fuse = fuse
 			f.says(1)
 			p.want("* BYE Internal server error")
